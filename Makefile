@@ -40,7 +40,7 @@ coverage: $(VENV)/.installed-test ## run `make test`, measure branch coverage, h
 	@$(BIN)/coverage combine -q
 	@$(BIN)/python -m tests.coverage_floors
 
-mutants: $(VENV)/.installed-test ## change access/ and authorization/ a bit at a time; a test must fail (ARGS=access: that room)
+mutants: $(VENV)/.installed-test ## change access/ a bit at a time; a test must fail each time (ARGS=authorization: that room)
 	@$(BIN)/python -m tests.mutants $(ARGS)
 
 lint: lint-code lint-format lint-types lint-imports ## ruff, formatting, mypy --strict, import layers (-k shows all findings)

@@ -13,11 +13,11 @@ from typing import Any
 
 FLOORS = Path(__file__).parent / "tables" / "coverage_floors.toml"
 SLACK = 0.5
-"""Percent above a floor that are no reason to raise it: timing decides which way some branches go."""
+"""Percent above a floor that are no reason to raise it: timing decides some branches."""
 
 
 def percent(summaries: Iterable[Mapping[str, int]]) -> float:
-    """Return how many of the lines and branches were run, in percent; coverage.py counts so, too."""
+    """Return how many of the lines and branches were run, in percent, as coverage.py counts."""
     found = list(summaries)
     run = sum(one["covered_lines"] + one["covered_branches"] for one in found)
     whole = sum(one["num_statements"] + one["num_branches"] for one in found)

@@ -1,16 +1,14 @@
 """Mutation tests: change one expression of a function at a time; a test must fail for each change.
 
-``make mutants`` runs this. Tests are collected once. Each mutant is a fork of that process, in which
-the function's code is replaced and those tests run, shortest first, that enter the function. So a
-mutant costs tens of milliseconds, and properties and decorated functions are mutated, too.
+``make mutants`` runs this. Tests are collected once. Each mutant is a fork of that process, in
+which the function's code is replaced. Those tests run in it that enter the function, shortest
+first. So a mutant costs little, and properties and decorated functions are mutated, too.
 
 A mutant that no test notices is a survivor. It is explained in ``tables/surviving_mutants.toml``,
 or the run fails. Tables and patterns at the level of a module are not mutated.
 """
 
 import argparse
-import ast
-import copy
 import importlib
 import os
 import pickle
@@ -20,15 +18,14 @@ import sys
 import threading
 import time
 import tomllib
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Mapping
 from pathlib import Path
-from types import CodeType, FrameType, FunctionType, ModuleType
+from types import CodeType, FrameType
 
 import pytest
 from _pytest.runner import runtestprotocol
+
+from tests.mutations import Mutant, mutants_of
 
 ROOT = Path(__file__).parents[1]
 TABLE = Path(__file__).parent / "tables" / "surviving_mutants.toml"
@@ -36,177 +33,6 @@ TESTS = ("tests/access", "tests/authorization")
 LIMIT_CPU_SECONDS = 20
 LIMIT_SECONDS = 600
 """A mutant may wait for ever. What reaches a limit counts as noticed."""
-
-_SWAPPED: dict[type[ast.AST], type[ast.AST]] = {
-    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
-    ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.And: ast.Or, ast.Or: ast.And,
-    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd,
-}  # fmt: skip
-_SWAPPED_NAMES = {"any": "all", "all": "any", "min": "max", "max": "min"}
-_TEXT_METHODS = {"strip", "upper", "lower", "removesuffix", "removeprefix", "replace"}
-
-
-@dataclass(frozen=True, slots=True)
-class Mutant:
-    """A function with one expression changed. ``name``: the function's, ``text``: the change."""
-
-    name: str
-    text: str
-    module: ModuleType
-    code: CodeType
-
-
-def changes(node: ast.AST, names: Mapping[str, object]) -> Iterator[ast.AST]:  # noqa: C901, PLR0912
-    """Yield what may stand in the place of ``node``; ``names``: the module's."""
-    match node:
-        case ast.Compare(ops=[operator], comparators=[right]):
-            yield ast.Compare(node.left, [_SWAPPED[type(operator)]()], [right])  # type: ignore[list-item]
-            if isinstance(right, ast.Tuple | ast.Set):
-                for at in range(len(right.elts)):
-                    rest = ast.Tuple([*right.elts[:at], *right.elts[at + 1 :]], ast.Load())
-                    yield ast.Compare(node.left, node.ops, [rest])
-        case ast.Compare():
-            for at, operator in enumerate(node.ops):
-                swapped = [*node.ops[:at], _SWAPPED[type(operator)](), *node.ops[at + 1 :]]
-                yield ast.Compare(node.left, swapped, node.comparators)  # type: ignore[arg-type]
-        case ast.BoolOp():
-            yield ast.BoolOp(_SWAPPED[type(node.op)](), node.values)  # type: ignore[arg-type]
-            for at in range(len(node.values)):
-                rest = [*node.values[:at], *node.values[at + 1 :]]
-                yield rest[0] if len(rest) == 1 else ast.BoolOp(node.op, rest)
-        case ast.UnaryOp(op=ast.Not()):
-            yield node.operand
-        case ast.BinOp() if type(node.op) in _SWAPPED:
-            swapped_operator = _SWAPPED[type(node.op)]()
-            yield ast.BinOp(node.left, swapped_operator, node.right)  # type: ignore[arg-type]
-        case ast.IfExp():
-            yield node.body
-            yield node.orelse
-        case ast.If() | ast.While():
-            if not isinstance(node, ast.While):
-                yield type(node)(ast.Constant(True), node.body, node.orelse)
-            yield type(node)(ast.Constant(False), node.body, node.orelse)
-        case ast.comprehension() if node.ifs:
-            for at in range(len(node.ifs)):
-                rest = [*node.ifs[:at], *node.ifs[at + 1 :]]
-                yield ast.comprehension(node.target, node.iter, rest, node.is_async)
-        case ast.Constant(value=bool()):
-            yield ast.Constant(not node.value)
-        case ast.Constant(value=int() | float()):
-            yield ast.Constant(node.value + 1)
-        case ast.Constant(value=str()):
-            yield ast.Constant(f"XX{node.value}")
-        case ast.Constant(value=bytes()):
-            yield ast.Constant(b"XX" + node.value)
-        case ast.Return() if node.value is not None and not _is_none(node.value):
-            yield ast.Return(ast.Constant(None))
-        case ast.Expr(value=ast.Call() | ast.Await() | ast.Yield()) | ast.AugAssign() | ast.Raise():
-            yield ast.Pass()
-        case ast.Continue():
-            yield ast.Break()
-            yield ast.Pass()
-        case ast.Name(id=name) if name in _SWAPPED_NAMES:
-            yield ast.Name(_SWAPPED_NAMES[name], node.ctx)
-        case ast.Call(func=ast.Attribute(attr=method, value=receiver)) if method in _TEXT_METHODS:
-            yield receiver
-        case ast.Attribute(value=ast.Name(id=name), attr=member):
-            members = names.get(name)
-            if isinstance(members, type) and issubclass(members, Enum):
-                others = [one for one in members.__members__ if one != member]
-                if member in members.__members__ and others:
-                    yield ast.Attribute(node.value, others[0], node.ctx)
-
-
-def _is_none(node: ast.AST) -> bool:
-    return isinstance(node, ast.Constant) and node.value is None
-
-
-def _first_line(node: ast.AST) -> str:
-    text = ast.unparse(node)
-    return text.partition("\n")[0] if isinstance(node, ast.stmt) else text
-
-
-def mutants_of(module: ModuleType) -> Iterator[Mutant]:
-    """Yield each mutant of each function and method of ``module``."""
-    assert module.__file__ is not None
-    tree = ast.parse(Path(module.__file__).read_text())
-    for name, function in _functions(tree):
-        seen: Counter[str] = Counter()
-        for parent, field, at, node in _places(function):
-            for changed in changes(node, vars(module)):
-                text = f"{_first_line(node)} -> {_first_line(changed)}"
-                seen[text] += 1
-                if seen[text] > 1:
-                    text = f"{text} ({seen[text]})"
-                ast.copy_location(changed, node)
-                _put(parent, field, at, changed)
-                try:
-                    mutated = ast.fix_missing_locations(copy.deepcopy(tree))
-                    code = _find_code(compile(mutated, module.__file__, "exec"), name)
-                finally:
-                    _put(parent, field, at, node)
-                yield Mutant(f"{module.__name__.removeprefix('sidecar.')}.{name}", text, module, code)
-
-
-def _functions(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield node.name, node
-        elif isinstance(node, ast.ClassDef):
-            for method in node.body:
-                if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef):
-                    yield f"{node.name}.{method.name}", method
-
-
-def _places(node: ast.AST) -> Iterator[tuple[ast.AST, str, int | None, ast.AST]]:
-    """Yield each node in the body below ``node`` with its place; annotations and defaults are left out."""
-    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-        return  # A docstring.
-    for field, value in ast.iter_fields(node):
-        if field in ("args", "returns", "annotation", "decorator_list") and not isinstance(
-            node, ast.Call
-        ):
-            continue
-        for at, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
-            if isinstance(child, ast.AST):
-                yield node, field, at, child
-                yield from _places(child)
-
-
-def _put(parent: ast.AST, field: str, at: int | None, node: ast.AST) -> None:
-    if at is None:
-        setattr(parent, field, node)
-    else:
-        getattr(parent, field)[at] = node
-
-
-def _find_code(code: CodeType, qualname: str) -> CodeType:
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            if constant.co_qualname == qualname:
-                return constant
-            if qualname.startswith(f"{constant.co_qualname}."):
-                return _find_code(constant, qualname)
-    raise LookupError(qualname)
-
-
-def live_function(module: ModuleType, name: str) -> FunctionType:
-    """Return the function behind ``name``, below what decorates it."""
-    found: object = module
-    for part in name.split("."):
-        found = vars(found)[part]
-    while not isinstance(found, FunctionType):
-        if isinstance(found, property):
-            found = found.fget
-        elif isinstance(found, classmethod | staticmethod):
-            found = found.__func__
-        else:
-            if callable(clear := getattr(found, "cache_clear", None)):
-                clear()
-            found = found.__wrapped__  # type: ignore[attr-defined]
-    while isinstance(inner := getattr(found, "__wrapped__", None), FunctionType):
-        found = inner
-    return found
 
 
 class Mutation:
@@ -238,7 +64,7 @@ class Mutation:
         entered = self._entered(items)
         running: dict[int, Mutant] = {}
         for number, mutant in enumerate(self.mutants, 1):
-            code = live_function(mutant.module, _own_name(mutant)).__code__
+            code = mutant.original().__code__
             tests = [items[at] for _, at in sorted(entered.get(_key(code), ()))]
             while len(running) >= (os.cpu_count() or 1):
                 self._reap(running)
@@ -254,9 +80,7 @@ class Mutation:
 
     def _entered(self, items: list[pytest.Item]) -> Mapping[object, set[tuple[float, int]]]:
         """Return, by function, the tests that enter it, with their seconds."""
-        wanted = {
-            _key(live_function(one.module, _own_name(one)).__code__) for one in self.mutants
-        }
+        wanted = {_key(one.original().__code__) for one in self.mutants}
         reader, writer = os.pipe()
         if os.fork() == 0:
             os.close(reader)
@@ -283,8 +107,8 @@ class Mutation:
                 pickle.dump(found, file)
             os._exit(0)
         os.close(writer)
-        with os.fdopen(reader, "rb") as file:
-            result: dict[object, set[tuple[float, int]]] = pickle.load(file)  # noqa: S301 - our own fork
+        with os.fdopen(reader, "rb") as answer:
+            result: dict[object, set[tuple[float, int]]] = pickle.load(answer)
         os.wait()
         if "failed" in result:
             raise pytest.UsageError(f"fails unmutated: {items[min(result['failed'])[1]].nodeid}")
@@ -296,10 +120,6 @@ class Mutation:
         if status == 0:
             self.survivors.append(mutant)
             print(f"survives: {mutant.name}: {mutant.text}", flush=True)
-
-
-def _own_name(mutant: Mutant) -> str:
-    return f"sidecar.{mutant.name}".removeprefix(f"{mutant.module.__name__}.")
 
 
 def _key(code: CodeType) -> tuple[str, str, int]:
@@ -325,7 +145,7 @@ def _run(mutant: Mutant, tests: list[pytest.Item]) -> None:
         signal.alarm(LIMIT_SECONDS)
         used = int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]))
         resource.setrlimit(resource.RLIMIT_CPU, (used + LIMIT_CPU_SECONDS,) * 2)
-        live_function(mutant.module, _own_name(mutant)).__code__ = mutant.code
+        mutant.original().__code__ = mutant.code
         status = 0 if all(map(_passes, tests)) else 1
     finally:
         os._exit(status)
@@ -339,14 +159,16 @@ def load_table() -> dict[str, dict[str, str]]:
 def main() -> int:
     """Return 0 when every survivor is explained, and everything that is explained survives."""
     parser = argparse.ArgumentParser(prog="make mutants")
-    parser.add_argument("rooms", nargs="*", default=["access", "authorization"])
+    parser.add_argument("rooms", nargs="*", default=["access"])
     parser.add_argument("-k", dest="wanted", default="", help="part of a function's name or change")
     parser.add_argument("--list", action="store_true", help="list the mutants alone")
     arguments = parser.parse_args()
     modules = [
         importlib.import_module(".".join(file.relative_to(ROOT).with_suffix("").parts))
         for room in arguments.rooms
-        for file in sorted((ROOT / "sidecar").glob(f"{room}/*.py" if "/" not in room else f"{room}.py"))
+        for file in sorted(
+            (ROOT / "sidecar").glob(f"{room}/*.py" if "/" not in room else f"{room}.py")
+        )
         if file.name != "__init__.py"
     ]
     mutation = Mutation([one for module in modules for one in mutants_of(module)], arguments.wanted)
@@ -354,7 +176,17 @@ def main() -> int:
         print(*(f"{one.name}: {one.text}" for one in mutation.mutants), sep="\n")
         return 0
     code = pytest.main(
-        ["-q", "-s", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not exhaustive and not real", *TESTS],
+        [
+            "-q",
+            "-s",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:xdist",
+            "-m",
+            "not exhaustive and not real",
+            *TESTS,
+        ],
         plugins=[mutation],
     )
     if code != pytest.ExitCode.NO_TESTS_COLLECTED and code != pytest.ExitCode.OK:
@@ -371,7 +203,8 @@ def report(mutation: Mutation) -> int:
         print(f"not noticed by a test: {name}: {text}")
     for name, text in sorted((table & tried) - survivors):
         print(f"in the table, but noticed by a test: {name}: {text}")
-    print(f"{len(tried)} mutants, {len(survivors)} survive, {len(survivors & table)} of them explained")
+    explained = len(survivors & table)
+    print(f"{len(tried)} mutants, {len(survivors)} survive, {explained} of them explained")
     return int(survivors != table & tried)
 
 

@@ -11,11 +11,18 @@ def _file(run: int, of: int) -> dict[str, dict[str, int]]:
     }  # fmt: skip
 
 
-FILES = {"sidecar/a/x.py": _file(10, 10), "sidecar/a/y.py": _file(9, 10), "sidecar/b.py": _file(0, 5)}
+FILES = {
+    "sidecar/a/x.py": _file(10, 10),
+    "sidecar/a/y.py": _file(9, 10),
+    "sidecar/b.py": _file(0, 5),
+}
 
 
 def test_a_floor_that_is_not_reached_fails() -> None:
-    assert verdicts({"sidecar": 77.0}, FILES) == (["sidecar: the floor is 77.0, measured 76.00"], [])
+    assert verdicts({"sidecar": 77.0}, FILES) == (
+        ["sidecar: the floor is 77.0, measured 76.00"],
+        [],
+    )
     assert verdicts({"sidecar/a": 95.01}, FILES)[0]
 
 
