@@ -15,7 +15,7 @@ MADE_IN = {
     "PatientPermit": {"access/decision.py"},
     "HeaderPermit": {"access/decision.py"},
     "StudyPermit": {"access/decision.py"},
-    "Way": {"access/decision.py"},
+    "GrantPath": {"access/decision.py"},
     "Visible": {"access/visibility.py"},
     "replace permit": set(),
 }

@@ -5,6 +5,7 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 from aiohttp import web
@@ -28,6 +29,7 @@ from sidecar.tokens.cache import TokenCache
 from tests.common.peer import Clock
 from tests.fakes.site import NO_AUDIT, NO_VIEWS
 from tests.permits import (
+    backend_client,
     header_permit,
     make_policy,
     make_way,
@@ -445,3 +447,28 @@ async def test_an_instance_that_cannot_be_read_is_no_permit() -> None:
     world.instances.known = DOWN
     with pytest.raises(Problem):
         await world.authorizer.study(PERMIT, PART, AnswerKind.UNNAMED)
+
+
+async def test_an_identifier_of_the_search_must_be_the_permitted_patients() -> None:
+    """SIA-22: by any system of the archive's, and to the letter."""
+    world = World()
+    permit = await world.authorizer.permit(token(), Interaction.SEARCH)
+    await world.authorizer.patient_named(permit, None, "p1")
+    other = world.authorizer.patient_named(permit, None, "p2")
+    assert await world.refused(other) is Reason.OTHER_PATIENT
+
+
+async def test_a_search_is_refused_for_what_no_parameter_can_mend() -> None:
+    """A backend client may still name its patient; who has no scope may not search at all."""
+    world = World(make_policy(backend_services=True))
+    world.authorizer._clients = Mock(
+        client=AsyncMock(return_value=backend_client(frozenset({"p1"})))
+    )
+    await world.authorizer.may_search(token(), None)
+    await world.authorizer.may_search(token("system/*.rs", None), None)
+    for facts, patient, reason in (
+        (token("openid"), None, Reason.INSUFFICIENT_SCOPE),
+        (token(), "p2", Reason.OTHER_PATIENT),
+        (token("system/*.rs", None), "p2", Reason.NOT_THE_CLIENTS_PATIENT),
+    ):
+        assert await world.refused(world.authorizer.may_search(facts, patient)) is reason
