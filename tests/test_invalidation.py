@@ -32,6 +32,7 @@ from sidecar.authorization.visible_studies import VisibleStudiesLookup
 from sidecar.bootstrap.build import Sidecar
 from sidecar.common.errors import Problem
 from sidecar.common.invalidation import Invalidation
+from sidecar.common.loading_cache import LoadingCache
 from sidecar.common.single_flight import SingleFlight
 from sidecar.dicom.json_model import CompactRow, Row
 from sidecar.dicomweb.paths import Query
@@ -426,7 +427,7 @@ async def test_what_is_kept_is_forgotten(case: Callable[[World], Ask], world: Wo
     assert await ends(world, asyncio.ensure_future(ask())) != old
 
 
-KINDS = (Cache, SingleFlight, DeferredRequests, _lru_cache_wrapper)
+KINDS = (LoadingCache, Cache, SingleFlight, DeferredRequests, _lru_cache_wrapper)
 
 
 def kept_in(root: object) -> dict[str, Any]:
@@ -454,7 +455,9 @@ def kept_in(root: object) -> dict[str, Any]:
         pending += gc.get_referents(one)
     # Functions of libraries may keep what they compute: with us such a function is an attribute.
     ours = [one for one in found if id(one) in named or not isinstance(one, _lru_cache_wrapper)]
-    return {named.get(id(one), f"a {type(one).__name__} without a name"): one for one in ours}
+    by_name = {named.get(id(one), f"a {type(one).__name__} without a name"): one for one in ours}
+    # What a LoadingCache is made of is forgotten with it.
+    return {name: one for name, one in by_name.items() if not name.startswith("LoadingCache.")}
 
 
 def _attributes(one: object) -> Iterator[tuple[str, object]]:

@@ -13,7 +13,7 @@ LOCKING = {
     "Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Barrier", "FairQueue", "flock", "lockf",
     "ThreadPoolExecutor", "to_thread", "run_in_executor",
 }  # fmt: skip
-SHARED = {"SingleFlight", "DeferredRequests"}
+SHARED = {"LoadingCache", "SingleFlight", "DeferredRequests"}
 CONNECTING = {
     "open_connection",
     "create_connection",
@@ -52,6 +52,7 @@ EHR = "ehr.timeout_seconds for each of a few requests"
 
 # Calls that later requests join, and when they end; all end by common.single_flight.CALL_SECONDS.
 CALLS = {
+    "common/loading_cache.py SingleFlight": "what its owner's line below says",
     "pacs/instance_patients.py SingleFlight": QUERY
     + "; so does a retrieval's first byte, and reading has its limit",
     "pacs/issuer_check.py SingleFlight": QUERY,

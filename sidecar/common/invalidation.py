@@ -44,11 +44,12 @@ class Invalidation:
             MAX_FORGOTTEN, lambda _, __, now: now + self._longest, timer=clock
         )
         self._of_archive: list[tuple[object, Callable[[Collection[str] | None], None]]] = []
-        self._of_others: list[MutableMapping[Any, Any]] = []
+        self._of_others: list[tuple[object, Callable[[], None]]] = []
 
     def __contains__(self, kept: object) -> bool:
         """Whether it was registered."""
-        return any(one is kept for one in (*self._of_others, *(one for one, _ in self._of_archive)))
+        registered = [*(one for one, _ in self._of_archive), *(one for one, _ in self._of_others)]
+        return any(one is kept for one in registered)
 
     def cache(
         self, cache: Cache, patient_ids: Callable[[Any], Collection[str]] | None = None
@@ -75,12 +76,20 @@ class Invalidation:
 
     def cache_of_others(self, cache: Cache) -> Cache:
         """Register a cache of what the EHR or the policy engine answered, and return it."""
-        self._of_others.append(cache)
+        self._of_others.append((cache, cache.clear))
         return cache
 
-    def register(self, kept: Kept) -> Kept:
-        """Register what forgets the archive's answers itself, and return it."""
-        self._of_archive.append((kept, kept.forget))
+    def register(self, kept: Kept, *, others: bool = False, seconds: float = 0) -> Kept:
+        """Register what keeps answers of the archive, and return it.
+
+        ``others``: they are of the EHR or the policy engine, and a change at the archive forgets
+        none of them. ``seconds``: longest time for which one of them is kept.
+        """
+        if others:
+            self._of_others.append((kept, lambda: kept.forget(None)))
+        else:
+            self._of_archive.append((kept, kept.forget))
+        self._longest = max(self._longest, seconds)
         return kept
 
     def of(self, study: str) -> int:
@@ -107,5 +116,18 @@ class Invalidation:
     def invalidate(self) -> None:
         """Forget everything."""
         self.archive_changed(None)
-        for cache in self._of_others:
-            cache.clear()
+        for _, forget in self._of_others:
+            forget()
+
+
+class _NoPatientData(Invalidation):
+    def register(self, kept: Kept, *, others: bool = False, seconds: float = 0) -> Kept:
+        return kept
+
+    def archive_changed(self, patient_ids: Collection[str] | None) -> None:
+        raise TypeError("what holds nothing of a patient is not forgotten")
+
+
+NO_PATIENT_DATA: Invalidation = _NoPatientData()
+"""For caches that no invalidation has to reach: tokens, which have a bound of their own, and the
+names, keys and credentials of endpoints. It registers nothing."""
