@@ -56,7 +56,7 @@ __all__ = ["peer", "session"]
 TOKENS = "what a token is for: revocation has its own bound (docs/authorization.md)"
 OURS = "nothing of a patient: our own access, or an endpoint's name or key"
 NOT_FORGOTTEN = {
-    "TokenCache._active": TOKENS, "TokenCache._inactive": TOKENS, "TokenCache._flight": TOKENS,
+    "TokenCache._answers": TOKENS,
     "AuditTrail._inactive": TOKENS,
     "Discovery._flight": OURS, "Jwks._flight": OURS, "Readiness._flight": OURS, "BackendServices._flight": OURS,
     "Invalidation._forgotten": "which studies were forgotten: with nothing kept, that says nothing",

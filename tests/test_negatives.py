@@ -51,7 +51,7 @@ SECONDS = {
 """How a line begins -> how long it is so."""
 
 IN = {
-    "TokenCache._inactive": "a token is not active", "EhrMapping._known": "the EHR does not know the patient",
+    "TokenCache._answers": "a token is not active", "EhrMapping._known": "the EHR does not know the patient",
     "Groups._kept": "a Group does not exist", "Ownership._refused": "a study is not there",
     "Ownership._absent": "a study is not there", "Issuers._unique": "a number stands for people",
     "StudyLists._kept": "a list does not have", "StudyLists._joined": "a list does not have",
@@ -63,7 +63,7 @@ IN = {
 }  # fmt: skip
 """What keeps that something is absent or refused -> the line about it."""
 NO_NEGATIVES = {
-    "TokenCache._active", "AuditTrail._inactive",
+    "AuditTrail._inactive",
     "Constraints._read", "MemoryStore._seen", "Ownership._owners", "Ownership._series", "StudyLists._asked",
     "StudyLists._refreshed", "StudyLists._arrived", "Studies._asked", "EhrMapping._refreshed", "InstancePatients._own",
     "Invalidation._forgotten", "CountReport._reported", "QueryPages._rows", "QueryPages._starts",

@@ -63,7 +63,7 @@ CALLS = {
     "patients/ehr_lookup.py SingleFlight": EHR,
     "authorization/external_policy.py SingleFlight": "access.external.timeout_seconds, twice",
     "bootstrap/pacs.py DeferredRequests": "joined until pacs.timeout_seconds of silence; pacs.warm_seconds in all",
-    "tokens/cache.py SingleFlight": EHR,
+    "tokens/cache.py LoadingCache": EHR,
     "ehr/credentials.py SingleFlight": EHR,
     "ehr/discovery.py SingleFlight": EHR,
     "tokens/jwks.py SingleFlight": EHR,

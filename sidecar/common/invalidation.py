@@ -120,14 +120,22 @@ class Invalidation:
             forget()
 
 
-class _NoPatientData(Invalidation):
+class NoPatientData:
+    """Registers nothing: for caches that no invalidation has to reach.
+
+    These are tokens, which have a bound of their own, and the names, keys and credentials of
+    endpoints.
+    """
+
+    generation = 0
+
     def register(self, kept: Kept, *, others: bool = False, seconds: float = 0) -> Kept:
+        """Return ``kept`` as it is."""
         return kept
 
-    def archive_changed(self, patient_ids: Collection[str] | None) -> None:
-        raise TypeError("what holds nothing of a patient is not forgotten")
+    def of(self, study: str) -> int:
+        """Return the generation of every study."""
+        return 0
 
 
-NO_PATIENT_DATA: Invalidation = _NoPatientData()
-"""For caches that no invalidation has to reach: tokens, which have a bound of their own, and the
-names, keys and credentials of endpoints. It registers nothing."""
+NO_PATIENT_DATA = NoPatientData()

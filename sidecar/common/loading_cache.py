@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from cachetools import TLRUCache
 
-from sidecar.common.invalidation import Invalidation
+from sidecar.common.invalidation import Invalidation, NoPatientData
 from sidecar.common.single_flight import CALL_SECONDS, SingleFlight
 
 Key = TypeVar("Key", bound=Hashable)
@@ -64,7 +64,7 @@ class LoadingCache(Generic[Key, Value]):
 
     def __init__(
         self,
-        invalidation: Invalidation,
+        invalidation: Invalidation | NoPatientData,
         forget_on: ForgetOn | Callable[[Key], Collection[str]] = ForgetOn.ANY_CHANGE,
         *,
         max_entries: int,
