@@ -58,7 +58,8 @@ OURS = "nothing of a patient: our own access, or an endpoint's name or key"
 NOT_FORGOTTEN = {
     "TokenCache._answers": TOKENS,
     "AuditTrail._inactive": TOKENS,
-    "Discovery._flight": OURS, "Jwks._flight": OURS, "Readiness._flight": OURS, "BackendServices._flight": OURS,
+    "Discovery._configuration": OURS, "Jwks._keys": OURS, "Readiness._problems": OURS,
+    "BackendServices._tokens": OURS,
     "Invalidation._forgotten": "which studies were forgotten: with nothing kept, that says nothing",
     "Constraints._read": "a scope's text as a search: no answer of anybody",
     "CountReport._reported": "which studies the log has told of: no answer is made of it",
@@ -342,9 +343,9 @@ FORGOTTEN: dict[Callable[[World], Ask], set[str]] = {
     described: {"VisibleStudiesLookup._lists"},
     query_rows: {"QueryPages._rows"},
     issuers: {"Issuers._unique", "Issuers._flight"},
-    identifiers: {"EhrMapping._known", "EhrMapping._flight"},
-    fresh_identifiers: {"EhrMapping._refreshed"},
-    members: {"Groups._kept", "Groups._flight"},
+    identifiers: {"EhrMapping._known"},
+    fresh_identifiers: {"EhrMapping._known"},
+    members: {"Groups._members"},
     verdict: {"ExternalPolicy._kept", "ExternalPolicy._flight"},
 }
 """How it is shown that what is kept is forgotten in mid-flight -> what that is."""

@@ -59,15 +59,15 @@ CALLS = {
     "pacs/ownership.py SingleFlight": QUERY,
     "pacs/studies.py SingleFlight": "DETAILS_SECONDS of waiting; " + QUERY,
     "pacs/study_lists.py SingleFlight": QUERY,
-    "patients/backend_clients.py SingleFlight": EHR,
-    "patients/ehr_lookup.py SingleFlight": EHR,
+    "patients/backend_clients.py LoadingCache": EHR,
+    "patients/ehr_lookup.py LoadingCache": EHR,
     "authorization/external_policy.py SingleFlight": "access.external.timeout_seconds, twice",
     "bootstrap/pacs.py DeferredRequests": "joined until pacs.timeout_seconds of silence; pacs.warm_seconds in all",
     "tokens/cache.py LoadingCache": EHR,
-    "ehr/credentials.py SingleFlight": EHR,
-    "ehr/discovery.py SingleFlight": EHR,
-    "tokens/jwks.py SingleFlight": EHR,
-    "web/admin.py SingleFlight": "probes: the EHR's and the archive's limits",
+    "ehr/credentials.py LoadingCache": EHR,
+    "ehr/discovery.py LoadingCache": EHR,
+    "tokens/jwks.py LoadingCache": EHR,
+    "web/admin.py LoadingCache": "probes: the EHR's and the archive's limits",
 }
 
 # All that opens a connection, sends a request or waits for an answer, and what bounds it.

@@ -1,6 +1,7 @@
 """Mapping ``ehr``: read ``Patient/<id>`` at the EHR and pick its identifiers by system (SIA-17)."""
 
 import logging
+import math
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -10,13 +11,12 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
-from cachetools import TLRUCache, TTLCache
 
 from sidecar.access.facts import PatientIdentifier, is_fhir_id
 from sidecar.common.errors import BadGateway, Forbidden, Unavailable
 from sidecar.common.fetch import FetchedResponse, FetchFailed
 from sidecar.common.invalidation import FRESH_SECONDS, NEGATIVE_SECONDS, Invalidation
-from sidecar.common.single_flight import SingleFlight
+from sidecar.common.loading_cache import ForgetOn, LoadingCache
 from sidecar.ehr.fhir_client import Credentials, read_resource
 from sidecar.patients.validity import is_current
 
@@ -87,20 +87,14 @@ class EhrMapping:
         self._issuers = dict(issuers)
         self._credentials = credentials
         self._timeout_seconds = timeout_seconds
-        self._invalidation = invalidation or Invalidation()
-        self._flight: SingleFlight[str, _Known] = SingleFlight(self._invalidation)
-        negative_seconds = min(cache_ttl_seconds, NEGATIVE_SECONDS)
-        self._known: TLRUCache[str, _Known] = self._invalidation.cache_of_others(
-            TLRUCache(
-                max_entries,
-                ttu=lambda patient, known, now: (
-                    now + (cache_ttl_seconds if known.identifiers else negative_seconds)
-                ),
-                timer=clock,
-            )
-        )
-        self._refreshed: TTLCache[str, bool] = self._invalidation.cache_of_others(
-            TTLCache(max_entries, ttl=FRESH_SECONDS, timer=clock)
+        self._known: LoadingCache[str, _Known] = LoadingCache(
+            invalidation or Invalidation(),
+            ForgetOn.INVALIDATE,
+            max_entries=max_entries,
+            ttl_seconds=cache_ttl_seconds,
+            negative_seconds=min(cache_ttl_seconds, NEGATIVE_SECONDS),
+            is_negative=lambda patient, known: not known.identifiers,
+            clock=clock,
         )
 
     async def identifiers(
@@ -113,12 +107,11 @@ class EhrMapping:
         when it refuses us or says what is no Patient of this id, ``Forbidden`` (403) when the
         patient's record was merged into another one or is not active.
         """
-        known = self._known.get(patient)
-        if fresh and patient not in self._refreshed:
-            self._refreshed[patient] = True
-            known = None
-        if known is None:
-            known = await self._flight.run(patient, lambda: self._look_up(patient))
+        known = await self._known.get(
+            patient,
+            lambda: self._look_up(patient),
+            max_age_seconds=FRESH_SECONDS if fresh else math.inf,
+        )
         if known.refused is not None:
             raise Forbidden(known.refused.text, reason=known.refused.reason)
         return known.identifiers
@@ -136,10 +129,9 @@ class EhrMapping:
 
     async def close(self) -> None:
         """End what is under way."""
-        await self._flight.close()
+        await self._known.close()
 
     async def _look_up(self, patient: str) -> _Known:
-        generation = self._invalidation.generation
         try:
             answer = await read_resource(
                 self._session,
@@ -147,10 +139,10 @@ class EhrMapping:
                 self._credentials,
                 timeout_seconds=self._timeout_seconds,
             )
-            found = _Known(await answer.read(lambda whole: self._identifiers(whole, patient)))
+            return _Known(await answer.read(lambda whole: self._identifiers(whole, patient)))
         except NotInUse as refused:
             log.warning(refused.log, extra={"reason": refused.reason})
-            found = _Known(frozenset(), refused.with_traceback(None))
+            return _Known(frozenset(), refused.with_traceback(None))
         except FetchFailed as failure:
             log.error(
                 "the EHR's Patient cannot be read",
@@ -165,9 +157,6 @@ class EhrMapping:
                 "The hospital's patient record cannot be read now; try again.",
                 reason="patient_" + failure.reason,
             ).because(failure.detail) from None
-        if generation == self._invalidation.generation:
-            self._known[patient] = found
-        return found
 
     def _identifiers(self, answer: FetchedResponse, patient: str) -> frozenset[PatientIdentifier]:
         if answer.status in (401, 403):
