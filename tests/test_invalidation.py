@@ -342,11 +342,11 @@ FORGOTTEN: dict[Callable[[World], Ask], set[str]] = {
     details: {"Studies._kept", "Studies._flight", "Studies._asked"},
     described: {"VisibleStudiesLookup._lists"},
     query_rows: {"QueryPages._rows"},
-    issuers: {"Issuers._unique", "Issuers._flight"},
+    issuers: {"Issuers._unique"},
     identifiers: {"EhrMapping._known"},
     fresh_identifiers: {"EhrMapping._known"},
     members: {"Groups._members"},
-    verdict: {"ExternalPolicy._kept", "ExternalPolicy._flight"},
+    verdict: {"ExternalPolicy._verdicts"},
 }
 """How it is shown that what is kept is forgotten in mid-flight -> what that is."""
 ELSEWHERE = {

@@ -58,7 +58,7 @@ IN = {
     "Ownership._absent": "a study is not there", "Issuers._unique": "a number stands for people",
     "StudyLists._kept": "a list does not have", "StudyLists._joined": "a list does not have",
     "Studies._kept": "a list does not have", "VisibleStudiesLookup._lists": "a list does not have",
-    "ExternalPolicy._kept": "the external policy refuses",
+    "ExternalPolicy._verdicts": "the external policy refuses",
     "PacsClient._deferred": "a slow retrieval or query failed",
     "RetrieveClient._deferred": "a slow retrieval or query failed",
     "InstancePatients._refused": "a study is not there",

@@ -52,16 +52,18 @@ EHR = "ehr.timeout_seconds for each of a few requests"
 
 # Calls that later requests join, and when they end; all end by common.single_flight.CALL_SECONDS.
 CALLS = {
+    "authorization/visible_studies.py LoadingCache": "nothing is loaded by it",
+    "web/query_pages.py LoadingCache": "nothing is loaded by it",
     "common/loading_cache.py SingleFlight": "what its owner's line below says",
     "pacs/instance_patients.py SingleFlight": QUERY
     + "; so does a retrieval's first byte, and reading has its limit",
-    "pacs/issuer_check.py SingleFlight": QUERY,
+    "pacs/issuer_check.py LoadingCache": QUERY,
     "pacs/ownership.py SingleFlight": QUERY,
     "pacs/studies.py SingleFlight": "DETAILS_SECONDS of waiting; " + QUERY,
     "pacs/study_lists.py SingleFlight": QUERY,
     "patients/backend_clients.py LoadingCache": EHR,
     "patients/ehr_lookup.py LoadingCache": EHR,
-    "authorization/external_policy.py SingleFlight": "access.external.timeout_seconds, twice",
+    "authorization/external_policy.py LoadingCache": "access.external.timeout_seconds, twice",
     "bootstrap/pacs.py DeferredRequests": "joined until pacs.timeout_seconds of silence; pacs.warm_seconds in all",
     "tokens/cache.py LoadingCache": EHR,
     "ehr/credentials.py LoadingCache": EHR,

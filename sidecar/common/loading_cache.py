@@ -94,8 +94,7 @@ class LoadingCache(Generic[Key, Value]):
         invalidation.register(
             self,
             others=forget_on is ForgetOn.INVALIDATE,
-            # A load may bring an answer that late, and then it must still be known as forgotten.
-            seconds=max(CALL_SECONDS, 0 if callable(ttl_seconds) else ttl_seconds),
+            seconds=self._study_seconds(ttl_seconds),
         )
 
     def __len__(self) -> int:
@@ -177,6 +176,15 @@ class LoadingCache(Generic[Key, Value]):
     async def close(self) -> None:
         """Cancel the loads that are under way, and wait for their end."""
         await self._flight.close()
+
+    def _study_seconds(self, ttl_seconds: float | Callable[[Value], float]) -> float:
+        """Return how long it must be known that a study was forgotten.
+
+        That is as long as an entry of an earlier generation may be cached, or may still be loaded.
+        """
+        if self._study is None:
+            return 0
+        return math.inf if callable(ttl_seconds) else max(CALL_SECONDS, ttl_seconds)
 
     def _pop(self, stored: tuple[Key, int]) -> None:
         for table in (self._positive, self._negative):

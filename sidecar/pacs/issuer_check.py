@@ -10,13 +10,11 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from cachetools import TLRUCache
-
 from sidecar.access.facts import PatientIdentifier
 from sidecar.access.wildcards import matches
 from sidecar.common.errors import BadGateway
 from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
-from sidecar.common.single_flight import SingleFlight
+from sidecar.common.loading_cache import LoadingCache
 from sidecar.common.slices import in_slices
 from sidecar.dicom.owner import owner_of
 from sidecar.dicomweb.paths import Query
@@ -56,18 +54,14 @@ class Issuers:
         self._client = client
         self._generated = tuple(generated)
         self._has_joined = False
-        self._invalidation = invalidation or Invalidation()
-        self._flight: SingleFlight[str, bool] = SingleFlight(self._invalidation)
-        negative_seconds = min(ttl_seconds, NEGATIVE_SECONDS)
-        self._unique: TLRUCache[str, bool] = self._invalidation.cache(
-            TLRUCache(
-                max_entries,
-                ttu=lambda patient_id, unique, now: (
-                    now + (ttl_seconds if unique else negative_seconds)
-                ),
-                timer=clock,
-            ),
+        self._unique: LoadingCache[str, bool] = LoadingCache(
+            invalidation or Invalidation(),
             lambda patient_id: {patient_id},
+            max_entries=max_entries,
+            ttl_seconds=ttl_seconds,
+            negative_seconds=min(ttl_seconds, NEGATIVE_SECONDS),
+            is_negative=lambda patient_id, unique: not unique,
+            clock=clock,
         )
 
     async def check(self, known_as: Iterable[PatientIdentifier]) -> None:
@@ -84,13 +78,9 @@ class Issuers:
             )
 
     async def _is_unique(self, patient_id: str) -> bool:
-        known = self._unique.get(patient_id)
-        if known is None:
-            known = await self._flight.run(patient_id, lambda: self._ask(patient_id))
-        return known
+        return await self._unique.get(patient_id, lambda: self._ask(patient_id))
 
     async def _ask(self, patient_id: str) -> bool:
-        generation = self._invalidation.generation
         parameters = (("PatientID", patient_id), includefield("PatientID", "IssuerOfPatientID"))
         rows = await self._client.search(Query("studies"), parameters)
         owners = await in_slices(map(owner_of, rows))
@@ -104,8 +94,6 @@ class Issuers:
             )
         elif len(named) > 1:
             self._log_joined(len(named))
-        if generation == self._invalidation.generation:
-            self._unique[patient_id] = len(issuers) <= 1
         return len(issuers) <= 1
 
     def _log_joined(self, count: int) -> None:
@@ -127,4 +115,4 @@ class Issuers:
 
     async def close(self) -> None:
         """End what is under way."""
-        await self._flight.close()
+        await self._unique.close()
