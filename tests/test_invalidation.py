@@ -241,7 +241,7 @@ def query_rows(world: World) -> Ask:
         return [(one, one) for one in rows]
 
     source = RowSource(read, decide, decide, takes_limit=False, takes_offset=False)
-    return lambda: pages.page(QueryKey("hash", "p", P1, query, (), 0), source, offset=1, limit=1)
+    return lambda: pages.page(QueryKey("hash", "p", P1, query, ()), source, offset=1, limit=1)
 
 
 def issuers(world: World) -> Ask:
@@ -336,10 +336,10 @@ FORGOTTEN: dict[Callable[[World], Ask], set[str]] = {
     part: {"Ownership._series", "Ownership._parts_flight"},
     absent_part: {"Ownership._absent"},
     instances: {"Ownership._index_flight"},
-    one_list: {"StudyLists._kept", "StudyLists._flight", "StudyLists._asked"},
+    one_list: {"StudyLists._listings", "StudyLists._asked"},
     joined_list: {"StudyLists._joined"},
-    fresh_list: {"StudyLists._refreshed"},
-    details: {"Studies._kept", "Studies._flight", "Studies._asked"},
+    fresh_list: {"StudyLists._listings"},
+    details: {"Studies._listings", "Studies._asked"},
     described: {"VisibleStudiesLookup._lists"},
     query_rows: {"QueryPages._rows"},
     issuers: {"Issuers._unique"},

@@ -56,8 +56,8 @@ IN = {
     "EhrMapping._known": "the EHR does not know the patient",
     "Groups._members": "a Group does not exist", "Ownership._refused": "a study is not there",
     "Ownership._absent": "a study is not there", "Issuers._unique": "a number stands for people",
-    "StudyLists._kept": "a list does not have", "StudyLists._joined": "a list does not have",
-    "Studies._kept": "a list does not have", "VisibleStudiesLookup._lists": "a list does not have",
+    "StudyLists._listings": "a list does not have", "StudyLists._joined": "a list does not have",
+    "Studies._listings": "a list does not have", "VisibleStudiesLookup._lists": "a list does not have",
     "ExternalPolicy._verdicts": "the external policy refuses",
     "PacsClient._deferred": "a slow retrieval or query failed",
     "RetrieveClient._deferred": "a slow retrieval or query failed",
@@ -68,7 +68,7 @@ NO_NEGATIVES = {
     "BackendServices._tokens",
     "AuditTrail._inactive",
     "Constraints._read", "MemoryStore._seen", "Ownership._owners", "Ownership._series", "StudyLists._asked",
-    "StudyLists._refreshed", "StudyLists._arrived", "Studies._asked", "InstancePatients._own",
+    "StudyLists._arrived", "Studies._asked", "InstancePatients._own",
     "Invalidation._forgotten", "CountReport._reported", "QueryPages._rows", "QueryPages._starts",
 }  # fmt: skip
 

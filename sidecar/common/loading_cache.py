@@ -33,9 +33,10 @@ class ForgetOn(Enum):
 
 @dataclass(frozen=True, slots=True)
 class _Entry(Generic[Value]):
-    """``began``: when its load began, in seconds of the cache's clock.
+    """A cached value, with times in seconds of the cache's clock.
 
-    ``asked``: the same, or minus infinity where the load may have joined an earlier query.
+    ``began``: when its load began. ``asked``: the same, or minus infinity where the load may have
+    joined an earlier query.
     """
 
     value: Value
@@ -117,25 +118,26 @@ class LoadingCache(Generic[Key, Value]):
             if max_age_seconds == math.inf or self._clock() - entry.asked < max_age_seconds:
                 return entry.value
             self.discard(key)
-        return await self.reload(key, load, joins=max_age_seconds == math.inf)
+        return await self.reload(key, load, is_dated=max_age_seconds < math.inf)
 
     async def reload(
-        self, key: Key, load: Callable[[], Awaitable[Value]], *, joins: bool = True
+        self, key: Key, load: Callable[[], Awaitable[Value]], *, is_dated: bool = False
     ) -> Value:
         """Load ``key`` whatever is cached, or wait for the load that is under way.
 
-        ``joins``: ``load`` may join a query that began earlier. Loads that may and loads that may
-        not are kept apart. Raises ``Unavailable`` (503) as ``SingleFlight.run`` does.
+        ``is_dated``: the entry's age counts from now; else it is not known, because ``load`` may
+        join a query that began earlier. Nobody who wants the one waits for a load of the other.
+        Raises ``Unavailable`` (503) as ``SingleFlight.run`` does.
         """
         stamp = self.stamp(key)
 
         async def fill() -> Value:
             began = self._clock()
             value = await load()
-            self._put(key, _Entry(value, began, -math.inf if joins else began), stamp)
+            self._put(key, _Entry(value, began, began if is_dated else -math.inf), stamp)
             return value
 
-        return await self._flight.run((key, joins, stamp), fill)
+        return await self._flight.run((key, is_dated, stamp), fill)
 
     def peek(self, key: Key) -> Value | None:
         """Return what is cached for ``key``, or ``None``."""

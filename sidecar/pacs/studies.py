@@ -10,19 +10,24 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
-from cachetools import TTLCache
-
 from sidecar.access.facts import PatientIdentifier, all_are_one_of
 from sidecar.common.errors import Unavailable
 from sidecar.common.fair_queue import FairQueue, QueueFull, WaitTooLong
 from sidecar.common.invalidation import Invalidation
-from sidecar.common.single_flight import SingleFlight
+from sidecar.common.loading_cache import LoadingCache
 from sidecar.common.slices import batched, in_slices, let_go
 from sidecar.dicom.json_model import Row, text, values
 from sidecar.dicomweb.paths import Query
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.ownership import KnownAs, Ownership, is_row_of
-from sidecar.pacs.study_lists import Listing, StudyLists, counted, include, say_dropped
+from sidecar.pacs.study_lists import (
+    ASKED_SECONDS,
+    Listing,
+    StudyLists,
+    counted,
+    include,
+    say_dropped,
+)
 from sidecar.pacs.study_owners import StudyOwners
 
 DETAILS_OF_ONE = 4
@@ -89,7 +94,7 @@ class Studies:
     ) -> None:
         self._client = client
         self._ownership = ownership
-        self._invalidation = kept = invalidation or Invalidation()
+        kept = invalidation or Invalidation()
         self.owners = StudyOwners(client, ownership, clock=clock)
         self._lists = StudyLists(
             client,
@@ -111,13 +116,12 @@ class Studies:
         self._details = FairQueue(
             (concurrency, DETAILS_OF_ONE), waiting=DETAILS_WAITING, seconds=DETAILS_SECONDS
         )
-        self._flight: SingleFlight[_Asked, Listing] = SingleFlight(kept)
-        self._kept: TTLCache[_Asked, Listing] = kept.cache(
-            TTLCache(max_entries, ttl=cache_seconds, timer=clock)
+        self._listings: LoadingCache[_Asked, Listing] = LoadingCache(
+            kept, max_entries=max_entries, ttl_seconds=cache_seconds, clock=clock
         )
-        # Of a search that goes on in the background (SIA-23): when it was first asked for.
-        self._asked: TTLCache[_Asked, datetime] = kept.cache(
-            TTLCache(max_entries, ttl=3_600, timer=clock)
+        # When a search that goes on in the background (SIA-23) was first asked for.
+        self._asked: LoadingCache[_Asked, datetime] = LoadingCache(
+            kept, max_entries=max_entries, ttl_seconds=ASKED_SECONDS, clock=clock
         )
 
     async def series_of(
@@ -267,13 +271,9 @@ class Studies:
         known_as: KnownAs,
     ) -> Listing:
         key = (what, known_as)
-        kept = self._kept.get(key)
-        if kept is None:
-            kept = await self._flight.run(key, lambda: self._ask_detail(key, ask))
-        return kept
+        return await self._listings.get(key, lambda: self._ask_detail(key, ask))
 
     async def _ask_detail(self, key: _Asked, ask: Callable[[], Awaitable[list[Row]]]) -> Listing:
-        started = self._invalidation.generation
         try:
             async with self._details.place(key[1]):
                 asked = self._asked.setdefault(key, self._now())
@@ -282,12 +282,8 @@ class Studies:
             raise Unavailable(
                 "The image archive is busy; try again.", reason="details_busy", retry_after=5
             ) from None
-        self._asked.pop(key, None)
-        found = Listing(rows, asked)
-        # Else it may be from before what made us forget.
-        if started == self._invalidation.generation:
-            self._kept[key] = found
-        return found
+        self._asked.discard(key)
+        return Listing(rows, asked)
 
     def _is_below(self, row: Row, query: Query) -> bool:
         if text(row, "StudyInstanceUID") == query.study and query.series in (
@@ -300,5 +296,5 @@ class Studies:
 
     async def close(self) -> None:
         """End what is under way."""
-        await self._flight.close()
+        await self._listings.close()
         await self._lists.close()

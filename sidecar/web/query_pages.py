@@ -31,17 +31,13 @@ KEPT_STARTS = 100
 
 @dataclass(frozen=True, slots=True)
 class QueryKey:
-    """One query of one caller: the token (as a hash), the patient, and what the archive is asked.
-
-    ``generation``: of the study that the path names; it changes when that study is forgotten alone.
-    """
+    """One query of one caller: the token (as a hash), the patient, and what the archive is asked."""
 
     token_hash: str | None
     patient: str
     known_as: frozenset[PatientIdentifier]
     query: Query
     parameters: tuple[tuple[str, str], ...]
-    generation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +86,7 @@ class QueryPages:
             _patient_ids,
             max_entries=KEPT_BYTES,
             ttl_seconds=KEPT_SECONDS,
+            study=_study,
             weight=lambda kept: kept.size,
             clock=clock,
         )
@@ -99,6 +96,7 @@ class QueryPages:
             _patient_ids,
             max_entries=KEPT_QUERIES,
             ttl_seconds=KEPT_SECONDS,
+            study=_study,
             clock=clock,
         )
 
@@ -204,6 +202,11 @@ class QueryPages:
 
 def _patient_ids(key: QueryKey) -> set[str]:
     return {known.patient_id for known in key.known_as}
+
+
+def _study(key: QueryKey) -> str:
+    """Return the study that the path names; no study has the empty UID."""
+    return key.query.study or ""
 
 
 def _hash(row: Row, key: QueryKey) -> int | None:
