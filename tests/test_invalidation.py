@@ -179,7 +179,7 @@ def instances(world: World) -> Ask:
     """A series that a client walks through, whose second instance goes."""
     rows = [row("p1", "1.2", "1.2.3", f"1.2.3.{number}") for number in range(2)]
     asked = Ownership(world.archive(rows, rows[:1]), invalidation=world.kept, clock=Clock())
-    asked._series[(SERIES, P1, 0)] = _Series({"1.2.3.0"})
+    asked._series.setdefault((SERIES, P1), _Series({"1.2.3.0"}))
     return lambda: asked.holds(Part("1.2", "1.2.3", "1.2.3.1"), P1)
 
 
@@ -331,11 +331,11 @@ async def _described(views: VisibleStudiesLookup, permit: PatientPermit) -> obje
 
 
 FORGOTTEN: dict[Callable[[World], Ask], set[str]] = {
-    owners: {"Ownership._owners", "Ownership._owners_flight"},
-    refused: {"Ownership._refused"},
-    part: {"Ownership._series", "Ownership._parts_flight"},
+    owners: {"Ownership._owners"},
+    refused: {"Ownership._owners"},
+    part: {"Ownership._series"},
     absent_part: {"Ownership._absent"},
-    instances: {"Ownership._index_flight"},
+    instances: {"Ownership._indexed"},
     one_list: {"StudyLists._listings", "StudyLists._asked"},
     joined_list: {"StudyLists._joined"},
     fresh_list: {"StudyLists._listings"},
@@ -351,7 +351,7 @@ FORGOTTEN: dict[Callable[[World], Ask], set[str]] = {
 """How it is shown that what is kept is forgotten in mid-flight -> what that is."""
 ELSEWHERE = {
     "PacsClient._deferred", "RetrieveClient._deferred", "StudyLists._arrived", "QueryPages._starts",
-    "InstancePatients._own", "InstancePatients._refused", "InstancePatients._flight",
+    "InstancePatients._own", "InstancePatients._refused",
 }  # fmt: skip
 OF_THE_ARCHIVE = [
     case for case in FORGOTTEN if case not in (identifiers, fresh_identifiers, members, verdict)

@@ -55,10 +55,10 @@ CALLS = {
     "authorization/visible_studies.py LoadingCache": "nothing is loaded by it",
     "web/query_pages.py LoadingCache": "nothing is loaded by it",
     "common/loading_cache.py SingleFlight": "what its owner's line below says",
-    "pacs/instance_patients.py SingleFlight": QUERY
+    "pacs/instance_patients.py LoadingCache": QUERY
     + "; so does a retrieval's first byte, and reading has its limit",
     "pacs/issuer_check.py LoadingCache": QUERY,
-    "pacs/ownership.py SingleFlight": QUERY,
+    "pacs/ownership.py LoadingCache": QUERY,
     "pacs/studies.py LoadingCache": "DETAILS_SECONDS of waiting; " + QUERY,
     "pacs/study_lists.py LoadingCache": QUERY,
     "patients/backend_clients.py LoadingCache": EHR,
