@@ -289,6 +289,46 @@ async def test_a_lifetime_begins_when_the_answer_has_come_and_no_look_renews_it(
     assert cache.peek("key") is None
 
 
+async def test_a_load_that_began_earlier_does_not_replace_a_later_one() -> None:
+    """It ended later, and its answer is older."""
+    clock = Clock()
+    cache, begun, go_on = make(clock), asyncio.Event(), asyncio.Event()
+
+    async def slow() -> int:
+        begun.set()
+        await go_on.wait()
+        return 1
+
+    early = asyncio.create_task(cache.get("key", slow))
+    await begun.wait()
+    clock.now += 1
+    assert await cache.get("key", lambda: number(2), max_age_seconds=MAX_AGE) == 2
+    go_on.set()
+    assert (await early, cache.peek("key")) == (1, 2)
+
+
+async def test_what_is_too_old_for_one_is_discarded_for_all() -> None:
+    """Nobody gets it after somebody asked anew, even if that fails; a dated entry has an age."""
+    clock = Clock()
+    cache = make(clock)
+
+    async def fail() -> int:
+        raise Unavailable("Not now.", reason="down")
+
+    await load_number(cache, "key", 1)
+    with pytest.raises(Unavailable):
+        await cache.get("key", fail, max_age_seconds=MAX_AGE)
+    assert cache.peek("key") is None
+    for seconds, value in ((0, 2), (MAX_AGE - 1, 2), (1, 3)):
+        clock.now += seconds
+        found = await cache.get(
+            "key",
+            lambda value=value: number(value),  # type: ignore[misc]
+            max_age_seconds=MAX_AGE,
+        )
+        assert found == value
+
+
 async def test_entries_may_have_weights() -> None:
     cache = make(weight=lambda value: value)
     for name, weight in (("a", 1), ("b", 2), ("c", 1)):
