@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 from cachetools import TLRUCache
 
 NEGATIVE_SECONDS = 5
-"""How long at most an answer is kept that says that something is not there: images and records arrive."""
+"""Longest time in seconds for which an absence is cached: images and records arrive."""
 FRESH_SECONDS = 2
 """Shortest time in seconds between two no-cache requests of one patient that are passed on."""
 MAX_FORGOTTEN = 20_000
@@ -25,9 +25,9 @@ Kept = TypeVar("Kept", bound=Invalidatable)
 
 
 class Invalidation:
-    """All caches of what the archive, the EHR and the policy engine answered, and their ``generation``.
+    """All caches of what the archive, the EHR and the policy engine answered.
 
-    Each forgetting begins a generation. An answer that was asked for in an earlier one is not
+    Each forgetting begins a ``generation``. An answer that was asked for in an earlier one is not
     cached, and nobody waits for it who asks in this one (``LoadingCache``). A study that is
     forgotten alone has a generation of its own, which is part of the key of what is cached about
     it: nothing has to be searched for, and what is cached about other studies stays. The clock is
@@ -74,7 +74,7 @@ class Invalidation:
         self._forgotten[study] = self.of(study) + 1
 
     def archive_changed(self, patient_ids: Collection[str] | None) -> None:
-        """Forget what the archive answered about the patients of these PatientIDs, ``None``: all."""
+        """Forget the archive's answers about the patients of these PatientIDs, ``None``: all."""
         self.generation += 1
         for kept in self._of_archive:
             kept.forget(patient_ids)

@@ -1,4 +1,7 @@
-"""Our own access token at the EHR: for reading Patients (SIA-17), or for introspection (SMART Backend Services)."""
+"""Our own access token at the EHR (SMART Backend Services).
+
+It is for reading Patients (SIA-17), or for introspection.
+"""
 
 import logging
 import time
@@ -53,9 +56,9 @@ class _AccessToken:
 
 
 class BackendServices:
-    """``backend_services``: client credentials with a signed assertion (RFC 7523.
+    """``backend_services``: client credentials with a signed assertion.
 
-    SMART "Asymmetric" authentication).
+    RFC 7523, SMART "Asymmetric" authentication.
 
     ``private_key`` is a PEM or a JWK (JSON text); ``algorithm`` RS384 or ES384. The access token is
     kept until shortly before it expires; one request for a new one at a time. ``setting``: where it
@@ -147,7 +150,8 @@ class BackendServices:
                 },
             )
             raise BadGateway(
-                "This server is not accepted by the hospital's authorization server. Its operators have been told.",
+                "This server is not accepted by the hospital's authorization server. "
+                "Its operators have been told.",
                 reason="backend_token_refused",
             )
         if answer.status != 200:

@@ -1,6 +1,6 @@
-"""The EHR's ``.well-known/smart-configuration`` (SMART App Launch 2.2, "Conformance".
+"""The EHR's ``.well-known/smart-configuration``.
 
-SIA-1, SIA-10).
+SMART App Launch 2.2, "Conformance"; SIA-1, SIA-10.
 """
 
 import logging
@@ -44,9 +44,8 @@ def _unavailable(failure: FetchFailed) -> Unavailable:
 class Discovery:
     """Fetches the configuration once per ``ttl_seconds``.
 
-    An older one serves while the EHR does not answer.
-
-    It names endpoints only; that a stale name is used for a while permits nothing.
+    An older one serves while the EHR does not answer; it is asked again after ``retry_seconds``.
+    It names endpoints alone: that a stale name is used for a while permits nothing.
     """
 
     def __init__(

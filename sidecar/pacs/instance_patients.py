@@ -1,4 +1,4 @@
-"""Whose images are they, by what an instance says itself? For answers that carry no patient inside (SIA-42).
+"""Find the patients that instances name, for answers that carry no patient inside (SIA-42).
 
 A frame, a drawn image or bulk data cannot be checked as it goes by. The rows by which its owner was
 found are one channel of text, and an archive may lose characters on it: a number with a Cyrillic
@@ -109,7 +109,7 @@ class InstancePatients:
         )
 
     async def of(self, permit: HeaderPermit, known_as: KnownAs) -> frozenset[PatientIdentifier]:
-        """Return the patients that instances of the permitted part name, one instance of each series.
+        """Return the patients that the permitted part's instances name, one of each series.
 
         An instance that is not where it was asked for names nobody. Raises ``BadGateway``
         (``unreadable_patient``) when none can be read, ``NotFound`` when there is none, and what
@@ -244,7 +244,10 @@ class InstancePatients:
         )
 
     def _refused_for(self, why: str, part: Part) -> Problem:
-        """``why``: a rule of docs/files.md, or what else is wrong with the archive's answer for this ``part``."""
+        """Log and return the refusal of an answer about ``part``.
+
+        ``why``: a rule of docs/files.md, or what else is wrong with the answer.
+        """
         place = {level: uid for level, uid in asdict(part).items() if uid}
         log.error(
             "an instance does not say whose it is",
@@ -252,7 +255,8 @@ class InstancePatients:
         )
         self._drop("unreadable_instance")
         return BadGateway(
-            "The image archive does not say for certain whose images these are; they were not passed on.",
+            "The image archive does not say for certain whose images these are; "
+            "they were not passed on.",
             reason="unreadable_patient",
         ).because(why)
 

@@ -1,4 +1,6 @@
-"""Is a number without a known issuer one person's? PatientID is unique within its issuer alone (PS3.3 C.7.1.1).
+"""Check that a PatientID without a known issuer is one person's.
+
+A PatientID is unique within its issuer alone (PS3.3 C.7.1.1).
 
 A site that configures no issuer says "our numbers are unique". Where the PACS has one of them under
 several issuers, or with an issuer and without one, that is not so, and nobody can say whose the
@@ -25,11 +27,11 @@ log = logging.getLogger(__name__)
 
 
 UNIQUE_SECONDS = 15
-"""How long a number counts as one person's after the PACS was asked: what comes later may be another's."""
+"""Seconds for which a number counts as one person's: what comes later may be another's."""
 
 
 def is_generated(issuer: str, patterns: Sequence[str]) -> bool:
-    """Return whether the PACS made ``issuer`` up itself: it matches one of the configured patterns."""
+    """Return whether ``issuer`` matches a pattern of those that the PACS makes up itself."""
     return any(matches(pattern, issuer) for pattern in patterns)
 
 
@@ -65,15 +67,15 @@ class Issuers:
         )
 
     async def check(self, known_as: Iterable[PatientIdentifier]) -> None:
-        """Raise ``BadGateway`` when a number without issuer stands for several people at the PACS."""
+        """Raise ``BadGateway`` when a number without issuer is several people's at the PACS."""
         unknown = {known.patient_id for known in known_as if known.issuer is None}
         answers = await asyncio.gather(
             *(self._is_unique(patient_id) for patient_id in sorted(unknown))
         )
         if not all(answers):
             raise BadGateway(
-                "The image archive has several people under this patient's number. The hospital's operators have been "
-                "told.",
+                "The image archive has several people under this patient's number. "
+                "The hospital's operators have been told.",
                 reason="several_issuers",
             )
 
@@ -101,8 +103,8 @@ class Issuers:
         if not self._has_joined:
             self._has_joined = True
             log.warning(
-                "the PACS has a PatientID under several issuers that pacs.generated_issuers lets count as none: it is "
-                "taken for one person's; this is logged once",
+                "the PACS has a PatientID under several issuers that pacs.generated_issuers "
+                "lets count as none: it is taken for one person's; this is logged once",
                 extra={
                     "reason": "generated_issuers",
                     "patterns": list(self._generated),

@@ -1,4 +1,4 @@
-"""Whose study is it, and are series and instance in it? Established before the first byte, and cached (SIA-42).
+"""Find the owners of a study, and whether series and instance are in it (SIA-42).
 
 Asked at the PACS by QIDO-RS, by UID alone: if the PACS has one StudyInstanceUID under two patients
 we must know.
@@ -28,7 +28,7 @@ Such are frames, drawn images, bulk data: nothing in them would show that the st
 for somebody else.
 """
 INDEXED_INSTANCES = 5_000
-"""Instances of one series that are looked up in one query, once a second one of them is asked for."""
+"""Limit of a query for all instances of a series, sent when a second one is asked for."""
 _PLACE_FIELDS = includefield(
     "StudyInstanceUID", "SeriesInstanceUID", "PatientID", "IssuerOfPatientID"
 )
@@ -112,7 +112,7 @@ class Ownership:
         *,
         max_age_seconds: float = math.inf,
     ) -> StudyFacts:
-        """Return the owners of the study and whether the part is in it, for a patient who is ``known_as``.
+        """Return the owners of the study, and whether the part of it is the patient's.
 
         The part is looked for only in the patient's own studies. ``max_age_seconds``: of owners
         that are remembered. Raises what ``PacsClient.search`` raises.
@@ -244,7 +244,7 @@ class Ownership:
 
 
 def _owners_in(rows: Iterable[Row], study: str) -> Iterator[PatientIdentifier]:
-    """The owners of the rows of ``study``, and nobody for a row that may be one: its UID cannot be read."""
+    """Yield the owner of each row of ``study``, and nobody for a row whose UID cannot be read."""
     for row in rows:
         uid = text(row, "StudyInstanceUID")
         if uid == study:
@@ -270,8 +270,9 @@ def is_row_of(row: Row, known_as: KnownAs, *, unnamed: bool) -> bool:
 
 
 def _is_in(row: Row, part: Part, known_as: KnownAs) -> bool:
-    """Whether the row says itself that it is in this study and series: a PACS may ignore what the path says.
+    """Return whether the row says itself that it is in this study and series.
 
+    A PACS may ignore what the path says.
     A row that names a patient must name this one; some archives name none below a study.
     """
     if not is_row_of(row, known_as, unnamed=True):

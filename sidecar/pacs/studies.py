@@ -40,7 +40,7 @@ DETAILS_WAITING = (20_000, 5_000)
 DETAILS_SECONDS = 120
 
 _Asked = tuple[tuple[str, ...], KnownAs]
-"""The level and the UIDs that are asked for, and by what the patient is known for whom: rows may name no patient."""
+"""The level and UIDs that are asked for, and the identifiers of the patient."""
 
 INSTANCE_FIELDS = (
     "SOPInstanceUID",
@@ -56,7 +56,7 @@ MORE_INSTANCE_FIELDS = ("ContentLabel", "DocumentTitle", "ConceptNameCodeSequenc
 
 
 class AsOf:
-    """When the oldest of what an answer is made of was asked for: what changed later may not be in it."""
+    """When the oldest part of an answer was asked for: later changes may not be in it."""
 
     def __init__(self, moment: datetime) -> None:
         self.moment = moment
@@ -131,7 +131,7 @@ class Studies:
         known_as: frozenset[PatientIdentifier],
         oldest: AsOf,
     ) -> dict[str, list[Row]]:
-        """Return the patient's series rows of several studies of the ``listing``, by StudyInstanceUID."""
+        """Return the patient's series rows of ``studies`` in the ``listing``, by study."""
         wanted = list(studies)
         # A study that came between the two queries of the listing has no series in it.
         counts = await counted(listing.rows) if listing.counts is None else listing.counts
@@ -156,7 +156,7 @@ class Studies:
         oldest: AsOf,
         only: Mapping[str, frozenset[str]] | None = None,
     ) -> set[str]:
-        """Return those of ``studies`` that have an instance of the patient whose ``keyword`` is ``uid``.
+        """Return the ``studies`` with an instance of the patient whose ``keyword`` is ``uid``.
 
         ``only``: StudyInstanceUID -> the series that count in it; in a study that is not there all
         of them do.
@@ -253,7 +253,7 @@ class Studies:
     async def _own(
         self, rows: list[Row], study: str, known_as: frozenset[PatientIdentifier]
     ) -> list[Row]:
-        """The rows that are the patient's: one StudyInstanceUID may stand for studies of two people."""
+        """Return the patient's rows: a StudyInstanceUID may stand for studies of two people."""
         # Some PACSs name no patient below the study: for such a row the whole study must be the
         # patient's.
         named = await in_slices(bool(values(row, "PatientID")) for row in rows)

@@ -82,13 +82,13 @@ MORE_SERIES_FIELDS = ("Laterality", "PerformingPhysicianName", "OperatorsName")
 
 
 def include(client: PacsClient, always: Iterable[str], more: Iterable[str] = ()) -> tuple[str, str]:
-    """The query parameter that wants these attributes, ``more`` of them where the archive keeps them at hand."""
+    """Return ``includefield`` for ``always``, and ``more`` where the archive has it at hand."""
     return includefield(*always, *(more if client.dialect.keeps_details else ()))
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Study rows, and a time (of ``now``) before the PACS was asked for them: what changed later is not in them.
+    """Study rows of a patient, and the time (of ``now``) when the PACS was ``asked`` for them.
 
     ``series``: StudyInstanceUID -> its series rows, for all of the patient's studies; ``None`` when
     they were not asked for, or the PACS can list them study by study only. ``copies``: rows of a
@@ -208,7 +208,7 @@ class StudyLists:
         return joined
 
     async def _join(self, lists: list[Listing], known_as: frozenset[PatientIdentifier]) -> Listing:
-        """The lists of one patient's identifiers as one, without what a read refuses by its owners."""
+        """Join the lists of one patient's identifiers, without what a read refuses by owners."""
         refused = {
             uid: owners
             for one in lists
@@ -282,7 +282,7 @@ class StudyLists:
         known_as: frozenset[PatientIdentifier],
         arrived: _Arrived,
     ) -> tuple[list[Row], list[Row], dict[str, Owners]]:
-        """Each UID once, what else stands under one of them, and the owners of what is not this identifier's alone."""
+        """Return a row for each UID, its copies, and the owners of those that others have, too."""
         fields = include(self._client, self._study_fields, MORE_STUDY_FIELDS)
         if arrived.studies is None:
             arrived.studies = await self._client.search(Query("studies"), [*parameters, fields])
@@ -353,7 +353,8 @@ class StudyLists:
 
     def _without_series(self) -> None:
         log.warning(
-            "the PACS does not list a patient's series with their patient: they are asked for by study"
+            "the PACS does not list a patient's series with their patient: "
+            "they are asked for by study"
         )
         self._no_series_until = self._clock() + NOT_SUPPORTED_SECONDS
 
@@ -364,7 +365,10 @@ class StudyLists:
         return False
 
     def forget_listed(self, study: str, known_as: frozenset[PatientIdentifier]) -> None:
-        """Ask anew for this patient's lists that show ``study``: a read saw that its UID is somebody else's, too."""
+        """Forget this patient's lists that show ``study``.
+
+        A read saw that its UID is somebody else's, too.
+        """
         for known in known_as:
             kept = self._listings.peek(known)
             if kept is not None and all_are_one_of(

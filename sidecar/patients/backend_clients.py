@@ -79,9 +79,9 @@ class PatientsFile:
 
 
 class Groups:
-    """Members of FHIR Groups at the EHR (https://hl7.org/fhir/R4/group.html), each kept for ``cache_ttl_seconds``.
+    """Members of FHIR Groups at the EHR (https://hl7.org/fhir/R4/group.html).
 
-    A Group of nobody is kept for ``NEGATIVE_SECONDS`` at most.
+    Each is kept for ``cache_ttl_seconds``, a Group of nobody for ``NEGATIVE_SECONDS`` at most.
     """
 
     def __init__(

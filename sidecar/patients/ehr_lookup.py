@@ -31,7 +31,7 @@ _USES = frozenset({"usual", "official", "temp", "secondary"})
 
 
 class NotInUse(Exception):
-    """A record that is not to be used: ``reason`` and ``text`` are for the app, ``log`` for operators."""
+    """A record is not in use; ``reason`` and ``text`` are for the app, ``log`` for operators."""
 
     reason = "patient_inactive"
     text = "The hospital's record of this patient is not in use."
@@ -39,7 +39,7 @@ class NotInUse(Exception):
 
 
 class PatientMerged(NotInUse):
-    """The EHR answers with another record than the one that was asked for, or says that another one replaces it."""
+    """The EHR answers with another record, or says that another one replaces this one."""
 
     reason = "patient_merged"
     text = (
@@ -61,8 +61,9 @@ class _Known:
 
 
 class EhrMapping:
-    """Reads the Patient and maps ``identifier[].system`` by ``issuers``: system -> IssuerOfPatientID or ``None``.
+    """Reads the Patient and maps the system of each identifier to an IssuerOfPatientID.
 
+    ``issuers``: system -> IssuerOfPatientID or ``None``.
     Answers are kept for ``cache_ttl_seconds``, at most ``max_entries``; one without identifiers for
     ``NEGATIVE_SECONDS`` at most. A patient whom the EHR does not know has no identifiers.
     """
@@ -150,7 +151,8 @@ class EhrMapping:
             )
             if failure.reason in _MISFITS:
                 raise BadGateway(
-                    "The hospital's patient record cannot be used here. The operators of this server have been told.",
+                    "The hospital's patient record cannot be used here. "
+                    "The operators of this server have been told.",
                     reason="patient_" + failure.reason,
                 ) from None
             raise Unavailable(
@@ -165,7 +167,8 @@ class EhrMapping:
                 extra={"reason": "patient_refused", "upstream_status": answer.status},
             )
             raise BadGateway(
-                "This server may not read the hospital's patient record. Its operators have been told.",
+                "This server may not read the hospital's patient record. "
+                "Its operators have been told.",
                 reason="patient_refused",
             )
         if answer.status in (404, 410):
@@ -248,7 +251,10 @@ def _check_in_use(resource: Mapping[str, Any], patient: str) -> None:
 
 
 def _is_valid(identifier: Mapping[str, Any], now: datetime) -> bool:
-    """Whether an Identifier is in use (R4 datatypes.html#Identifier): by ``use``, a known code, and in its period."""
+    """Return whether an Identifier is in use (R4 datatypes.html#Identifier).
+
+    That is: by ``use``, a known code, and in its period.
+    """
     use = identifier.get("use", "usual")
     return isinstance(use, str) and use in _USES and is_current(identifier.get("period"), now)
 

@@ -39,8 +39,9 @@ class PublicKey:
 
 
 class Jwks:
-    """Public keys from ``url()``, for ``ttl_seconds``: a key that was withdrawn verifies nothing after that.
+    """Public keys from ``url()``, cached for ``ttl_seconds``.
 
+    A key that was withdrawn verifies nothing after that time.
     A ``kid`` that is not among them has them fetched anew, at most every ``REFRESH_SECONDS``: keys
     rotate, and junk tokens cost nothing. Raises ``Unavailable`` (503) when no keys are to be had
     (SIA-16). The clock is monotonic.

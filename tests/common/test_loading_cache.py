@@ -336,22 +336,6 @@ async def test_entries_may_have_weights() -> None:
     assert [cache.peek(name) for name in ("a", "b", "c")] == [None, 2, 1]
 
 
-async def test_each_waiter_has_a_timeout_of_its_own() -> None:
-    """The load goes on for the others, and is cached."""
-    cache, go_on = make(), asyncio.Event()
-
-    async def slow() -> int:
-        await go_on.wait()
-        return 1
-
-    patient = asyncio.create_task(cache.get("key", slow))
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.01):
-            await cache.get("key", slow)
-    go_on.set()
-    assert (await patient, cache.peek("key")) == (1, 1)
-
-
 async def test_what_was_forgotten_since_it_was_asked_for_is_not_put() -> None:
     invalidation = Invalidation()
     cache: LoadingCache[str, int] = LoadingCache(
