@@ -290,7 +290,7 @@ async def test_what_is_kept_is_bounded() -> None:
     for number in range(50):
         await world.of(PatientIdentifier(f"p{number}"))
         await world.studies.series(f"1.{number}", OWN, OLDEST)
-    assert len(world.studies._kept) <= 10
+    assert len(world.studies._listings) <= 10
 
 
 async def test_closing_ends_what_is_under_way() -> None:
