@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-real lint lint-code lint-format lint-types lint-imports bench bench-refusals fuzz keycloak oidc-provider hydra ohif opa tiny-pacs kubernetes kubernetes-node format lock clean
+.PHONY: help demo test test-real coverage mutants lint lint-code lint-format lint-types lint-imports bench bench-refusals fuzz keycloak oidc-provider hydra ohif opa tiny-pacs kubernetes kubernetes-node format lock clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Where it is set, as in many containers, each test worker and each process that a test starts compiles all sources anew.
@@ -32,6 +32,16 @@ test: $(VENV)/.installed-test ## run the tests that need nothing installed
 
 test-real: $(VENV)/.installed-test ## run the tests on real parts: Orthanc, Chromium, Keycloak, ... (what is not installed skips)
 	@$(BIN)/python -m pytest $(PARALLEL) --durations=10 -m real $(ARGS)
+
+# The floors are in tests/tables/coverage_floors.toml. On Python 3.11 to 3.13 only the C tracer measures branches.
+coverage: $(VENV)/.installed-test ## run `make test`, measure branch coverage, hold it against its floors
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest $(PARALLEL) --durations=10 -m 'not exhaustive and not real and not node' $(ARGS)
+	@$(BIN)/coverage combine -q
+	@$(BIN)/python -m tests.coverage_floors
+
+mutants: $(VENV)/.installed-test ## change access/ a bit at a time; a test must fail each time (ARGS=authorization: that room)
+	@$(BIN)/python -m tests.mutants $(ARGS)
 
 lint: lint-code lint-format lint-types lint-imports ## ruff, formatting, mypy --strict, import layers (-k shows all findings)
 
@@ -150,7 +160,7 @@ lock: ## pin anew in requirements.lock what pyproject.toml allows today
 	@echo 'requirements.lock written'
 
 clean: ## remove .venv, builds and caches
-	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) build dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 $(BIN)/python:

@@ -16,7 +16,7 @@ LOCKING = {
     "lockf",
     "ThreadPoolExecutor", "to_thread", "run_in_executor",
 }  # fmt: skip
-SHARED = {"SingleFlight", "DeferredRequests"}
+SHARED = {"LoadingCache", "SingleFlight", "DeferredRequests"}
 CONNECTING = {
     "open_connection",
     "create_connection",

@@ -13,7 +13,6 @@ from typing import Any
 
 import aiohttp
 import orjson
-from cachetools import TTLCache
 
 from sidecar.access.facts import Caller, DescribedStudy, Verdict
 from sidecar.access.permits import Interaction, PatientPermit
@@ -21,7 +20,7 @@ from sidecar.common.errors import Problem, Unavailable
 from sidecar.common.fair_queue import FairQueue, QueueFull, WaitTooLong
 from sidecar.common.fetch import FetchFailed, fetch
 from sidecar.common.invalidation import Invalidation
-from sidecar.common.single_flight import SingleFlight
+from sidecar.common.loading_cache import ForgetOn, LoadingCache
 from sidecar.dicom.uid import is_uid
 
 log = logging.getLogger(__name__)
@@ -59,11 +58,12 @@ class ExternalPolicy:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._observe = observe
         self._queue = FairQueue((AT_ONCE,), waiting=(WAITING,), seconds=timeout_seconds)
-        self._invalidation = invalidation or Invalidation()
-        self._flight: SingleFlight[bytes, Verdict] = SingleFlight(self._invalidation)
-        # With cache_seconds 0 an entry has ended when it is made.
-        self._kept: TTLCache[bytes, Verdict] = self._invalidation.cache_of_others(
-            TTLCache(MAXIMUM_KEPT, ttl=cache_seconds, timer=clock)
+        self._verdicts: LoadingCache[bytes, Verdict] = LoadingCache(
+            invalidation or Invalidation(),
+            ForgetOn.INVALIDATE,
+            max_entries=MAXIMUM_KEPT,
+            ttl_seconds=cache_seconds,
+            clock=clock,
         )
 
     async def verdict(
@@ -81,10 +81,7 @@ class ExternalPolicy:
     async def _verdict(self, asked: Mapping[str, Any]) -> Verdict:
         body = orjson.dumps({"input": asked}, option=orjson.OPT_SORT_KEYS)
         key = hashlib.blake2b(body, digest_size=32).digest()
-        kept = self._kept.get(key)
-        return (
-            kept if kept is not None else await self._flight.run(key, lambda: self._ask(key, body))
-        )
+        return await self._verdicts.get(key, lambda: self._ask(body))
 
     async def probe(self) -> Verdict:
         """Ask about nobody and nothing. Raises ``Unavailable``."""
@@ -95,10 +92,9 @@ class ExternalPolicy:
 
     async def close(self) -> None:
         """End what is under way."""
-        await self._flight.close()
+        await self._verdicts.close()
 
-    async def _ask(self, key: bytes, body: bytes) -> Verdict:
-        generation = self._invalidation.generation
+    async def _ask(self, body: bytes) -> Verdict:
         try:
             async with self._queue.place():
                 found = await self._post(body)
@@ -107,8 +103,6 @@ class ExternalPolicy:
         except FetchFailed as failure:
             raise self._unavailable(failure) from None
         self._observe("deny" if not found.allow else "partly" if found.exclude_series else "allow")
-        if generation == self._invalidation.generation:
-            self._kept[key] = found
         return found
 
     async def _post(self, body: bytes) -> Verdict:

@@ -6,12 +6,11 @@ modality or search result.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-
-from cachetools import LRUCache
 
 from sidecar.access.decision import decide_owners, is_shown
 from sidecar.access.facts import DescribedStudy, KnownAs, Rule
@@ -38,6 +37,7 @@ from sidecar.authorization.external_policy import ExternalPolicy
 from sidecar.authorization.scope_constraints import Constraints
 from sidecar.authorization.study_facts import described, series_uid, without_hidden
 from sidecar.common.invalidation import Invalidation
+from sidecar.common.loading_cache import LoadingCache
 from sidecar.common.slices import batched, in_slices
 from sidecar.dicom.json_model import Row
 from sidecar.dicom.uid import is_uid
@@ -140,11 +140,11 @@ class VisibleStudiesLookup:
         self._constraints = constraints
         self._rules = rules
         self._external = external
-        self._invalidation = invalidation or Invalidation()
-        self._lists: LRUCache[tuple[KnownAs, frozenset[str]], _DescribedList] = (
-            self._invalidation.cache(
-                LRUCache(KEPT), lambda key: {known.patient_id for known in key[0]}
-            )
+        self._lists: LoadingCache[tuple[KnownAs, frozenset[str]], _DescribedList] = LoadingCache(
+            invalidation or Invalidation(),
+            lambda key: {known.patient_id for known in key[0]},
+            max_entries=KEPT,
+            ttl_seconds=math.inf,
         )
         self._clock = clock
 
@@ -237,11 +237,11 @@ class VisibleStudiesLookup:
     ) -> "_DescribedList":
         """Describe every study of a listing; kept as long as the listing is."""
         key = (search.known_as, constraints)
-        kept = self._lists.get(key)
+        kept = self._lists.peek(key)
         if kept is not None and kept.listing is listing:
             oldest.note(kept.oldest)
             return kept
-        generation = self._invalidation.generation
+        stamp = self._lists.stamp(key)
         usable = await in_slices(row if is_uid(study_uid(row)) else None for row in listing.rows)
         asked = AsOf(listing.asked)
         series = await self._studies.series_of(search, map(study_uid, usable), listing, asked)
@@ -254,8 +254,7 @@ class VisibleStudiesLookup:
             facts[uid] = (*facts.get(uid, ()), one)
         oldest.note(asked.moment)
         found = _DescribedList(listing, asked.moment, series, facts)
-        if generation == self._invalidation.generation:
-            self._lists[key] = found
+        self._lists.put(key, found, stamp)
         return found
 
     def _describe(

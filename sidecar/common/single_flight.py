@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
 from sidecar.common.errors import Unavailable
-from sidecar.common.invalidation import Invalidation
 
 log = logging.getLogger(__name__)
 
@@ -25,22 +24,14 @@ class SingleFlight(Generic[Key, Value]):
 
     The call is a task of its own: a client that leaves cancels only its own waiting, never the call
     that others wait for. ``limit`` bounds the calls under way (not the waiters, who are bounded by
-    the server's connections). A call is shared within one generation of ``invalidation``: whoever
-    asks after a forgetting starts a call anew. A call that takes longer than ``seconds`` is
-    cancelled: it brings nothing late, and whoever asks then starts anew.
+    the server's connections). A call that takes longer than ``seconds`` is cancelled: it brings
+    nothing late, and whoever asks then starts anew.
     """
 
-    def __init__(
-        self,
-        invalidation: Invalidation | None = None,
-        *,
-        limit: int = 10_000,
-        seconds: float = CALL_SECONDS,
-    ) -> None:
-        self.invalidation = invalidation or Invalidation()
+    def __init__(self, *, limit: int = 10_000, seconds: float = CALL_SECONDS) -> None:
         self._limit = limit
         self._seconds = seconds
-        self._running: dict[tuple[int, Key], asyncio.Task[Value]] = {}
+        self._running: dict[Key, asyncio.Task[Value]] = {}
 
     def __len__(self) -> int:
         return len(self._running)
@@ -51,16 +42,15 @@ class SingleFlight(Generic[Key, Value]):
         Raises ``Unavailable`` when ``limit`` calls are under way already, or the call takes longer
         than ``seconds``.
         """
-        running = (self.invalidation.generation, key)
-        task = self._running.get(running)
+        task = self._running.get(key)
         if task is None:
             if len(self._running) >= self._limit:
                 raise Unavailable(
                     "The server is busy; try again.", reason="too_many_calls", retry_after=2
                 )
             task = asyncio.ensure_future(self._call(make))
-            self._running[running] = task
-            task.add_done_callback(lambda done: self._finished(running, done))
+            self._running[key] = task
+            task.add_done_callback(lambda done: self._finished(key, done))
         return await asyncio.shield(task)
 
     async def _call(self, make: Callable[[], Awaitable[Value]]) -> Value:
@@ -78,7 +68,7 @@ class SingleFlight(Generic[Key, Value]):
                 "The server is busy; try again.", reason="call_timeout", retry_after=2
             ) from None
 
-    def _finished(self, key: tuple[int, Key], task: asyncio.Task[Value]) -> None:
+    def _finished(self, key: Key, task: asyncio.Task[Value]) -> None:
         if self._running.get(key) is task:
             del self._running[key]
         if not task.cancelled():

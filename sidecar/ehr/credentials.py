@@ -1,4 +1,7 @@
-"""Our own access token at the EHR: for reading Patients (SIA-17), or for introspection (SMART Backend Services)."""
+"""Our own access token at the EHR (SMART Backend Services).
+
+It is for reading Patients (SIA-17), or for introspection.
+"""
 
 import logging
 import time
@@ -9,7 +12,8 @@ import aiohttp
 
 from sidecar.common.errors import BadGateway, Unavailable
 from sidecar.common.fetch import FetchedResponse, FetchFailed, fetch
-from sidecar.common.single_flight import SingleFlight
+from sidecar.common.invalidation import NO_PATIENT_DATA
+from sidecar.common.loading_cache import LoadingCache
 from sidecar.ehr.assertion import ClientAssertion
 
 log = logging.getLogger(__name__)
@@ -45,10 +49,16 @@ class NoToken:
         """Nothing can be renewed."""
 
 
-class BackendServices:
-    """``backend_services``: client credentials with a signed assertion (RFC 7523.
+@dataclass(frozen=True, slots=True)
+class _AccessToken:
+    value: str = field(repr=False)
+    lifetime_seconds: float
 
-    SMART "Asymmetric" authentication).
+
+class BackendServices:
+    """``backend_services``: client credentials with a signed assertion.
+
+    RFC 7523, SMART "Asymmetric" authentication.
 
     ``private_key`` is a PEM or a JWK (JSON text); ``algorithm`` RS384 or ES384. The access token is
     kept until shortly before it expires; one request for a new one at a time. ``setting``: where it
@@ -79,25 +89,25 @@ class BackendServices:
         self._setting = setting
         self._scope = scope
         self._timeout_seconds = timeout_seconds
-        self._monotonic = monotonic
-        self._flight: SingleFlight[None, str] = SingleFlight()
-        self._token = ""
-        self._renew_at = float("-inf")
+        self._tokens: LoadingCache[None, _AccessToken] = LoadingCache(
+            NO_PATIENT_DATA,
+            max_entries=1,
+            ttl_seconds=lambda token: token.lifetime_seconds - RENEW_BEFORE_SECONDS,
+            clock=monotonic,
+        )
 
     async def token(self) -> str:
         """Return a live access token.
 
         Raises ``Unavailable`` (503) or ``BadGateway`` (502, our key is refused).
         """
-        if self._monotonic() < self._renew_at:
-            return self._token
-        return await self._flight.run(None, self._request)
+        return (await self._tokens.get(None, self._request)).value
 
     def forget(self) -> None:
-        """The EHR refused the token: ask for a new one next time."""
-        self._renew_at = float("-inf")
+        """Forget a token that the EHR refused: the next call requests a new one."""
+        self._tokens.discard(None)
 
-    async def _request(self) -> str:
+    async def _request(self) -> _AccessToken:
         endpoint = await self._token_endpoint()
         try:
             answer = await fetch(
@@ -114,7 +124,7 @@ class BackendServices:
                 },
                 name="ehr token",
             )
-            return self._keep(answer)
+            return self._read(answer)
         except FetchFailed as failure:
             log.error(
                 "no access token of our own",
@@ -129,7 +139,7 @@ class BackendServices:
                 reason="backend_token_" + failure.reason,
             ) from None
 
-    def _keep(self, answer: FetchedResponse) -> str:
+    def _read(self, answer: FetchedResponse) -> _AccessToken:
         if answer.status in (400, 401, 403):
             log.error(
                 "the authorization server refused our backend client",
@@ -140,7 +150,8 @@ class BackendServices:
                 },
             )
             raise BadGateway(
-                "This server is not accepted by the hospital's authorization server. Its operators have been told.",
+                "This server is not accepted by the hospital's authorization server. "
+                "Its operators have been told.",
                 reason="backend_token_refused",
             )
         if answer.status != 200:
@@ -151,6 +162,4 @@ class BackendServices:
             raise FetchFailed("wrong_shape")
         if not isinstance(lifetime, int | float) or not lifetime <= MAXIMUM_LIFETIME_SECONDS:
             raise FetchFailed("wrong_shape")
-        self._token = token
-        self._renew_at = self._monotonic() + max(0, lifetime - RENEW_BEFORE_SECONDS)
-        return token
+        return _AccessToken(token, lifetime)

@@ -1,6 +1,6 @@
-"""The EHR's ``.well-known/smart-configuration`` (SMART App Launch 2.2, "Conformance".
+"""The EHR's ``.well-known/smart-configuration``.
 
-SIA-1, SIA-10).
+SMART App Launch 2.2, "Conformance"; SIA-1, SIA-10.
 """
 
 import logging
@@ -14,7 +14,8 @@ import aiohttp
 
 from sidecar.common.errors import Unavailable
 from sidecar.common.fetch import FetchedResponse, FetchFailed, fetch
-from sidecar.common.single_flight import SingleFlight
+from sidecar.common.invalidation import NO_PATIENT_DATA
+from sidecar.common.loading_cache import LoadingCache
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +44,8 @@ def _unavailable(failure: FetchFailed) -> Unavailable:
 class Discovery:
     """Fetches the configuration once per ``ttl_seconds``.
 
-    An older one serves while the EHR does not answer.
-
-    It names endpoints only; that a stale name is used for a while permits nothing.
+    An older one serves while the EHR does not answer; it is asked again after ``retry_seconds``.
+    It names endpoints alone: that a stale name is used for a while permits nothing.
     """
 
     def __init__(
@@ -62,13 +62,14 @@ class Discovery:
         self._fhir_url = fhir_url
         self._url = fhir_url + "/.well-known/smart-configuration"
         self._timeout_seconds = timeout_seconds
-        self._ttl_seconds = ttl_seconds
-        self._retry_seconds = retry_seconds
-        self._clock = clock
-        self._flight: SingleFlight[None, SmartConfiguration] = SingleFlight()
-        self._known: SmartConfiguration | None = None
+        self._configuration: LoadingCache[None, SmartConfiguration] = LoadingCache(
+            NO_PATIENT_DATA,
+            max_entries=1,
+            ttl_seconds=lambda _: ttl_seconds if self._failure is None else retry_seconds,
+            clock=clock,
+        )
+        self._last: SmartConfiguration | None = None
         self._failure: FetchFailed | None = None
-        self._next_fetch = float("-inf")
         self.is_absent = False
         """Whether the EHR said at last that it has no smart-configuration (404)."""
 
@@ -77,13 +78,11 @@ class Discovery:
 
         Raises ``Unavailable`` (503) when it was never to be had.
         """
-        if self._known is not None and self._clock() < self._next_fetch:
-            return self._known
-        return await self._flight.run(None, self._refresh)
+        return await self._configuration.get(None, self._refresh)
 
     async def _refresh(self) -> SmartConfiguration:
         try:
-            self._known = await self._fetch()
+            self._last = await self._fetch()
         except FetchFailed as failure:
             last, self._failure = self._failure, failure
             if last is None or (last.reason, last.detail) != (failure.reason, failure.detail):
@@ -92,20 +91,18 @@ class Discovery:
                     "EHR discovery failed",
                     extra={"reason": failure.reason, "detail": failure.detail},
                 )
-            if self._known is None:
+            if self._last is None:
                 raise _unavailable(failure) from None
-            self._next_fetch = self._clock() + self._retry_seconds
         else:
             self._failure = None
-            self._next_fetch = self._clock() + self._ttl_seconds
-        return self._known
+        return self._last
 
     async def probe(self) -> None:
         """Ask the EHR now, whatever is known.
 
         Raises ``Unavailable`` when it does not answer usefully.
         """
-        await self._flight.run(None, self._refresh)
+        await self._configuration.reload(None, self._refresh)
         if self._failure is not None:
             raise _unavailable(self._failure)
 

@@ -1,4 +1,4 @@
-"""Whose images are they, by what an instance says itself? For answers that carry no patient inside (SIA-42).
+"""Find the patients that instances name, for answers that carry no patient inside (SIA-42).
 
 A frame, a drawn image or bulk data cannot be checked as it goes by. The rows by which its owner was
 found are one channel of text, and an archive may lose characters on it: a number with a Cyrillic
@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 import aiohttp
-from cachetools import TTLCache
 
 from sidecar.access.facts import (
     InstanceHeader,
@@ -32,7 +31,7 @@ from sidecar.common.errors import (
     Unavailable,
 )
 from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
-from sidecar.common.single_flight import SingleFlight
+from sidecar.common.loading_cache import LoadingCache
 from sidecar.dicom.element import Unreadable
 from sidecar.dicom.json_model import text
 from sidecar.dicom.uid import is_uid
@@ -58,8 +57,8 @@ AT_ONCE = 4
 MAXIMUM_BYTES = 16 * 2**20
 """Bytes of an instance that are read to find its patient, which stands near its beginning."""
 
-_Asked = tuple[Part, KnownAs, int]
-"""A series, by what the patient is known for whom it is looked at, and its study's generation."""
+_Asked = tuple[Part, KnownAs]
+"""A series, and the identifiers of the patient for whom it is looked at."""
 # The archive does not have the resource in this form.
 _NOT_THERE = frozenset({400, 404, 405, 406, 410, 415, 501})
 NOBODY = PatientIdentifier("")
@@ -98,18 +97,24 @@ class InstancePatients:
         self._row_bytes = row_bytes
         self._drop = drop
         self._invalidation = kept = invalidation or Invalidation()
-        self._own: TTLCache[_Asked, frozenset[PatientIdentifier]] = kept.cache(
-            TTLCache(max_entries, ttl_seconds, timer=clock),
+        self._own: LoadingCache[_Asked, frozenset[PatientIdentifier]] = LoadingCache(
+            kept,
             lambda asked: {known.patient_id for known in asked[1]},
+            max_entries=max_entries,
+            ttl_seconds=ttl_seconds,
+            # What is not the patient's is in ``_refused``.
+            negative_seconds=0,
+            is_negative=lambda asked, found: not all_may_be_one_of(found, asked[1]),
+            study=lambda asked: asked[0].study,
+            clock=clock,
         )
         # What was refused a moment ago stays so, in whatever generation of the study.
-        self._refused: TTLCache[tuple[Part, KnownAs], frozenset[PatientIdentifier]] = kept.cache(
-            TTLCache(max_entries, absent_seconds, timer=clock)
+        self._refused: LoadingCache[_Asked, frozenset[PatientIdentifier]] = LoadingCache(
+            kept, max_entries=max_entries, ttl_seconds=absent_seconds, clock=clock
         )
-        self._flight: SingleFlight[_Asked, frozenset[PatientIdentifier]] = SingleFlight(kept)
 
     async def of(self, permit: HeaderPermit) -> frozenset[PatientIdentifier]:
-        """Return the patients that instances of the permitted part name, one instance of each series.
+        """Return the patients that the permitted part's instances name, one of each series.
 
         An instance that is not where it was asked for names nobody. Raises ``BadGateway``
         (``unreadable_patient``) when none can be read, ``NotFound`` when there is none, and what
@@ -152,19 +157,17 @@ class InstancePatients:
     async def _of_series(self, permit: HeaderPermit, part: Part) -> frozenset[PatientIdentifier]:
         # Where something foreign was seen in a study, it was forgotten, and an instance speaks for
         # itself alone.
-        generation = self._invalidation.of(part.study)
-        asked = (part if generation else Part(part.study, part.series), permit.known_as, generation)
-        known = self._own.get(asked)
+        was_forgotten = self._invalidation.of(part.study) > 0
+        asked = (part if was_forgotten else Part(part.study, part.series), permit.known_as)
+        known = self._own.peek(asked) or self._refused.peek(asked)
         if known is None:
-            known = self._refused.get(asked[:2])
-        if known is None:
-            known = await self._flight.run(asked, lambda: self._look(permit, part, asked))
+            known = await self._own.reload(asked, lambda: self._look(permit, part, asked))
         return known
 
     async def _look(
         self, permit: HeaderPermit, part: Part, asked: _Asked
     ) -> frozenset[PatientIdentifier]:
-        started = self._invalidation.stamp(part.study)
+        started = self._own.stamp(asked)
         if part.instance is None:
             part = await self._any_instance(permit, part)
         header = await self._header(permit, part)
@@ -175,11 +178,8 @@ class InstancePatients:
         )
         found = frozenset({header.patient if is_where else NOBODY})
         # Else it may be from before what made us forget.
-        if started == self._invalidation.stamp(part.study):
-            if all_may_be_one_of(found, asked[1]):
-                self._own[asked] = found
-            else:
-                self._refused[asked[:2]] = found
+        if started == self._own.stamp(asked) and not all_may_be_one_of(found, asked[1]):
+            self._refused.put(asked, found, self._refused.stamp(asked))
         return found
 
     async def _any_instance(self, permit: HeaderPermit, part: Part) -> Part:
@@ -246,7 +246,10 @@ class InstancePatients:
         )
 
     def _refused_for(self, why: str, part: Part) -> Problem:
-        """``why``: a rule of docs/files.md, or what else is wrong with the archive's answer for this ``part``."""
+        """Log and return the refusal of an answer about ``part``.
+
+        ``why``: a rule of docs/files.md, or what else is wrong with the answer.
+        """
         place = {level: uid for level, uid in asdict(part).items() if uid}
         log.error(
             "an instance does not say whose it is",
@@ -254,13 +257,14 @@ class InstancePatients:
         )
         self._drop("unreadable_instance")
         return BadGateway(
-            "The image archive does not say for certain whose images these are; they were not passed on.",
+            "The image archive does not say for certain whose images these are; "
+            "they were not passed on.",
             reason="unreadable_patient",
         ).because(why)
 
     async def close(self) -> None:
         """End what is under way."""
-        await self._flight.close()
+        await self._own.close()
 
 
 class _Found(Exception):

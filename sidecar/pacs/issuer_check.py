@@ -1,4 +1,6 @@
-"""Is a number without a known issuer one person's? PatientID is unique within its issuer alone (PS3.3 C.7.1.1).
+"""Check that a PatientID without a known issuer is one person's.
+
+A PatientID is unique within its issuer alone (PS3.3 C.7.1.1).
 
 A site that configures no issuer says "our numbers are unique". Where the PACS has one of them under
 several issuers, or with an issuer and without one, that is not so, and nobody can say whose the
@@ -10,15 +12,13 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from cachetools import TLRUCache
-
 from sidecar.access.decision import is_unambiguous
 from sidecar.access.facts import PatientIdentifier
 from sidecar.access.permits import Inquiry
 from sidecar.access.wildcards import matches
 from sidecar.common.errors import BadGateway
 from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
-from sidecar.common.single_flight import SingleFlight
+from sidecar.common.loading_cache import LoadingCache
 from sidecar.common.slices import in_slices
 from sidecar.dicom.owner import owner_of
 from sidecar.dicomweb.paths import Query
@@ -29,11 +29,11 @@ log = logging.getLogger(__name__)
 
 
 UNIQUE_SECONDS = 15
-"""How long a number counts as one person's after the PACS was asked: what comes later may be another's."""
+"""Seconds for which a number counts as one person's: what comes later may be another's."""
 
 
 def is_generated(issuer: str, patterns: Sequence[str]) -> bool:
-    """Return whether the PACS made ``issuer`` up itself: it matches one of the configured patterns."""
+    """Return whether ``issuer`` matches a pattern of those that the PACS makes up itself."""
     return any(matches(pattern, issuer) for pattern in patterns)
 
 
@@ -58,41 +58,33 @@ class Issuers:
         self._client = client
         self._generated = tuple(generated)
         self._has_joined = False
-        self._invalidation = invalidation or Invalidation()
-        self._flight: SingleFlight[str, bool] = SingleFlight(self._invalidation)
-        negative_seconds = min(ttl_seconds, NEGATIVE_SECONDS)
-        self._unique: TLRUCache[str, bool] = self._invalidation.cache(
-            TLRUCache(
-                max_entries,
-                ttu=lambda patient_id, unique, now: (
-                    now + (ttl_seconds if unique else negative_seconds)
-                ),
-                timer=clock,
-            ),
+        self._unique: LoadingCache[str, bool] = LoadingCache(
+            invalidation or Invalidation(),
             lambda patient_id: {patient_id},
+            max_entries=max_entries,
+            ttl_seconds=ttl_seconds,
+            negative_seconds=min(ttl_seconds, NEGATIVE_SECONDS),
+            is_negative=lambda patient_id, unique: not unique,
+            clock=clock,
         )
 
     async def check(self, known_as: Iterable[PatientIdentifier]) -> None:
-        """Raise ``BadGateway`` when a number without issuer stands for several people at the PACS."""
+        """Raise ``BadGateway`` when a number without issuer is several people's at the PACS."""
         unknown = {known.patient_id for known in known_as if known.issuer is None}
         answers = await asyncio.gather(
             *(self._is_unique(patient_id) for patient_id in sorted(unknown))
         )
         if not all(answers):
             raise BadGateway(
-                "The image archive has several people under this patient's number. The hospital's operators have been "
-                "told.",
+                "The image archive has several people under this patient's number. "
+                "The hospital's operators have been told.",
                 reason="several_issuers",
             )
 
     async def _is_unique(self, patient_id: str) -> bool:
-        known = self._unique.get(patient_id)
-        if known is None:
-            known = await self._flight.run(patient_id, lambda: self._ask(patient_id))
-        return known
+        return await self._unique.get(patient_id, lambda: self._ask(patient_id))
 
     async def _ask(self, patient_id: str) -> bool:
-        generation = self._invalidation.generation
         parameters = (("PatientID", patient_id), includefield("PatientID", "IssuerOfPatientID"))
         nobody = Inquiry(frozenset())  # Whoever they are.
         rows = await self._client.search(Query("studies"), parameters, permit=nobody)
@@ -108,8 +100,6 @@ class Issuers:
             )
         elif len(named) > 1:
             self._log_joined(len(named))
-        if generation == self._invalidation.generation:
-            self._unique[patient_id] = is_unique
         return is_unique
 
     def _log_joined(self, count: int) -> None:
@@ -117,8 +107,8 @@ class Issuers:
         if not self._has_joined:
             self._has_joined = True
             log.warning(
-                "the PACS has a PatientID under several issuers that pacs.generated_issuers lets count as none: it is "
-                "taken for one person's; this is logged once",
+                "the PACS has a PatientID under several issuers that pacs.generated_issuers "
+                "lets count as none: it is taken for one person's; this is logged once",
                 extra={
                     "reason": "generated_issuers",
                     "patterns": list(self._generated),
@@ -131,4 +121,4 @@ class Issuers:
 
     async def close(self) -> None:
         """End what is under way."""
-        await self._flight.close()
+        await self._unique.close()

@@ -1,4 +1,4 @@
-"""Whose study is it, and are series and instance in it? Established before the first byte, and cached (SIA-42).
+"""Find the owners of a study, and whether series and instance are in it (SIA-42).
 
 Asked at the PACS by QIDO-RS, by UID alone: if the PACS has one StudyInstanceUID under two patients
 we must know.
@@ -9,13 +9,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from cachetools import TTLCache
-
 from sidecar.access.decision import decide_owners, is_own_row
 from sidecar.access.facts import KnownAs, Part, PatientIdentifier, StudyFacts, all_are_one_of
 from sidecar.access.permits import Inquiry
 from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
-from sidecar.common.single_flight import SingleFlight
+from sidecar.common.loading_cache import LoadingCache
 from sidecar.common.slices import in_slices
 from sidecar.dicom.character_sets import is_known_text
 from sidecar.dicom.json_model import Row, text, values
@@ -32,23 +30,15 @@ Such are frames, drawn images, bulk data: nothing in them would show that the st
 for somebody else.
 """
 INDEXED_INSTANCES = 5_000
-"""Instances of one series that are looked up in one query, once a second one of them is asked for."""
+"""Limit of a query for all instances of a series, sent when a second one is asked for."""
 _PLACE_FIELDS = includefield(
     "StudyInstanceUID", "SeriesInstanceUID", "PatientID", "IssuerOfPatientID"
 )
 
-_Asked = tuple[str, KnownAs, int]
-"""A StudyInstanceUID, by what the patient is known for whom it is asked, and the study's generation."""
-_AskedPart = tuple[Part, KnownAs, int]
-"""The same of a series or instance."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Owners:
-    """The ``patients`` of a study, and when the archive was ``asked`` for them at the earliest, in seconds."""
-
-    patients: frozenset[PatientIdentifier]
-    asked: float
+_Asked = tuple[str, KnownAs]
+"""A StudyInstanceUID, and the identifiers of the patient for whom it is asked."""
+_AskedPart = tuple[Part, KnownAs]
+"""A series or instance, and the identifiers of the patient for whom it is asked."""
 
 
 @dataclass(slots=True)
@@ -81,26 +71,39 @@ class Ownership:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
-        self._invalidation = kept = invalidation or Invalidation()
-        self._clock = clock
-        self._owners_flight: SingleFlight[tuple[_Asked, bool], _Owners] = SingleFlight(kept)
-        self._parts_flight: SingleFlight[_AskedPart, bool] = SingleFlight(kept)
-        self._index_flight: SingleFlight[_AskedPart, None] = SingleFlight(kept)
+        invalidation = invalidation or Invalidation()
         # Whoever changed, no owner is kept: what came for one patient may be under a UID of
         # another's.
-        self._owners: TTLCache[_Asked, _Owners] = kept.cache(
-            TTLCache(max_entries, ttl_seconds, timer=clock)
+        self._owners: LoadingCache[_Asked, frozenset[PatientIdentifier]] = LoadingCache(
+            invalidation,
+            max_entries=max_entries,
+            ttl_seconds=ttl_seconds,
+            negative_seconds=absent_seconds,
+            is_negative=lambda asked, owners: not all_are_one_of(owners, asked[1]),
+            study=lambda asked: asked[0],
+            clock=clock,
         )
-        # A table of their own: whoever asks for many that are not theirs pushes out nobody's.
-        self._refused: TTLCache[_Asked, _Owners] = kept.cache(
-            TTLCache(max_entries, absent_seconds, timer=clock)
-        )
-        self._series: TTLCache[_AskedPart, _Series] = kept.cache(
-            TTLCache(max_entries, ttl_seconds, timer=clock),
+        self._series: LoadingCache[_AskedPart, _Series] = LoadingCache(
+            invalidation,
             lambda asked: {known.patient_id for known in asked[1]},
+            max_entries=max_entries,
+            ttl_seconds=ttl_seconds,
+            study=_study_of,
+            clock=clock,
         )
-        self._absent: TTLCache[_AskedPart, bool] = kept.cache(
-            TTLCache(max_entries, absent_seconds, timer=clock)
+        # Keeps nothing: an index is added to the entry of ``_series``, whose time began before.
+        self._indexed: LoadingCache[_AskedPart, bool] = LoadingCache(
+            invalidation, max_entries=1, ttl_seconds=0, study=_study_of, clock=clock
+        )
+        # That a part is there is kept in ``_series``: here is what is absent.
+        self._absent: LoadingCache[_AskedPart, bool] = LoadingCache(
+            invalidation,
+            max_entries=max_entries,
+            ttl_seconds=0,
+            negative_seconds=absent_seconds,
+            is_negative=lambda asked, holds: not holds,
+            study=_study_of,
+            clock=clock,
         )
 
     async def facts(
@@ -110,40 +113,33 @@ class Ownership:
         *,
         max_age_seconds: float = math.inf,
     ) -> StudyFacts:
-        """Return the owners of the study and whether the part is in it, for a patient who is ``known_as``.
+        """Return the owners of the study, and whether the part of it is the patient's.
 
         The part is looked for only in the patient's own studies. ``max_age_seconds``: of owners
         that are remembered. Raises what ``PacsClient.search`` raises.
         """
-        asked = (part.study, known_as, self._invalidation.of(part.study))
-        now = max_age_seconds < math.inf
-        if (
-            now
-            and (kept := self._owners.get(asked))
-            and self._clock() - kept.asked >= max_age_seconds
-        ):
-            self._owners.pop(asked, None)
-        owners = await self.owners(part.study, known_as, fresh=now)
+        owners = await self.owners(part.study, known_as, max_age_seconds=max_age_seconds)
         is_own = decide_owners(owners, known_as) is None
         part_found = is_own and await self.holds(part, known_as)
         return StudyFacts(owners, part_found, inside=None)
 
     async def owners(
-        self, study: str, known_as: frozenset[PatientIdentifier], *, fresh: bool = False
+        self,
+        study: str,
+        known_as: frozenset[PatientIdentifier],
+        *,
+        max_age_seconds: float = math.inf,
     ) -> frozenset[PatientIdentifier]:
         """Return the patients of every study that the PACS has under this UID.
 
-        Empty when it has none.
-
-        ``fresh``: what is not remembered is asked for now, not taken from an earlier slow query.
+        Empty when it has none. With a ``max_age_seconds``, what is not remembered is asked for now
+        and not taken from an earlier slow query.
         """
-        asked = (study, known_as, self._invalidation.of(study))
-        kept = self._owners.get(asked) or self._refused.get(asked)
-        if kept is None:
-            kept = await self._owners_flight.run(
-                (asked, fresh), lambda: self._find_owners(asked, fresh=fresh)
-            )
-        return kept.patients
+        return await self._owners.get(
+            (study, known_as),
+            lambda: self._find_owners(study, known_as, fresh=max_age_seconds < math.inf),
+            max_age_seconds=max_age_seconds,
+        )
 
     async def holds(self, part: Part, known_as: KnownAs) -> bool:
         """Whether the series, and the instance, are in the study, and this patient's.
@@ -156,58 +152,40 @@ class Ownership:
         """
         if part.series is None:
             return True
-        asked = (part, known_as, self._invalidation.of(part.study))
-        if self._is_known(asked):
+        series = self._series.peek(_series_of(part, known_as))
+        if series is not None and (part.instance is None or part.instance in series.instances):
             return True
-        if asked in self._absent:
-            return False
-        return await self._parts_flight.run(asked, lambda: self._find_part(asked))
+        return await self._absent.get((part, known_as), lambda: self._find_part(part, known_as))
 
-    def _is_known(self, asked: _AskedPart) -> bool:
-        series, instance = self._series.get(_series_of(asked)), asked[0].instance
-        return series is not None and (instance is None or instance in series.instances)
-
-    async def _find_owners(self, asked: _Asked, *, fresh: bool) -> "_Owners":
-        study = asked[0]
+    async def _find_owners(
+        self, study: str, known_as: KnownAs, *, fresh: bool
+    ) -> frozenset[PatientIdentifier]:
         parameters = (("StudyInstanceUID", study), includefield("PatientID", "IssuerOfPatientID"))
-        started, began = self._invalidation.stamp(study), self._clock()
         # All rows: an owner who was not seen would count as nobody.
         try:
             # A 404 must not tell by its time whether the archive had something to refuse (SIA-45).
             rows = await self._client.search(
                 Query("studies"),
                 parameters,
-                permit=Inquiry(asked[1]),
+                permit=Inquiry(known_as),
                 fresh=fresh,
-                is_own=lambda found: all_are_one_of(frozenset(_owners_in(found, study)), asked[1]),
+                is_own=lambda found: all_are_one_of(frozenset(_owners_in(found, study)), known_as),
             )
-            owners = frozenset(await in_slices(_owners_in(rows, study)))
+            return frozenset(await in_slices(_owners_in(rows, study)))
         except UnknownTexts:  # It is there and nobody's: refused like a foreign one (SIA-45).
-            owners = frozenset({PatientIdentifier("")})
-        # A slow query may have begun long before it was asked for again.
-        found = _Owners(owners, began if fresh else -math.inf)
-        if started == self._invalidation.stamp(study):
-            (self._owners if all_are_one_of(owners, asked[1]) else self._refused)[asked] = found
-        return found
+            return frozenset({PatientIdentifier("")})
 
-    async def _find_part(self, asked: _AskedPart) -> bool:
-        study = asked[0].study
-        started = self._invalidation.stamp(study)
+    async def _find_part(self, part: Part, known_as: KnownAs) -> bool:
         try:
-            found = await (
-                self._find_series(asked)
-                if asked[0].instance is None
-                else self._find_instance(asked)
-            )
+            if part.instance is None:
+                return await self._find_series(part, known_as)
+            return await self._find_instance(part, part.instance, known_as)
         except UnknownTexts:
-            found = False
-        if not found and started == self._invalidation.stamp(study):
-            self._absent[asked] = True
-        return found
+            return False
 
-    async def _find_series(self, asked: _AskedPart) -> bool:
-        part, known_as, _ = asked
-        started = self._invalidation.stamp(part.study)
+    async def _find_series(self, part: Part, known_as: KnownAs) -> bool:
+        asked = _series_of(part, known_as)
+        stamp = self._series.stamp(asked)
         fields = includefield("StudyInstanceUID", "PatientID", "IssuerOfPatientID")
         parameters = (("SeriesInstanceUID", part.series or ""), fields)
         rows = await self._client.search(
@@ -215,63 +193,60 @@ class Ownership:
         )
         if not any(_is_in(row, part, known_as) for row in rows):
             return False
-        if started == self._invalidation.stamp(part.study):
-            self._series.setdefault(asked, _Series())
+        if self._series.peek(asked) is None:
+            self._series.put(asked, _Series(), stamp)
         return True
 
-    async def _find_instance(self, asked: _AskedPart) -> bool:
-        part, known_as, _ = asked
-        started = self._invalidation.stamp(part.study)
-        of_series = _series_of(asked)
-        series = self._series.get(of_series)
+    async def _find_instance(self, part: Part, instance: str, known_as: KnownAs) -> bool:
+        asked = _series_of(part, known_as)
+        stamp = self._series.stamp(asked)
+        series = self._series.peek(asked)
         query = Query("instances", study=part.study, series=part.series)
         if series is not None and series.instances and not series.whole:
             # A second instance of the series: the client is walking through it. Learn them all in
             # one query.
-            await self._index_flight.run(
-                of_series, lambda: self._index(series, query, part, known_as)
-            )
-            if part.instance in series.instances:
+            known = series
+            await self._indexed.reload(asked, lambda: self._index(known, query, part, known_as))
+            if instance in series.instances:
                 return True
         rows = await self._client.search(
             query,
-            (("SOPInstanceUID", part.instance or ""), _PLACE_FIELDS),
+            (("SOPInstanceUID", instance), _PLACE_FIELDS),
             limit=100,
             permit=Inquiry(known_as),
         )
         if not any(
-            _is_in(row, part, known_as) and text(row, "SOPInstanceUID") == part.instance
-            for row in rows
+            _is_in(row, part, known_as) and text(row, "SOPInstanceUID") == instance for row in rows
         ):
             return False
-        if started == self._invalidation.stamp(part.study):
-            self._series.setdefault(of_series, _Series()).instances.add(part.instance or "")
+        if stamp == self._series.stamp(asked):
+            self._series.setdefault(asked, _Series()).instances.add(instance)
         return True
 
-    async def _index(self, series: _Series, query: Query, part: Part, known_as: KnownAs) -> None:
+    async def _index(self, series: _Series, query: Query, part: Part, known_as: KnownAs) -> bool:
         rows = await self._client.search(
             query, (_PLACE_FIELDS,), limit=INDEXED_INSTANCES, permit=Inquiry(known_as)
         )
-        series.instances.update(
-            await in_slices(
-                text(row, "SOPInstanceUID") if _is_in(row, part, known_as) else None for row in rows
-            )
+        found = await in_slices(
+            text(row, "SOPInstanceUID") if _is_in(row, part, known_as) else None for row in rows
         )
+        series.instances.update(found)
         series.whole = True
+        return True
 
     def forget_owners(self, study: str, known_as: KnownAs) -> None:
         """Ask for the owners of this study anew: a list saw that they are not the patient alone."""
-        self._owners.pop((study, known_as, self._invalidation.of(study)), None)
+        self._owners.discard((study, known_as))
 
     async def close(self) -> None:
         """End what is under way."""
-        await self._index_flight.close()
-        await self._owners_flight.close()
-        await self._parts_flight.close()
+        await self._indexed.close()
+        await self._owners.close()
+        await self._absent.close()
 
 
 def _owners_in(rows: Iterable[Row], study: str) -> Iterator[PatientIdentifier]:
-    """The owners of the rows of ``study``, and nobody for a row that may be one: its UID cannot be read."""
+    """Yield the owner of each row of ``study``, and nobody for a row whose UID cannot be read."""
     for row in rows:
         uid = text(row, "StudyInstanceUID")
         if uid == study:
@@ -280,9 +255,12 @@ def _owners_in(rows: Iterable[Row], study: str) -> Iterator[PatientIdentifier]:
             yield PatientIdentifier("")
 
 
-def _series_of(asked: _AskedPart) -> _AskedPart:
-    part, known_as, generation = asked
-    return Part(part.study, part.series), known_as, generation
+def _series_of(part: Part, known_as: KnownAs) -> _AskedPart:
+    return Part(part.study, part.series), known_as
+
+
+def _study_of(asked: _AskedPart) -> str:
+    return asked[0].study
 
 
 def is_row_of(row: Row, known_as: KnownAs, *, unnamed: bool) -> bool:
@@ -292,8 +270,9 @@ def is_row_of(row: Row, known_as: KnownAs, *, unnamed: bool) -> bool:
 
 
 def _is_in(row: Row, part: Part, known_as: KnownAs) -> bool:
-    """Whether the row says itself that it is in this study and series: a PACS may ignore what the path says.
+    """Return whether the row says itself that it is in this study and series.
 
+    A PACS may ignore what the path says.
     A row that names a patient must name this one; some archives name none below a study.
     """
     if not is_row_of(row, known_as, unnamed=True):

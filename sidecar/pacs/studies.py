@@ -10,21 +10,26 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
-from cachetools import TTLCache
-
 from sidecar.access.decision import decide_owners
 from sidecar.access.facts import KnownAs
 from sidecar.access.permits import SearchPermit
 from sidecar.common.errors import Unavailable
 from sidecar.common.fair_queue import FairQueue, QueueFull, WaitTooLong
 from sidecar.common.invalidation import Invalidation
-from sidecar.common.single_flight import SingleFlight
+from sidecar.common.loading_cache import LoadingCache
 from sidecar.common.slices import batched, in_slices, let_go
 from sidecar.dicom.json_model import Row, text, values
 from sidecar.dicomweb.paths import Query
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.ownership import Ownership, is_row_of
-from sidecar.pacs.study_lists import Listing, StudyLists, counted, include, say_dropped
+from sidecar.pacs.study_lists import (
+    ASKED_SECONDS,
+    Listing,
+    StudyLists,
+    counted,
+    include,
+    say_dropped,
+)
 from sidecar.pacs.study_owners import StudyOwners
 
 DETAILS_OF_ONE = 4
@@ -37,7 +42,7 @@ DETAILS_WAITING = (20_000, 5_000)
 DETAILS_SECONDS = 120
 
 _Asked = tuple[tuple[str, ...], KnownAs]
-"""The level and the UIDs that are asked for, and by what the patient is known for whom: rows may name no patient."""
+"""The level and UIDs that are asked for, and the identifiers of the patient."""
 
 INSTANCE_FIELDS = (
     "SOPInstanceUID",
@@ -53,7 +58,7 @@ MORE_INSTANCE_FIELDS = ("ContentLabel", "DocumentTitle", "ConceptNameCodeSequenc
 
 
 class AsOf:
-    """When the oldest of what an answer is made of was asked for: what changed later may not be in it."""
+    """When the oldest part of an answer was asked for: later changes may not be in it."""
 
     def __init__(self, moment: datetime) -> None:
         self.moment = moment
@@ -91,7 +96,7 @@ class Studies:
     ) -> None:
         self._client = client
         self._ownership = ownership
-        self._invalidation = kept = invalidation or Invalidation()
+        kept = invalidation or Invalidation()
         self.owners = StudyOwners(client, ownership, clock=clock)
         self._lists = StudyLists(
             client,
@@ -113,13 +118,12 @@ class Studies:
         self._details = FairQueue(
             (concurrency, DETAILS_OF_ONE), waiting=DETAILS_WAITING, seconds=DETAILS_SECONDS
         )
-        self._flight: SingleFlight[_Asked, Listing] = SingleFlight(kept)
-        self._kept: TTLCache[_Asked, Listing] = kept.cache(
-            TTLCache(max_entries, ttl=cache_seconds, timer=clock)
+        self._listings: LoadingCache[_Asked, Listing] = LoadingCache(
+            kept, max_entries=max_entries, ttl_seconds=cache_seconds, clock=clock
         )
-        # Of a search that goes on in the background (SIA-23): when it was first asked for.
-        self._asked: TTLCache[_Asked, datetime] = kept.cache(
-            TTLCache(max_entries, ttl=3_600, timer=clock)
+        # When a search that goes on in the background (SIA-23) was first asked for.
+        self._asked: LoadingCache[_Asked, datetime] = LoadingCache(
+            kept, max_entries=max_entries, ttl_seconds=ASKED_SECONDS, clock=clock
         )
 
     async def series_of(
@@ -129,7 +133,7 @@ class Studies:
         listing: Listing,
         oldest: AsOf,
     ) -> dict[str, list[Row]]:
-        """Return the patient's series rows of ``studies`` of the ``listing``, by StudyInstanceUID."""
+        """Return the patient's series rows of ``studies`` in the ``listing``, by study."""
         wanted = list(studies)
         # A study that came between the two queries of the listing has no series in it.
         counts = await counted(listing.rows) if listing.counts is None else listing.counts
@@ -154,7 +158,7 @@ class Studies:
         oldest: AsOf,
         only: Mapping[str, frozenset[str]] | None = None,
     ) -> set[str]:
-        """Return those of ``studies`` that have an instance of the patient whose ``keyword`` is ``uid``.
+        """Return the ``studies`` with an instance of the patient whose ``keyword`` is ``uid``.
 
         ``only``: StudyInstanceUID -> the series that count in it; in a study that is not there all
         of them do.
@@ -247,7 +251,7 @@ class Studies:
         return await self._own(kept.rows, query.study or "", permit.known_as)
 
     async def _own(self, rows: list[Row], study: str, known_as: KnownAs) -> list[Row]:
-        """The rows that are the patient's: one StudyInstanceUID may stand for studies of two people."""
+        """Return the patient's rows: a StudyInstanceUID may stand for studies of two people."""
         # Some PACSs name no patient below the study: for such a row the whole study must be the
         # patient's.
         named = await in_slices(bool(values(row, "PatientID")) for row in rows)
@@ -266,13 +270,9 @@ class Studies:
         known_as: KnownAs,
     ) -> Listing:
         key = (what, known_as)
-        kept = self._kept.get(key)
-        if kept is None:
-            kept = await self._flight.run(key, lambda: self._ask_detail(key, ask))
-        return kept
+        return await self._listings.get(key, lambda: self._ask_detail(key, ask))
 
     async def _ask_detail(self, key: _Asked, ask: Callable[[], Awaitable[list[Row]]]) -> Listing:
-        started = self._invalidation.generation
         try:
             async with self._details.place(key[1]):
                 asked = self._asked.setdefault(key, self._now())
@@ -281,12 +281,8 @@ class Studies:
             raise Unavailable(
                 "The image archive is busy; try again.", reason="details_busy", retry_after=5
             ) from None
-        self._asked.pop(key, None)
-        found = Listing(rows, asked)
-        # Else it may be from before what made us forget.
-        if started == self._invalidation.generation:
-            self._kept[key] = found
-        return found
+        self._asked.discard(key)
+        return Listing(rows, asked)
 
     def _is_below(self, row: Row, query: Query) -> bool:
         if text(row, "StudyInstanceUID") == query.study and query.series in (
@@ -299,5 +295,5 @@ class Studies:
 
     async def close(self) -> None:
         """End what is under way."""
-        await self._flight.close()
+        await self._listings.close()
         await self._lists.close()

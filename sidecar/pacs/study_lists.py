@@ -7,12 +7,11 @@ What is kept is the PACS's rows, never a permission: each answer is decided afre
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-
-from cachetools import TTLCache
 
 from sidecar.access.decision import decide_owners, is_own_row
 from sidecar.access.facts import KnownAs, PatientIdentifier, all_are_one_of
@@ -20,7 +19,7 @@ from sidecar.access.permits import SearchPermit
 from sidecar.access.reasons import Reason
 from sidecar.common.errors import BadGateway
 from sidecar.common.invalidation import FRESH_SECONDS, Invalidation
-from sidecar.common.single_flight import SingleFlight
+from sidecar.common.loading_cache import LoadingCache
 from sidecar.common.slices import in_slices
 from sidecar.dicom.json_model import Row, number, text
 from sidecar.dicom.owner import owner_of
@@ -36,6 +35,9 @@ ARRIVED_SECONDS = 60
 """Seconds for which a half-fetched list is kept (SIA-23)."""
 NOT_SUPPORTED_SECONDS = 3_600
 """So long is a PACS that cannot list a patient's series not asked for that again."""
+
+ASKED_SECONDS = 3_600
+"""Seconds for which it is kept when a query was first asked for that goes on (SIA-23)."""
 
 _TOO_MUCH = ("query_too_many_results", "query_too_large")
 """More series than the PACS lists at once: then study by study."""
@@ -83,13 +85,13 @@ MORE_SERIES_FIELDS = ("Laterality", "PerformingPhysicianName", "OperatorsName")
 
 
 def include(client: PacsClient, always: Iterable[str], more: Iterable[str] = ()) -> tuple[str, str]:
-    """The query parameter that wants these attributes, ``more`` of them where the archive keeps them at hand."""
+    """Return ``includefield`` for ``always``, and ``more`` where the archive has it at hand."""
     return includefield(*always, *(more if client.dialect.keeps_details else ()))
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Study rows, and a time (of ``now``) before the PACS was asked for them: what changed later is not in them.
+    """Study rows of a patient, and the time (of ``now``) when the PACS was ``asked`` for them.
 
     ``series``: StudyInstanceUID -> its series rows, for all of the patient's studies; ``None`` when
     they were not asked for, or the PACS can list them study by study only. ``copies``: rows of a
@@ -156,25 +158,30 @@ class StudyLists:
         self._now = now
         self._clock = clock
         self._no_series_until = float("-inf")
-        self._invalidation = kept = invalidation
-        self._kept: TTLCache[PatientIdentifier, Listing] = kept.cache(
-            TTLCache(max_entries, ttl=cache_seconds, timer=clock), lambda known: {known.patient_id}
+        self._listings: LoadingCache[PatientIdentifier, Listing] = LoadingCache(
+            invalidation,
+            _patient_ids,
+            max_entries=max_entries,
+            ttl_seconds=cache_seconds,
+            clock=clock,
         )
-        self._flight: SingleFlight[PatientIdentifier, Listing] = SingleFlight(kept)
         # The same lists are joined to the same one: what is known of it can be remembered, too.
-        self._joined: TTLCache[frozenset[PatientIdentifier], tuple[list[Listing], Listing]] = (
-            kept.cache(TTLCache(max_entries, ttl=cache_seconds, timer=clock))
+        self._joined: LoadingCache[frozenset[PatientIdentifier], tuple[list[Listing], Listing]] = (
+            LoadingCache(
+                invalidation, max_entries=max_entries, ttl_seconds=cache_seconds, clock=clock
+            )
         )
-        # Of a search that goes on in the background (SIA-23): when it was first asked for.
-        self._asked: TTLCache[PatientIdentifier, datetime] = kept.cache(
-            TTLCache(max_entries, ttl=3_600, timer=clock), lambda known: {known.patient_id}
+        # When a search that goes on in the background (SIA-23) was first asked for.
+        self._asked: LoadingCache[PatientIdentifier, datetime] = LoadingCache(
+            invalidation,
+            _patient_ids,
+            max_entries=max_entries,
+            ttl_seconds=ASKED_SECONDS,
+            clock=clock,
         )
         # Its owners may change with any patient.
-        self._arrived: TTLCache[PatientIdentifier, _Arrived] = kept.cache(
-            TTLCache(max_entries, ttl=ARRIVED_SECONDS, timer=clock)
-        )
-        self._refreshed: TTLCache[frozenset[PatientIdentifier], bool] = kept.cache(
-            TTLCache(max_entries, ttl=FRESH_SECONDS, timer=clock)
+        self._arrived: LoadingCache[PatientIdentifier, _Arrived] = LoadingCache(
+            invalidation, max_entries=max_entries, ttl_seconds=ARRIVED_SECONDS, clock=clock
         )
 
     async def of_patient(self, permit: SearchPermit, *, fresh: bool = False) -> Listing:
@@ -183,32 +190,27 @@ class StudyLists:
         ``fresh``: not what is kept, unless that was asked for so a moment ago (``FRESH_SECONDS``).
         """
         known_as = permit.known_as
-        if fresh and known_as not in self._refreshed:
-            self._refreshed[known_as] = True
-            for known in known_as:
-                self._kept.pop(known, None)
         lists = await asyncio.gather(
             *(
-                self._of_identifier(permit, known)
+                self._of_identifier(permit, known, fresh=fresh)
                 for known in sorted(known_as, key=lambda known: known.patient_id)
             )
         )
         if len(lists) == 1 and not lists[0].owners:
             return lists[0]
-        parts, joined = self._joined.get(known_as, ([], None))
+        parts, joined = self._joined.peek(known_as) or ([], None)
         if (
             joined is None
             or len(parts) != len(lists)
             or any(a is not b for a, b in zip(parts, lists, strict=True))
         ):
-            started = self._invalidation.generation
+            stamp = self._joined.stamp(known_as)
             joined = await self._join(lists, known_as)
-            if started == self._invalidation.generation:
-                self._joined[known_as] = (lists, joined)
+            self._joined.put(known_as, (lists, joined), stamp)
         return joined
 
     async def _join(self, lists: list[Listing], known_as: frozenset[PatientIdentifier]) -> Listing:
-        """The lists of one patient's identifiers as one, without what a read refuses by its owners."""
+        """Join the lists of one patient's identifiers, without what a read refuses by owners."""
         refused = {
             uid: deny.reason
             for one in lists
@@ -242,31 +244,31 @@ class StudyLists:
             counts=await counted(rows),
         )
 
-    async def _of_identifier(self, permit: SearchPermit, identifier: PatientIdentifier) -> Listing:
-        kept = self._kept.get(identifier)
-        if kept is None:
-            kept = await self._flight.run(identifier, lambda: self._ask(permit, identifier))
-        return kept
+    async def _of_identifier(
+        self, permit: SearchPermit, identifier: PatientIdentifier, *, fresh: bool
+    ) -> Listing:
+        return await self._listings.get(
+            identifier,
+            lambda: self._ask(permit, identifier),
+            max_age_seconds=FRESH_SECONDS if fresh else math.inf,
+        )
 
     async def _ask(self, permit: SearchPermit, identifier: PatientIdentifier) -> Listing:
         parameters = [("PatientID", identifier.patient_id)]
         if identifier.issuer is not None:
             parameters.append(("IssuerOfPatientID", identifier.issuer))
-        started = self._invalidation.generation
         asked = self._asked.setdefault(identifier, self._now())
-        arrived = self._arrived[identifier] = self._arrived.get(identifier) or _Arrived()
+        arrived = self._arrived.peek(identifier) or _Arrived()
+        self._arrived.put(identifier, arrived, self._arrived.stamp(identifier))
         # Owners are asked for while the series still come.
         (rows, copies, owners), series = await asyncio.gather(
             self._ask_studies(permit, identifier, parameters, arrived),
             self._ask_series(permit, identifier, parameters, arrived),
         )
-        self._asked.pop(identifier, None)
+        self._asked.discard(identifier)
         found = Listing(rows, asked, series, copies, owners, counts=await counted(rows))
-        if self._arrived.get(identifier) is arrived:
-            del self._arrived[identifier]
-        # Else it may be from before what made us forget.
-        if started == self._invalidation.generation:
-            self._kept[identifier] = found
+        if self._arrived.peek(identifier) is arrived:
+            self._arrived.discard(identifier)
         return found
 
     async def _ask_studies(
@@ -276,7 +278,7 @@ class StudyLists:
         parameters: list[tuple[str, str]],
         arrived: _Arrived,
     ) -> tuple[list[Row], list[Row], dict[str, Owners]]:
-        """Each UID once, what else stands under one of them, and the owners of what is not this identifier's alone."""
+        """Return a row for each UID, its copies, and the owners of those that others have, too."""
         fields = include(self._client, self._study_fields, MORE_STUDY_FIELDS)
         if arrived.studies is None:
             arrived.studies = await self._client.search(
@@ -354,7 +356,8 @@ class StudyLists:
 
     def _without_series(self) -> None:
         log.warning(
-            "the PACS does not list a patient's series with their patient: they are asked for by study"
+            "the PACS does not list a patient's series with their patient: "
+            "they are asked for by study"
         )
         self._no_series_until = self._clock() + NOT_SUPPORTED_SECONDS
 
@@ -365,17 +368,24 @@ class StudyLists:
         return False
 
     def forget_listed(self, study: str, known_as: frozenset[PatientIdentifier]) -> None:
-        """Ask anew for this patient's lists that show ``study``: a read saw that its UID is somebody else's, too."""
+        """Forget this patient's lists that show ``study``.
+
+        A read saw that its UID is somebody else's, too.
+        """
         for known in known_as:
-            kept = self._kept.get(known)
+            kept = self._listings.peek(known)
             if kept is not None and all_are_one_of(
                 kept.owners.get(study, frozenset({known})), known_as
             ):
-                self._kept.pop(known, None)
+                self._listings.discard(known)
 
     async def close(self) -> None:
         """End what is under way."""
-        await self._flight.close()
+        await self._listings.close()
+
+
+def _patient_ids(known: PatientIdentifier) -> set[str]:
+    return {known.patient_id}
 
 
 def _joined(all_series: list[Mapping[str, list[Row]] | None]) -> dict[str, list[Row]] | None:

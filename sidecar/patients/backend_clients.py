@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from cachetools import TLRUCache
 
 from sidecar.access.facts import BackendClient, Conditions, is_fhir_id
 from sidecar.common.errors import Unavailable
 from sidecar.common.fetch import FetchedResponse, FetchFailed
 from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
-from sidecar.common.single_flight import SingleFlight
+from sidecar.common.loading_cache import ForgetOn, LoadingCache
 from sidecar.ehr.fhir_client import Credentials, read_resource
 from sidecar.patients.validity import is_current
 
@@ -80,9 +79,9 @@ class PatientsFile:
 
 
 class Groups:
-    """Members of FHIR Groups at the EHR (https://hl7.org/fhir/R4/group.html), each kept for ``cache_ttl_seconds``.
+    """Members of FHIR Groups at the EHR (https://hl7.org/fhir/R4/group.html).
 
-    A Group of nobody is kept for ``NEGATIVE_SECONDS`` at most.
+    Each is kept for ``cache_ttl_seconds``, a Group of nobody for ``NEGATIVE_SECONDS`` at most.
     """
 
     def __init__(
@@ -102,17 +101,14 @@ class Groups:
         self._fhir_url = fhir_url
         self._credentials = credentials
         self._timeout_seconds = timeout_seconds
-        self._invalidation = invalidation or Invalidation()
-        self._flight: SingleFlight[str, frozenset[str]] = SingleFlight(self._invalidation)
-        negative_seconds = min(cache_ttl_seconds, NEGATIVE_SECONDS)
-        self._kept: TLRUCache[str, frozenset[str]] = self._invalidation.cache_of_others(
-            TLRUCache(
-                1_000,
-                ttu=lambda group, found, now: (
-                    now + (cache_ttl_seconds if found else negative_seconds)
-                ),
-                timer=clock,
-            )
+        self._members: LoadingCache[str, frozenset[str]] = LoadingCache(
+            invalidation or Invalidation(),
+            ForgetOn.INVALIDATE,
+            max_entries=1_000,
+            ttl_seconds=cache_ttl_seconds,
+            negative_seconds=min(cache_ttl_seconds, NEGATIVE_SECONDS),
+            is_negative=lambda group, members: not members,
+            clock=clock,
         )
 
     async def members(self, group: str) -> frozenset[str]:
@@ -120,19 +116,13 @@ class Groups:
 
         Raises ``Unavailable`` (503) when it cannot be read.
         """
-        kept = self._kept.get(group)
-        return (
-            kept
-            if kept is not None
-            else await self._flight.run(group, lambda: self._look_up(group))
-        )
+        return await self._members.get(group, lambda: self._look_up(group))
 
     async def close(self) -> None:
         """End what is under way."""
-        await self._flight.close()
+        await self._members.close()
 
     async def _look_up(self, group: str) -> frozenset[str]:
-        generation = self._invalidation.generation
         try:
             answer = await read_resource(
                 self._session,
@@ -143,11 +133,10 @@ class Groups:
             )
             if answer.status in (404, 410):
                 log.error("a client's Group does not exist at the EHR: it gives nobody")
-                found: frozenset[str] = frozenset()
-            elif answer.status != 200:
+                return frozenset()
+            if answer.status != 200:
                 raise FetchFailed("unexpected_status", f"status {answer.status}")
-            else:
-                found = await answer.read(lambda whole: self._patients(whole, group))
+            return await answer.read(lambda whole: self._patients(whole, group))
         except FetchFailed as failure:
             log.error(
                 "a client's Group cannot be read",
@@ -157,9 +146,6 @@ class Groups:
                 "The list of this client's patients cannot be read now; try again.",
                 reason="group_" + failure.reason,
             ).because(failure.detail) from None
-        if generation == self._invalidation.generation:
-            self._kept[group] = found
-        return found
 
     def _patients(self, answer: FetchedResponse, group: str) -> frozenset[str]:
         resource = answer.strict_json_object()

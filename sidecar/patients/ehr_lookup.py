@@ -1,6 +1,7 @@
 """Mapping ``ehr``: read ``Patient/<id>`` at the EHR and pick its identifiers by system (SIA-17)."""
 
 import logging
+import math
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -10,13 +11,12 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
-from cachetools import TLRUCache, TTLCache
 
 from sidecar.access.facts import PatientIdentifier, is_fhir_id
 from sidecar.common.errors import BadGateway, Forbidden, Unavailable
 from sidecar.common.fetch import FetchedResponse, FetchFailed
 from sidecar.common.invalidation import FRESH_SECONDS, NEGATIVE_SECONDS, Invalidation
-from sidecar.common.single_flight import SingleFlight
+from sidecar.common.loading_cache import ForgetOn, LoadingCache
 from sidecar.ehr.fhir_client import Credentials, read_resource
 from sidecar.patients.validity import is_current
 
@@ -31,7 +31,7 @@ _USES = frozenset({"usual", "official", "temp", "secondary"})
 
 
 class NotInUse(Exception):
-    """A record that is not to be used: ``reason`` and ``text`` are for the app, ``log`` for operators."""
+    """A record is not in use; ``reason`` and ``text`` are for the app, ``log`` for operators."""
 
     reason = "patient_inactive"
     text = "The hospital's record of this patient is not in use."
@@ -39,7 +39,7 @@ class NotInUse(Exception):
 
 
 class PatientMerged(NotInUse):
-    """The EHR answers with another record than the one that was asked for, or says that another one replaces it."""
+    """The EHR answers with another record, or says that another one replaces this one."""
 
     reason = "patient_merged"
     text = (
@@ -61,8 +61,9 @@ class _Known:
 
 
 class EhrMapping:
-    """Reads the Patient and maps ``identifier[].system`` by ``issuers``: system -> IssuerOfPatientID or ``None``.
+    """Reads the Patient and maps the system of each identifier to an IssuerOfPatientID.
 
+    ``issuers``: system -> IssuerOfPatientID or ``None``.
     Answers are kept for ``cache_ttl_seconds``, at most ``max_entries``; one without identifiers for
     ``NEGATIVE_SECONDS`` at most. A patient whom the EHR does not know has no identifiers.
     """
@@ -87,20 +88,14 @@ class EhrMapping:
         self._issuers = dict(issuers)
         self._credentials = credentials
         self._timeout_seconds = timeout_seconds
-        self._invalidation = invalidation or Invalidation()
-        self._flight: SingleFlight[str, _Known] = SingleFlight(self._invalidation)
-        negative_seconds = min(cache_ttl_seconds, NEGATIVE_SECONDS)
-        self._known: TLRUCache[str, _Known] = self._invalidation.cache_of_others(
-            TLRUCache(
-                max_entries,
-                ttu=lambda patient, known, now: (
-                    now + (cache_ttl_seconds if known.identifiers else negative_seconds)
-                ),
-                timer=clock,
-            )
-        )
-        self._refreshed: TTLCache[str, bool] = self._invalidation.cache_of_others(
-            TTLCache(max_entries, ttl=FRESH_SECONDS, timer=clock)
+        self._known: LoadingCache[str, _Known] = LoadingCache(
+            invalidation or Invalidation(),
+            ForgetOn.INVALIDATE,
+            max_entries=max_entries,
+            ttl_seconds=cache_ttl_seconds,
+            negative_seconds=min(cache_ttl_seconds, NEGATIVE_SECONDS),
+            is_negative=lambda patient, known: not known.identifiers,
+            clock=clock,
         )
 
     async def identifiers(
@@ -113,12 +108,11 @@ class EhrMapping:
         when it refuses us or says what is no Patient of this id, ``Forbidden`` (403) when the
         patient's record was merged into another one or is not active.
         """
-        known = self._known.get(patient)
-        if fresh and patient not in self._refreshed:
-            self._refreshed[patient] = True
-            known = None
-        if known is None:
-            known = await self._flight.run(patient, lambda: self._look_up(patient))
+        known = await self._known.get(
+            patient,
+            lambda: self._look_up(patient),
+            max_age_seconds=FRESH_SECONDS if fresh else math.inf,
+        )
         if known.refused is not None:
             raise Forbidden(known.refused.text, reason=known.refused.reason)
         return known.identifiers
@@ -136,10 +130,9 @@ class EhrMapping:
 
     async def close(self) -> None:
         """End what is under way."""
-        await self._flight.close()
+        await self._known.close()
 
     async def _look_up(self, patient: str) -> _Known:
-        generation = self._invalidation.generation
         try:
             answer = await read_resource(
                 self._session,
@@ -147,10 +140,10 @@ class EhrMapping:
                 self._credentials,
                 timeout_seconds=self._timeout_seconds,
             )
-            found = _Known(await answer.read(lambda whole: self._identifiers(whole, patient)))
+            return _Known(await answer.read(lambda whole: self._identifiers(whole, patient)))
         except NotInUse as refused:
             log.warning(refused.log, extra={"reason": refused.reason})
-            found = _Known(frozenset(), refused.with_traceback(None))
+            return _Known(frozenset(), refused.with_traceback(None))
         except FetchFailed as failure:
             log.error(
                 "the EHR's Patient cannot be read",
@@ -158,16 +151,14 @@ class EhrMapping:
             )
             if failure.reason in _MISFITS:
                 raise BadGateway(
-                    "The hospital's patient record cannot be used here. The operators of this server have been told.",
+                    "The hospital's patient record cannot be used here. "
+                    "The operators of this server have been told.",
                     reason="patient_" + failure.reason,
                 ) from None
             raise Unavailable(
                 "The hospital's patient record cannot be read now; try again.",
                 reason="patient_" + failure.reason,
             ).because(failure.detail) from None
-        if generation == self._invalidation.generation:
-            self._known[patient] = found
-        return found
 
     def _identifiers(self, answer: FetchedResponse, patient: str) -> frozenset[PatientIdentifier]:
         if answer.status in (401, 403):
@@ -176,7 +167,8 @@ class EhrMapping:
                 extra={"reason": "patient_refused", "upstream_status": answer.status},
             )
             raise BadGateway(
-                "This server may not read the hospital's patient record. Its operators have been told.",
+                "This server may not read the hospital's patient record. "
+                "Its operators have been told.",
                 reason="patient_refused",
             )
         if answer.status in (404, 410):
@@ -259,7 +251,10 @@ def _check_in_use(resource: Mapping[str, Any], patient: str) -> None:
 
 
 def _is_valid(identifier: Mapping[str, Any], now: datetime) -> bool:
-    """Whether an Identifier is in use (R4 datatypes.html#Identifier): by ``use``, a known code, and in its period."""
+    """Return whether an Identifier is in use (R4 datatypes.html#Identifier).
+
+    That is: by ``use``, a known code, and in its period.
+    """
     use = identifier.get("use", "usual")
     return isinstance(use, str) and use in _USES and is_current(identifier.get("period"), now)
 

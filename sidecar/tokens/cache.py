@@ -1,7 +1,7 @@
-"""The token cache: one introspection per token and TTL, however many requests come (docs/decisions/0007).
+"""Cache introspected tokens: one introspection per token and lifetime (docs/decisions/0007).
 
-Keys are SHA-256 of the token; the token itself is never kept. Active and inactive answers have
-tables of their own, so that junk tokens cannot push out good ones. Failures are never cached.
+Keys are SHA-256 of the token; the token itself is never kept. Inactive answers have a table of
+their own, so that junk tokens cannot push out good ones. Failures are not cached.
 """
 
 import hashlib
@@ -10,26 +10,28 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from cachetools import TLRUCache
-
 from sidecar.access.facts import Token
 from sidecar.access.reasons import Reason
-from sidecar.common.single_flight import SingleFlight
+from sidecar.common.invalidation import NO_PATIENT_DATA
+from sidecar.common.loading_cache import LoadingCache
 from sidecar.tokens.rejection import TokenRejected
-
-_UNKNOWN = object()
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
-    """``until``: time of the monotonic clock, in seconds."""
+class _Answer:
+    """What was found out about a token.
 
-    token: Token
-    until: float
+    ``token``: its facts, ``None`` when it is not active. ``reason``: why it was rejected, if it
+    was. ``until``: end of an active answer, in seconds of the monotonic clock.
+    """
+
+    token: Token | None
+    reason: Reason | None = None
+    until: float = 0
 
 
 class TokenCache:
-    """Puts a cache and single flight before ``introspect``.
+    """Puts a cache with single flight before ``introspect``.
 
     An active answer serves for min(``ttl_seconds``, ``exp`` - now), less up to a tenth of chance so
     that entries made together do not end together; an inactive one for ``negative_ttl_seconds``.
@@ -58,52 +60,51 @@ class TokenCache:
         self._clock = clock
         self._monotonic = monotonic
         self._jitter = jitter
-        self._flight: SingleFlight[bytes, Token | None] = SingleFlight()
-        self._active: TLRUCache[bytes, _Entry] = TLRUCache(
-            max_entries, ttu=lambda key, entry, now: entry.until, timer=monotonic
-        )
-        self._inactive: TLRUCache[bytes, Reason | None] = TLRUCache(
-            max_entries, ttu=lambda key, reason, now: now + negative_ttl_seconds, timer=monotonic
+        self._answers: LoadingCache[bytes, _Answer] = LoadingCache(
+            NO_PATIENT_DATA,
+            max_entries=max_entries,
+            ttl_seconds=lambda answer: answer.until - monotonic(),
+            negative_seconds=negative_ttl_seconds,
+            is_negative=lambda key, answer: answer.token is None,
+            clock=monotonic,
         )
 
     async def validate(self, token: str) -> Token | None:
         """Return the facts of ``token``, ``None`` when it is not active.
 
-        Raises what introspection raises.
-
-        ``TokenRejected`` is remembered as ``None`` is, and raised again by its reason alone.
+        Raises what introspection raises. A ``TokenRejected`` is cached like ``None``, and raised
+        again by its reason alone.
         """
         key = hashlib.sha256(token.encode()).digest()
-        entry = self._active.get(key)
-        if entry is not None and self._clock() < entry.token.expires_at:
-            self._observe("hit")
-            return entry.token
-        if (reason := self._inactive.get(key, _UNKNOWN)) is not _UNKNOWN:
-            self._observe("negative_hit")
-            if isinstance(reason, Reason):
-                raise TokenRejected(reason)
-            return None
-        self._observe("miss")
-        return await self._flight.run(key, lambda: self._ask(key, token))
+        answer = self._answers.peek(key)
+        if answer is None or _has_expired(answer, self._clock):
+            self._observe("miss")
+            answer = await self._answers.reload(key, lambda: self._ask(key, token))
+        else:
+            self._observe("hit" if answer.token else "negative_hit")
+        if answer.reason is not None:
+            raise TokenRejected(answer.reason)
+        return answer.token
 
-    async def _ask(self, key: bytes, token: str) -> Token | None:
+    async def _ask(self, key: bytes, token: str) -> _Answer:
         # Lifetimes count from the question: the answer may be as old as that.
         asked_at, asked_on = self._monotonic(), self._clock()
         try:
             found = await self._introspect(token)
         except TokenRejected as rejected:
-            self._active.pop(key, None)
-            self._inactive[key] = rejected.reason
+            self._answers.put(key, _Answer(None, rejected.reason), self._answers.stamp(key))
             raise
         if found is None:
-            self._active.pop(key, None)
-            self._inactive[key] = None
-            return None
+            return _Answer(None)
         expires_at = asked_at + found.expires_at - asked_on
         lifetime = self._ttl_seconds * (1 - 0.1 * self._jitter())
-        self._active[key] = _Entry(found, min(asked_at + lifetime, expires_at))
-        return found
+        return _Answer(found, until=min(asked_at + lifetime, expires_at))
 
     async def close(self) -> None:
         """End what is under way."""
-        await self._flight.close()
+        await self._answers.close()
+
+
+def _has_expired(answer: _Answer, clock: Callable[[], float]) -> bool:
+    """Whether the wall clock has reached the token's ``exp``."""
+    return answer.token is not None and clock() >= answer.token.expires_at

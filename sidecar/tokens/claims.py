@@ -30,7 +30,8 @@ class WrongShape(ValueError):
         """
         logger.error(text, extra={"reason": reason, "field": self.field})
         return BadGateway(
-            "What the hospital's authorization server says of this access token cannot be used here. "
+            "What the hospital's authorization server says of this access token "
+            "cannot be used here. "
             "The operators of this server have been told.",
             reason=reason,
         ).because(self.field)
@@ -54,14 +55,14 @@ guessed at. A DPoP-bound token is not among them: its proof would have to be che
 _TYPE_CLAIMS = ("token_type", "token_use", "typ")
 _MAXIMUM_NAME = 512
 CLOCKS_DIFFER_SECONDS = 10
-"""By how much at most the authorization server's clock may be ahead of ours before a token counts as not yet valid."""
+"""Longest time in seconds by which the authorization server's clock may be ahead of ours."""
 MAXIMUM_CONSTRAINTS = 100
 """Limit of a token's scopes with a constraint: each is looked at for each study."""
 
 
 @dataclass(frozen=True, slots=True)
 class PatientClaim:
-    """Where the launch's patient stands: the names on the way to it, and whether as an id or as a reference.
+    """Where the launch's patient stands: names on the way, and whether as id or as reference.
 
     A ``reference`` is ``Patient/<id>`` or the absolute URL of a Patient at the EHR; one of anything
     else (a practitioner in ``sub``) is no patient.
@@ -209,7 +210,7 @@ def _referenced(reference: str, fhir_url: str) -> str | None:
 
 
 def _check_type(answer: dict[str, Any]) -> None:
-    """Raise ``TokenRejected`` for what says that it is another token than an access token, or one bound to a key.
+    """Raise ``TokenRejected`` for what is no access token, or is bound to a key.
 
     The proof of a bound one (``cnf``: RFC 9449 6.2, RFC 8705 3.2) is not checked here, so it is not
     taken for a bearer token.

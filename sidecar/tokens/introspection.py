@@ -153,7 +153,8 @@ class Introspection:
                 extra={"reason": "introspection_bad_credentials", "upstream_status": answer.status},
             )
             raise BadGateway(
-                "This server is not accepted by the hospital's authorization server. Its operators have been told.",
+                "This server is not accepted by the hospital's authorization server. "
+                "Its operators have been told.",
                 reason="introspection_bad_credentials",
             )
         if answer.status != 200:

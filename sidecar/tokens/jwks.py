@@ -11,7 +11,8 @@ import jwt
 
 from sidecar.common.errors import Unavailable
 from sidecar.common.fetch import FetchFailed, fetch
-from sidecar.common.single_flight import SingleFlight
+from sidecar.common.invalidation import NO_PATIENT_DATA
+from sidecar.common.loading_cache import LoadingCache
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +39,9 @@ class PublicKey:
 
 
 class Jwks:
-    """Public keys from ``url()``, for ``ttl_seconds``: a key that was withdrawn verifies nothing after that.
+    """Public keys from ``url()``, cached for ``ttl_seconds``.
 
+    A key that was withdrawn verifies nothing after that time.
     A ``kid`` that is not among them has them fetched anew, at most every ``REFRESH_SECONDS``: keys
     rotate, and junk tokens cost nothing. Raises ``Unavailable`` (503) when no keys are to be had
     (SIA-16). The clock is monotonic.
@@ -57,31 +59,28 @@ class Jwks:
         self._session = session
         self._url = url
         self._timeout_seconds = timeout_seconds
-        self._ttl_seconds = ttl_seconds
         self._clock = clock
-        self._flight: SingleFlight[None, list[PublicKey]] = SingleFlight()
-        self._keys: list[PublicKey] = []
-        self._fresh_until = float("-inf")
+        self._keys: LoadingCache[None, list[PublicKey]] = LoadingCache(
+            NO_PATIENT_DATA, max_entries=1, ttl_seconds=ttl_seconds, clock=clock
+        )
         self._refresh_from = float("-inf")
 
     async def candidates(self, header: Mapping[str, Any], algorithm: str) -> list[PublicKey]:
         """Return the keys that may have signed what has this header, possibly none."""
-        now = self._clock()
-        keys = self._keys if now < self._fresh_until else await self._flight.run(None, self._fetch)
+        keys = await self._keys.get(None, self._fetch)
         found = _matching(keys, header.get("kid"), algorithm)
         if not found and self._clock() >= self._refresh_from:
-            found = _matching(
-                await self._flight.run(None, self._fetch), header.get("kid"), algorithm
-            )
+            keys = await self._keys.reload(None, self._fetch)
+            found = _matching(keys, header.get("kid"), algorithm)
         return found
 
     async def probe(self) -> int:
         """Fetch the keys now; return how many can be used."""
-        return len(await self._flight.run(None, self._fetch))
+        return len(await self._keys.reload(None, self._fetch))
 
     async def close(self) -> None:
         """End what is under way."""
-        await self._flight.close()
+        await self._keys.close()
 
     async def _fetch(self) -> list[PublicKey]:
         # Also a fetch that fails counts: an authorization server that is down is not asked for each
@@ -99,7 +98,7 @@ class Jwks:
             )
             if answer.status != 200:
                 raise FetchFailed("unexpected_status", f"status {answer.status}")
-            self._keys = await answer.read(lambda whole: _read(whole.strict_json_object()))
+            return await answer.read(lambda whole: _read(whole.strict_json_object()))
         except FetchFailed as failure:
             log.error(
                 "the JWKS cannot be had", extra={"reason": failure.reason, "detail": failure.detail}
@@ -107,8 +106,6 @@ class Jwks:
             raise Unavailable(_UNAVAILABLE, reason="jwks_" + failure.reason).because(
                 failure.detail
             ) from None
-        self._fresh_until = self._clock() + self._ttl_seconds
-        return self._keys
 
 
 def _read(document: Mapping[str, Any]) -> list[PublicKey]:

@@ -103,7 +103,10 @@ class LocalValidation:
         return token_of({**claims, "active": True}, self._expected, now=now)
 
     def _check_header(self, header: dict[str, Any]) -> None:
-        """Raise ``TokenRejected`` unless ``typ`` is what an access token has (RFC 8725 3.11, RFC 9068 2.1)."""
+        """Raise ``TokenRejected`` unless ``typ`` is an access token's.
+
+        See RFC 8725 3.11 and RFC 9068 2.1.
+        """
         kind = media_type_of(header)
         if self._type is not None:
             is_right = kind == self._type
@@ -119,7 +122,7 @@ class LocalValidation:
 
 
 class LocalThenIntrospection:
-    """Refuses by itself what is not good, and has the rest introspected: junk tokens cost the EHR nothing."""
+    """Rejects what is not good, and has the rest introspected: junk costs the EHR nothing."""
 
     def __init__(self, local: Validate, introspect: Validate) -> None:
         self._local = local

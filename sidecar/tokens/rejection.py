@@ -1,4 +1,4 @@
-"""Why an access token that the authorization server stands by is not accepted here: for operators, not for the app."""
+"""Describe to operators, not to the app, why an access token is not accepted here."""
 
 import logging
 from collections.abc import Collection
@@ -60,7 +60,8 @@ class TokenRejected(Exception):
         received = (
             "the token names none" if self._received is None else f"is {_shown(self._received)}"
         )
-        return f"{self.reason.value}: {self.claim} should be {one_of}{_shown(self._expected)}, and {received}"
+        wanted = f"{self.claim} should be {one_of}{_shown(self._expected)}"
+        return f"{self.reason.value}: {wanted}, and {received}"
 
 
 def _shown(value: object) -> str | None:

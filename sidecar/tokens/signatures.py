@@ -1,4 +1,4 @@
-"""Verifying what the authorization server has signed (RFC 7515, RFC 8725): access tokens and introspection answers."""
+"""Verify access tokens and introspection answers by their signature (RFC 7515, RFC 8725)."""
 
 import json
 from collections.abc import Collection
@@ -88,6 +88,6 @@ def _header(compact: str) -> dict[str, Any]:
 
 
 def media_type_of(header: dict[str, Any]) -> str | None:
-    """Return ``typ`` in lower case, without the ``application/`` that may be left out (RFC 7515 4.1.9)."""
+    """Return ``typ`` in lower case, without the optional ``application/`` (RFC 7515 4.1.9)."""
     found = header.get("typ")
     return found.lower().removeprefix("application/") if isinstance(found, str) else None

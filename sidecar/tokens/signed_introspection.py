@@ -1,4 +1,4 @@
-"""Signed introspection answers (RFC 9701): an answer that nobody between us and the server can have made."""
+"""Verify signed introspection answers (RFC 9701): nobody between us and the server made them."""
 
 import time
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,4 @@
-"""Serve operators: ``/metrics``, ``/healthz`` (alive), ``/readyz`` (able to serve)."""
+"""The admin listener: ``/metrics``, ``/healthz`` (alive), ``/readyz`` (able to serve)."""
 
 import asyncio
 import logging
@@ -8,44 +8,48 @@ from collections.abc import Awaitable, Callable, Mapping
 from aiohttp import hdrs, web
 
 from sidecar.common.errors import Problem
-from sidecar.common.single_flight import SingleFlight
+from sidecar.common.invalidation import NO_PATIENT_DATA
+from sidecar.common.loading_cache import LoadingCache
 from sidecar.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
 
 class Readiness:
-    """Cache the state of each dependency for ``keep_seconds``, since probes come often."""
+    """Asks each dependency at most once per ``keep_seconds``: probes come often and from several sides."""
 
     def __init__(
-        self, probes: Mapping[str, Callable[[], Awaitable[object]]], *, keep_seconds: float = 5
+        self,
+        probes: Mapping[str, Callable[[], Awaitable[object]]],
+        *,
+        keep_seconds: float = 5,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._probes = dict(probes)
-        self._keep_seconds = keep_seconds
-        self._flight: SingleFlight[None, dict[str, str]] = SingleFlight()
-        self._known: dict[str, str] = {}
-        self._known_until = float("-inf")
+        self._problems: LoadingCache[None, dict[str, str]] = LoadingCache(
+            NO_PATIENT_DATA, max_entries=1, ttl_seconds=keep_seconds, clock=clock
+        )
         self.draining = False
 
     def forget(self) -> None:
         """Drop the cached state."""
-        self._known_until = float("-inf")
+        self._problems.discard(None)
 
     async def problems(self) -> dict[str, str]:
         """Return what keeps us from serving: dependency -> reason; empty when ready."""
         if self.draining:
             return {"server": "draining"}
-        if time.monotonic() < self._known_until:
-            return self._known
-        return await self._flight.run(None, self._probe)
+        return await self._problems.get(None, self._probe)
 
     async def _probe(self) -> dict[str, str]:
         reasons = await asyncio.gather(
             *(self._ask(name, probe) for name, probe in self._probes.items())
         )
-        problems = {name: why for name, why in zip(self._probes, reasons, strict=True) if why}
-        self._known, self._known_until = problems, time.monotonic() + self._keep_seconds
-        return problems
+        return {
+            name: reason
+            for name, reason in zip(self._probes, reasons, strict=True)
+            if reason is not None
+        }
 
     @staticmethod
     async def _ask(name: str, probe: Callable[[], Awaitable[object]]) -> str | None:
@@ -62,9 +66,9 @@ class Readiness:
 def create_admin(
     metrics: Metrics, readiness: Readiness, invalidate: Callable[[], None] = lambda: None
 ) -> web.Application:
-    """Return the admin application, for an address that only operators reach.
+    """Return the admin application. It belongs on an address that only operators reach.
 
-    ``invalidate`` drops what is cached of the archive and of patients.
+    ``invalidate`` forgets what is remembered of the archive and of patients.
     """
 
     async def expose(request: web.Request) -> web.Response:

@@ -70,7 +70,6 @@ class QidoHandlers:
         self._pacs = pacs
         self._limits = limits
         self._metrics = metrics
-        self._invalidation = invalidation
         self._pages = QueryPages(invalidation)
 
     async def search(
@@ -165,7 +164,6 @@ class QidoHandlers:
             search.request.known_as,
             query,
             matching.parameters,
-            self._invalidation.of(query.study or ""),
         )
         page = await self._pages.page(
             key, source, offset=matching.offset, limit=matching.limit, peek=matching.is_capped

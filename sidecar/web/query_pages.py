@@ -11,10 +11,9 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from cachetools import TTLCache
-
 from sidecar.access.facts import PatientIdentifier
 from sidecar.common.invalidation import Invalidation
+from sidecar.common.loading_cache import LoadingCache, Stamp
 from sidecar.common.slices import in_slices
 from sidecar.dicom.json_model import CompactRow, Row
 from sidecar.dicomweb.paths import Query
@@ -32,17 +31,13 @@ KEPT_STARTS = 100
 
 @dataclass(frozen=True, slots=True)
 class QueryKey:
-    """One query of one caller: the token (as a hash), the patient, and what the archive is asked.
-
-    ``generation``: of the study that the path names; it changes when that study is forgotten alone.
-    """
+    """One query of one caller: the token (as a hash), the patient, and what the archive is asked."""
 
     token_hash: str | None
     patient: str
     known_as: frozenset[PatientIdentifier]
     query: Query
     parameters: tuple[tuple[str, str], ...]
-    generation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +81,23 @@ class QueryPages:
     def __init__(
         self, invalidation: Invalidation, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._invalidation = kept = invalidation
-        self._rows: TTLCache[QueryKey, _KeptRows] = kept.cache(
-            TTLCache(KEPT_BYTES, KEPT_SECONDS, clock, lambda one: one.size), _patient_ids
+        self._rows: LoadingCache[QueryKey, _KeptRows] = LoadingCache(
+            invalidation,
+            _patient_ids,
+            max_entries=KEPT_BYTES,
+            ttl_seconds=KEPT_SECONDS,
+            study=_study,
+            weight=lambda kept: kept.size,
+            clock=clock,
         )
         # By how many rows come before: the hash of the last of them. All of them were seen.
-        self._starts: TTLCache[QueryKey, dict[int, int]] = kept.cache(
-            TTLCache(KEPT_QUERIES, KEPT_SECONDS, clock), _patient_ids
+        self._starts: LoadingCache[QueryKey, dict[int, int]] = LoadingCache(
+            invalidation,
+            _patient_ids,
+            max_entries=KEPT_QUERIES,
+            ttl_seconds=KEPT_SECONDS,
+            study=_study,
+            clock=clock,
         )
 
     async def page(
@@ -126,13 +131,13 @@ class QueryPages:
 
         ``None``: there is none, or it is decided otherwise now.
         """
-        kept = self._rows.get(key) if offset else None
+        kept = self._rows.peek(key) if offset else None
         if kept is not None:
             wanted = list(kept.rows[offset:last])
             decided = await source.decide_kept(wanted)
             if len(decided) == len(wanted):
                 return [shown for _, shown in decided]
-        self._rows.pop(key, None)  # Who begins anew wants what the archive has now.
+        self._rows.discard(key)  # Who begins anew wants what the archive has now.
         return None
 
     async def _passed_on(
@@ -146,8 +151,8 @@ class QueryPages:
         list or order now. Where it is not known that all rows before were seen, they are read as
         well.
         """
-        generation = self._invalidation.generation
-        starts = self._starts.get(key, {}) if source.takes_offset else {}
+        stamp = self._starts.stamp(key)
+        starts = (self._starts.peek(key) or {}) if source.takes_offset else {}
         begin = max((at for at in starts if at <= offset), default=0)
         first = begin - 1 if begin else 0
         count, own = await source.read(first, last - first)
@@ -156,15 +161,18 @@ class QueryPages:
             return None
         if len(decided) < count == last - first:  # A client would take the short page for the last.
             return None
-        if (
-            len(decided) == count
-            and source.takes_offset
-            and generation == self._invalidation.generation
-        ):
-            self._note(key, min(end, first + count), first, decided)
+        if len(decided) == count and source.takes_offset:
+            self._note(key, min(end, first + count), first, decided, stamp)
         return [shown for _, shown in decided[offset - first :]]
 
-    def _note(self, key: QueryKey, at: int, first: int, decided: Sequence[tuple[Row, Row]]) -> None:
+    def _note(
+        self,
+        key: QueryKey,
+        at: int,
+        first: int,
+        decided: Sequence[tuple[Row, Row]],
+        stamp: Stamp,
+    ) -> None:
         """Remember that a page may begin at ``at``, behind a row of ``decided``.
 
         Those begin at ``first``.
@@ -172,29 +180,34 @@ class QueryPages:
         before = None if at <= first else _hash(decided[at - first - 1][0], key)
         if before is None:
             return
-        starts = dict(self._starts.get(key, {}))
+        starts = dict(self._starts.peek(key) or {})
         starts.pop(at, None)
         starts[at] = before
-        self._starts[key] = dict(list(starts.items())[-KEPT_STARTS:])
+        self._starts.put(key, dict(list(starts.items())[-KEPT_STARTS:]), stamp)
 
     async def _whole(
         self, key: QueryKey, source: RowSource, offset: int, last: int | None
     ) -> list[Row]:
         """Read the whole list, and keep it for the pages that follow."""
-        generation = self._invalidation.generation
+        stamp = self._rows.stamp(key)
         _, own = await source.read(0, None)
         decided = await source.decide(own)
         sizes = await in_slices(
             row.size if isinstance(row, CompactRow) else KEPT_BYTES + 1 for row, _ in decided
         )
         size = sum(sizes)
-        if last is not None and size <= KEPT_BYTES and generation == self._invalidation.generation:
-            self._rows[key] = _KeptRows([row for row, _ in decided], size)
+        if last is not None and size <= KEPT_BYTES:
+            self._rows.put(key, _KeptRows([row for row, _ in decided], size), stamp)
         return [shown for _, shown in decided[offset:last]]
 
 
 def _patient_ids(key: QueryKey) -> set[str]:
     return {known.patient_id for known in key.known_as}
+
+
+def _study(key: QueryKey) -> str:
+    """Return the study that the path names; no study has the empty UID."""
+    return key.query.study or ""
 
 
 def _hash(row: Row, key: QueryKey) -> int | None:

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.access.facts import PatientIdentifier, is_fhir_id, is_one_of
+from sidecar.access.facts import (
+    PatientIdentifier,
+    all_are_one_of,
+    all_may_be_one_of,
+    is_fhir_id,
+    is_one_of,
+    is_shared,
+)
 
 SAME: list[tuple[PatientIdentifier, PatientIdentifier]] = [
     (PatientIdentifier("4711"), PatientIdentifier("4711")),
@@ -147,7 +154,7 @@ def test_a_searchable_id_is_one_value(text: str) -> None:
         assert 0 < len(identifier.patient_id) <= 64
 
 
-@pytest.mark.parametrize("text", ["1", "a", "A-1.b", "x" * 64, "-", "1..2", ".a"])
+@pytest.mark.parametrize("text", ["1", "a", "X", "A-1.b", "x" * 64, "-", "1..2", ".a"])
 def test_a_fhir_id(text: str) -> None:
     """FHIR R4 ``id``."""
     assert is_fhir_id(text)
@@ -165,3 +172,26 @@ def test_not_a_fhir_id(text: str) -> None:
     part of a URL).
     """
     assert not is_fhir_id(text)
+
+
+def test_only_spaces_are_taken_off() -> None:
+    """A letter at an end is part of the value, in the number and in the issuer."""
+    found = PatientIdentifier(" X1X ", " XaX ")
+    assert (found.patient_id, found.issuer) == ("X1X", "XaX")
+
+
+def test_owners_that_are_all_some_or_none_of_the_patient() -> None:
+    """No owners are nobody's; a study of which some owners are the patient is shared."""
+    mine, also_mine, hers = map(PatientIdentifier, ("1", "2", "3"))
+    patient = [mine, also_mine]
+    for owners, all_mine, shared in (
+        ([], False, False),
+        ([mine], True, False),
+        ([mine, also_mine], True, False),
+        ([mine, hers], False, True),
+        ([mine, also_mine, hers], False, True),
+        ([hers], False, False),
+    ):
+        assert all_are_one_of(owners, patient) is all_mine
+        assert all_may_be_one_of(owners, patient) is all_mine
+        assert is_shared(owners, patient) is shared

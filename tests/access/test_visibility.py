@@ -51,7 +51,9 @@ def test_patterns(pattern: str, value: str, matches: bool) -> None:
      ("-20241231", "20250101", False),
      ("20240101-", "20240101", True), ("20240101-", "20231231", False),
      ("20240101", "2024.01.01", True),
-     ("-20241231", "2024", None), ("-20241231", "", None), ("20240101-", "soon", None)],
+     ("-20241231", "2024", None), ("-20241231", "", None), ("20240101-", "soon", None),
+     ("20240101-", "2024May1", None),
+     ("20240101-", "\uff12\uff10\uff12\uff14\uff10\uff11\uff10\uff11", None)],
 )  # fmt: skip
 def test_dates(pattern: str, value: str, matches: bool | None) -> None:
     """PS3.4 C.2.2.2.5; a date that is none is not known."""
@@ -137,6 +139,16 @@ def test_after_a_hold_the_next_rule_decides() -> None:
     assert visible_by_rules(rules, study(started_by=0, StudyDescription="x"), NOW) == HIDDEN
     assert visible_by_rules(rules, study(started_by=0, StudyDescription="y"), NOW) == make_visible(
         since=2 * HOUR_SECONDS
+    )
+
+
+def test_the_last_hold_counts_where_series_are_held_too() -> None:
+    rules = [
+        make_rule("study", HOLD, hours=1),
+        make_rule("series", HOLD, series={"Modality": ("CT",)}, hours=2),
+    ]
+    assert visible_by_rules(rules, study(CT, started_by=0), NOW) == make_visible(
+        frozenset({CT.uid}), since=2 * HOUR_SECONDS
     )
 
 

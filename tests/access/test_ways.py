@@ -3,6 +3,7 @@
 """
 
 from dataclasses import replace
+from itertools import permutations
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from sidecar.access.facts import (
     BackendClient,
     Caller,
     DescribedStudy,
+    Effect,
     Part,
     PatientIdentifier,
     Policy,
@@ -34,10 +36,18 @@ from sidecar.access.permits import (
 )
 from sidecar.access.reasons import Reason
 from sidecar.access.scopes import Grant, ScopeContext, parse_scopes
-from sidecar.access.visibility import HIDDEN, SHARED, Hidden, Visible, visibility
+from sidecar.access.visibility import (
+    HIDDEN,
+    SHARED,
+    Hidden,
+    Visible,
+    is_hidden_anyway,
+    visibility,
+)
 from tests.permits import (
     backend_client,
     make_policy,
+    make_rule,
     make_visible,
     make_way,
     patient_permit,
@@ -56,6 +66,7 @@ from tests.tables.denials import (
     RULES,
     SEARCH,
     SHOWN_DENIALS,
+    SR,
     SR_SERIES,
     STUDY,
     WITH_RULES,
@@ -102,6 +113,7 @@ def test_who_has_no_way(
         ("system/*.rs", None, "p2", make_policy(app_launch=False, backend_services=True), CLIENT,
          [SYSTEM]),
         ("user/*.rs", "p1", None, make_policy(user_level=True), None, [make_way(context="user")]),
+        ("patient/*.rs", "p1", None, make_policy(user_level=True), None, [make_way()]),
         ("patient/*.rs system/*.rs", "p1", "p1", BACKEND, CLIENT, [make_way(), SYSTEM]),
         ("patient/*.rs?a=b patient/*.rs patient/ImagingStudy.rs", "p1", None, make_policy(), None,
          [make_way("a=b"), make_way()]),
@@ -113,6 +125,8 @@ def test_who_has_no_way(
          [make_way("a=b", {"StudyID": ("x",)}, context="system")]),
         ("system/*.rs", None, "p1", make_policy(backend_services=True, rules=RULES), CLIENT,
          [make_way(rules=RULES, context="system")]),
+        ("system/*.rs", None, "p1", make_policy(backend_services=True, rules=RULES),
+         backend_client(frozenset({"p1"}), rules=False), [SYSTEM]),
     ],
 )  # fmt: skip
 def test_each_grant_is_a_way(
@@ -341,3 +355,95 @@ def test_what_is_drawn_of_a_whole_study_tells_of_no_series() -> None:
         decide(OF_CT, STUDY, (described("CT", satisfies=("modality=CT",)),), AnswerKind.DRAWN),
         StudyPermit,
     )
+
+
+def test_the_way_that_shows_most_is_taken_in_any_order() -> None:
+    """A way that leads nowhere, or to less, neither hides nor ends what another one shows."""
+    everything, less = make_way("a"), make_way(rules=RULES)
+    unsatisfied, elsewhere = make_way("b"), make_way(studies={"StudyID": ("x",)})
+    empty = make_way(rules=(make_rule("all", Effect.EXCLUDE),))
+    study = described("CT", "SR", satisfies=("a",), StudyID="y")
+    for ways in permutations((everything, less, unsatisfied, elsewhere, empty)):
+        assert visibility(patient_permit("p1", SEARCH, ways), [study], NOW) == make_visible()
+    for ways in permutations((less, unsatisfied, elsewhere, empty)):
+        assert visibility(patient_permit("p1", SEARCH, ways), [study], NOW) == make_visible(
+            frozenset({"1.CT"}), is_complete=False
+        )
+
+
+def test_of_ways_to_parts_the_larger_part_is_taken_and_of_equals_the_first() -> None:
+    def without(*modalities: str) -> GrantPath:
+        rule = make_rule("r", Effect.EXCLUDE, series={"Modality": modalities})
+        return make_way(rules=(rule,))
+
+    def seen(*ways: GrantPath) -> Visible | Hidden:
+        study = described("CT", "SR", "PR")
+        return visibility(patient_permit("p1", SEARCH, ways), [study], NOW)
+
+    two = make_visible(frozenset({"1.CT", "1.PR"}), is_complete=False)
+    assert seen(without("SR"), without("CT", "SR")) == two
+    assert seen(without("CT", "SR"), without("SR")) == two
+    assert seen(without("SR"), without("CT")) == two
+
+
+def test_of_several_studies_under_a_uid_each_must_be_shown() -> None:
+    """Series that each shows, complete only if each is, held until the last hold is over."""
+    hold = make_rule("hold", Effect.HOLD, {"StudyID": ("held",)}, hours=0)
+    permit = patient_permit("p1", SEARCH, (make_way(rules=(hold, SR)),))
+    never = described("CT", StudyID="x")
+    early, late = (
+        replace(described("CT", "SR", StudyID="held"), started_by=started_by)
+        for started_by in (10.0, 20.0)
+    )
+    for studies in permutations((never, early, late)):
+        assert visibility(permit, studies, NOW) == make_visible(
+            frozenset({"1.CT"}), is_complete=False, since=20.0
+        )
+    assert visibility(permit, [never, described("SR", StudyID="x")], NOW) == HIDDEN
+
+
+def test_a_study_that_is_not_described_is_hidden() -> None:
+    """Whatever leads to it, and whatever the external policy will say."""
+    for permit in (
+        patient_permit("p1", SEARCH),
+        patient_permit("p1", SEARCH, caller=Caller("app")),
+        WITH_RULES,
+    ):
+        assert visibility(permit, [], NOW) == HIDDEN
+        assert is_hidden_anyway(permit, [], NOW)
+
+
+def test_what_is_hidden_whatever_the_external_policy_says() -> None:
+    """Then it is not asked; a study on which it has said nothing yet is not among those."""
+    permit = patient_permit("p1", SEARCH, (make_way(rules=RULES),), Caller("app"))
+    assert is_hidden_anyway(permit, [described("SR")], NOW)
+    assert is_hidden_anyway(permit, [described("CT"), described("SR")], NOW)
+    assert not is_hidden_anyway(permit, [described("CT", "SR")], NOW)
+    assert visibility(permit, [described("CT", "SR")], NOW) == HIDDEN
+
+
+def test_the_external_policy_adds_nothing_to_what_rules_leave() -> None:
+    permit = patient_permit("p1", SEARCH, (make_way(rules=RULES),), Caller("app"))
+
+    def seen(verdict: Verdict) -> Visible | Hidden:
+        study = replace(described("CT", "SR"), verdicts={"patient": verdict})
+        return visibility(permit, [study], NOW)
+
+    assert seen(Verdict(True)) == make_visible(frozenset({"1.CT"}), is_complete=False)
+    assert seen(Verdict(True, frozenset({"1.SR"}))) == seen(Verdict(True))
+    # A study of which nothing is left is not shown as an empty one.
+    assert seen(Verdict(True, frozenset({"1.CT"}))) == HIDDEN
+
+
+@pytest.mark.parametrize("answer", [AnswerKind.UNNAMED, AnswerKind.DRAWN])
+def test_what_names_nobody_needs_a_look_inside_first(answer: AnswerKind) -> None:
+    """SIA-42: drawn images and frames alike."""
+    permit = patient_permit("p1", RETRIEVE)
+
+    def found(inside: frozenset[PatientIdentifier] | None) -> StudyPermit | HeaderPermit | Deny:
+        facts = study_facts(MINE_ALONE, True, inside=inside)
+        return permit_study(permit, STUDY, [MINE], facts, answer, now=NOW)
+
+    assert found(None) == HeaderPermit("p1", STUDY, MINE_ALONE)
+    assert found(frozenset({PatientIdentifier("p2")})) == Deny(Reason.FOREIGN)
+    assert found(MINE_ALONE) == study_permit("p1", STUDY, known_as=MINE_ALONE)

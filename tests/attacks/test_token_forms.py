@@ -134,7 +134,7 @@ async def test_the_issuer_may_be_the_fhir_base() -> None:
         base = sidecar.discovery._fhir_url
         for iss, status in ((base, 200), (base + "/x", 401)):
             ehr.answer = ACTIVE | {"iss": iss}
-            sidecar.tokens.cache._active.clear()
+            sidecar.tokens.cache._answers.forget(None)
             async with client.get(url + ROUTES[1]) as response:
                 assert response.status == status
 

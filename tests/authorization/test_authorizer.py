@@ -5,6 +5,7 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
@@ -27,6 +28,7 @@ from tests.common.peer import Clock
 from tests.durations import durations_of_a_request
 from tests.fakes.site import NO_AUDIT, NO_VIEWS
 from tests.permits import (
+    backend_client,
     header_permit,
     make_policy,
     make_way,
@@ -431,3 +433,35 @@ async def test_an_instance_that_cannot_be_read_is_no_permit() -> None:
     world.instances.known = DOWN
     with pytest.raises(Problem):
         await world.study(AnswerKind.UNNAMED)
+
+
+async def test_an_identifier_of_the_search_must_be_the_permitted_patients() -> None:
+    """SIA-22: by any system of the archive's, and to the letter."""
+    world = World()
+    permit = await world.authorizer.permit(RECORD, token(), Interaction.SEARCH)
+
+    async def search(*values: str) -> object:
+        named = [(None, value) for value in values]
+        return await world.authorizer.authorize(
+            RECORD, token(), permit, None, study=None, named=named
+        )
+
+    await search("p1")
+    assert await world.refused(search("p2")) is Reason.OTHER_PATIENT
+    assert await world.refused(search("p1", "p2")) is Reason.OTHER_PATIENT
+
+
+async def test_a_search_is_refused_for_what_no_parameter_can_mend() -> None:
+    """A backend client may still name its patient; who has no scope may not search at all."""
+    world = World(make_policy(backend_services=True))
+    world.authorizer._clients = Mock(
+        client=AsyncMock(return_value=backend_client(frozenset({"p1"})))
+    )
+    await world.authorizer.may_search(RECORD, token(), None)
+    await world.authorizer.may_search(RECORD, token("system/*.rs", None), None)
+    for facts, patient, reason in (
+        (token("openid"), None, Reason.INSUFFICIENT_SCOPE),
+        (token(), "p2", Reason.OTHER_PATIENT),
+        (token("system/*.rs", None), "p2", Reason.NOT_THE_CLIENTS_PATIENT),
+    ):
+        assert await world.refused(world.authorizer.may_search(RECORD, facts, patient)) is reason

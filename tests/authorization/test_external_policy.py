@@ -182,7 +182,7 @@ async def test_answers_are_remembered_for_a_moment(
     clock.now += 10.1
     assert await asked.verdict(PERMIT, "patient", "1.2", STUDY) == Verdict(False)
     assert len(peer.asked) == 3
-    asked._invalidation.invalidate()
+    asked._verdicts.forget(None)
     await asked.verdict(PERMIT, "patient", "1.2", STUDY)
     always = policy(session, peer, cache_seconds=0)
     await always.verdict(PERMIT, "patient", "1.2", STUDY)

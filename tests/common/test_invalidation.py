@@ -1,26 +1,54 @@
 """Forgetting what is kept: of everybody, or of the patients who changed."""
 
+import asyncio
+from collections.abc import Collection
 from typing import Any
 
 import pytest
-from cachetools import TTLCache
 
 from sidecar.common.invalidation import Invalidation
-from sidecar.common.single_flight import SingleFlight
+from sidecar.common.loading_cache import ForgetOn, LoadingCache
 from tests.common.peer import Clock
+from tests.waiting import wait_until_async
 
 
-def caches() -> tuple[Invalidation, dict[str, TTLCache[Any, Any]]]:
+class Nothing:
+    """Has nothing to forget."""
+
+    def forget(self, patient_ids: Collection[str] | None) -> None:
+        """See there."""
+
+
+class Caches(dict[str, LoadingCache[str, int]]):
     """One of each kind, each with what is about p1 and about p2."""
+
+    def __init__(self, kept: Invalidation) -> None:
+        self["by patient"] = make(kept, lambda patient: {patient})
+        self["by UID"] = make(kept)
+        self["of others"] = make(kept, ForgetOn.INVALIDATE)
+
+    def left(self) -> dict[str, set[str]]:
+        """What is in each."""
+        return {
+            name: {key for key in ("p1", "p2") if cache.peek(key) is not None}
+            for name, cache in self.items()
+        }
+
+
+def make(kept: Invalidation, *forget_on: Any, seconds: float = 99) -> LoadingCache[str, int]:
+    """A cache of p1 and p2."""
+    cache: LoadingCache[str, int] = LoadingCache(
+        kept, *forget_on, max_entries=9, ttl_seconds=seconds
+    )
+    for patient in ("p1", "p2"):
+        cache.put(patient, 1, cache.stamp(patient))
+    return cache
+
+
+def caches() -> tuple[Invalidation, Caches]:
+    """All kinds, and what forgets them."""
     kept = Invalidation()
-    made: dict[str, TTLCache[Any, Any]] = {
-        "by patient": kept.cache(TTLCache(9, 99), lambda patient: {patient}),
-        "by UID": kept.cache(TTLCache(9, 99)),
-        "of others": kept.cache_of_others(TTLCache(9, 99)),
-    }
-    for cache in made.values():
-        cache.update({"p1": 1, "p2": 2})
-    return kept, made
+    return kept, Caches(kept)
 
 
 @pytest.mark.parametrize(
@@ -35,37 +63,42 @@ def test_the_archive_changed(changed: set[str] | None, left: dict[str, set[str]]
     """Whoever changed, what is known of UIDs goes; what others than the archive say stays."""
     kept, made = caches()
     kept.archive_changed(changed)
-    assert {name: set(cache) for name, cache in made.items()} == left
+    assert made.left() == left
     assert kept.generation == 1
 
 
 def test_everything_is_forgotten() -> None:
     kept, made = caches()
     kept.invalidate()
-    assert not any(made.values())
+    assert not any(made.left().values())
     assert kept.generation > 0
 
 
 def test_what_is_registered_is_known_by_itself_not_by_what_is_in_it() -> None:
     kept, made = caches()
     assert all(cache in kept for cache in made.values())
-    assert TTLCache(9, 99) not in kept
+    assert make(Invalidation()) not in kept
 
 
 async def test_a_call_is_not_shared_with_whoever_asks_after_a_forgetting() -> None:
-    """Neither does it take the new call's place when it ends."""
-    kept, calls = Invalidation(), []
-    flight: SingleFlight[str, int] = SingleFlight(kept)
+    """Neither does its answer take the new call's place when it ends."""
+    kept = Invalidation()
+    cache: LoadingCache[str, int] = LoadingCache(kept, max_entries=9, ttl_seconds=99)
+    answers: list[asyncio.Future[int]] = []
 
     async def call() -> int:
-        calls.append(kept.generation)
-        return kept.generation
+        answers.append(asyncio.get_running_loop().create_future())
+        return await answers[-1]
 
-    early = flight.run("key", call)
-    assert await early == 0
+    early = asyncio.create_task(cache.get("key", call))
+    await wait_until_async("the first call", lambda: len(answers) == 1)
     kept.invalidate()
-    assert await flight.run("key", call) == kept.generation
-    assert calls == [0, kept.generation]
+    late = asyncio.create_task(cache.get("key", call))
+    await wait_until_async("the second call", lambda: len(answers) == 2)
+    answers[1].set_result(2)
+    assert await late == 2
+    answers[0].set_result(1)
+    assert (await early, cache.peek("key")) == (1, 2)
 
 
 def test_a_study_is_forgotten_alone() -> None:
@@ -74,14 +107,14 @@ def test_a_study_is_forgotten_alone() -> None:
     kept.forget_study("1.2")
     kept.forget_study("1.2")
     assert (kept.of("1.2"), kept.of("1.3"), kept.generation) == (2, 0, 0)
-    assert all(made.values())
+    assert all(made.left().values())
 
 
 def test_that_a_study_was_forgotten_is_known_as_long_as_anything_is_kept() -> None:
     clock = Clock()
     kept = Invalidation(clock)
     for seconds in (30, 90, 60):
-        kept.cache(TTLCache(9, seconds, timer=clock))
+        kept.register(Nothing(), seconds=seconds)
     kept.forget_study("1.2")
     clock.now += 89
     assert kept.of("1.2") == 1
@@ -97,7 +130,7 @@ def test_with_too_many_forgotten_studies_everything_is_forgotten(
     kept, made = caches()
     for study in ("1.2", "1.3", "1.2", "1.3"):
         kept.forget_study(study)
-    assert made["by UID"]
+    assert made.left()["by UID"]
     kept.forget_study("1.4")
-    assert not made["by UID"]
+    assert not made.left()["by UID"]
     assert (kept.of("1.2"), kept.of("1.4"), kept.generation) == (0, 1, 1)

@@ -1,5 +1,6 @@
 """SpecificCharacterSet is asked for in every query, and what is answered without it (SIA-42)."""
 
+import math
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -158,7 +159,9 @@ async def test_what_is_not_the_patients_costs_as_much_as_what_is_refused(
         peer.say(reply)
         for fresh in (False, True):
             peer.asked.clear()
-            await Ownership(client(session, peer, dialect)).owners("1.2", known_as, fresh=fresh)
+            await Ownership(client(session, peer, dialect)).owners(
+                "1.2", known_as, max_age_seconds=0 if fresh else math.inf
+            )
             assert len(peer.asked) == cost, name
     peer.say(Reply([said("ISO_IR 100")]))
     peer.asked.clear()

@@ -3,11 +3,14 @@
 """
 
 import asyncio
+from collections.abc import Sized
+from typing import Any
 
 import pytest
 
 from sidecar.access.facts import Part, PatientIdentifier
 from sidecar.common.errors import Unavailable
+from sidecar.common.invalidation import Invalidation
 from sidecar.dicom.owner import owner_of
 from sidecar.dicomweb.upstream_errors import UnknownTexts
 from sidecar.pacs.ownership import INDEXED_INSTANCES, UNNAMED_SECONDS, Ownership
@@ -34,12 +37,15 @@ def archive(*, filters: bool = True, instances: int = 3) -> FakePacs:
     )
 
 
-def ownership(pacs: FakePacs, clock: Clock | None = None, **more: float) -> Ownership:
-    """With the product's times, or others."""
-    times = {"ttl_seconds": 300.0, "absent_seconds": 5.0, **more}
-    return Ownership(pacs, ttl_seconds=times["ttl_seconds"], absent_seconds=times["absent_seconds"],
-                     max_entries=int(times.get("max_entries", 100)),
-                     clock=clock or Clock())  # fmt: skip
+def ownership(
+    pacs: FakePacs,
+    clock: Clock | None = None,
+    invalidation: Invalidation | None = None,
+    **more: Any,
+) -> Ownership:
+    """With the product's times and few entries, or others."""
+    given: dict[str, Any] = {"ttl_seconds": 300.0, "absent_seconds": 5.0, "max_entries": 100} | more
+    return Ownership(pacs, clock=clock or Clock(), invalidation=invalidation, **given)
 
 
 PARTS: dict[str, tuple[Part, bool]] = {
@@ -295,7 +301,8 @@ async def test_what_is_kept_is_bounded() -> None:
     for number in range(50):
         assert (await facts.facts(Part(f"1.{number}", f"2.{number}"), KNOWN)).part_found
         await facts.facts(Part(f"1.{number}", "9.9"), KNOWN)
-    assert max(len(facts._owners), len(facts._series), len(facts._absent)) <= 10
+    caches: list[Sized] = [facts._owners, facts._series, facts._absent]
+    assert max(map(len, caches)) <= 10
 
 
 async def test_closing_ends_what_is_under_way() -> None:
@@ -357,11 +364,12 @@ async def test_questions_about_others_push_out_nobodys_answers() -> None:
 async def test_forgetting_one_patient_keeps_the_parts_of_others() -> None:
     """But no owners: what came for one patient may be under a UID that another one has."""
     pacs = archive()
-    owned = ownership(pacs)
+    kept = Invalidation()
+    owned = ownership(pacs, invalidation=kept)
     one, other = frozenset({OWN}), frozenset({OTHER})
     await owned.facts(Part(STUDY, SERIES), one)
     await owned.facts(Part(FOREIGN_STUDY, FOREIGN_SERIES), other)
-    owned._invalidation.archive_changed({"p1"})
+    kept.archive_changed({"p1"})
     asked = len(pacs.asked)
     await owned.facts(Part(FOREIGN_STUDY, FOREIGN_SERIES), other)
     assert pacs.levels[asked:] == ["studies"]
@@ -371,11 +379,12 @@ async def test_forgetting_one_patient_keeps_the_parts_of_others() -> None:
 
 async def test_an_owner_who_was_asked_for_before_something_changed_is_not_kept() -> None:
     pacs = archive()
-    owned = ownership(pacs)
+    kept = Invalidation()
+    owned = ownership(pacs, invalidation=kept)
     pacs.gate.clear()
     early = asyncio.create_task(owned.owners(STUDY, KNOWN))
     await settle()
-    owned._invalidation.archive_changed(None)
+    kept.archive_changed(None)
     pacs.gate.set()
     await early
     await owned.owners(STUDY, KNOWN)
@@ -387,13 +396,14 @@ async def test_a_part_of_somebody_elses_study_under_the_same_uid() -> None:
     must say it.
     """
     pacs, own = archive(), frozenset({OWN})
-    facts = ownership(pacs)
+    kept = Invalidation()
+    facts = ownership(pacs, invalidation=kept)
     assert (await facts.facts(Part(STUDY), own)).part_found
     pacs.rows.append(row("p2", STUDY, "1.8", "1.8.1"))
     for part in (Part(STUDY, "1.8"), Part(STUDY, "1.8", "1.8.1")):
         assert not (await facts.facts(part, own)).part_found
     # And whatever came for whomever: owners are asked for anew.
-    facts._invalidation.archive_changed({"p2"})
+    kept.archive_changed({"p2"})
     assert OTHER in (await facts.facts(Part(STUDY), own)).owners
 
 
@@ -407,11 +417,12 @@ async def test_what_one_patient_may_have_is_not_known_for_another() -> None:
 
 async def test_what_was_found_before_something_changed_is_not_kept() -> None:
     pacs = archive()
-    facts = ownership(pacs)
+    kept = Invalidation()
+    facts = ownership(pacs, invalidation=kept)
     pacs.gate.clear()
     asking = asyncio.create_task(facts.facts(Part(STUDY, SERIES), KNOWN))
     await settle()
-    facts._invalidation.archive_changed(None)
+    kept.archive_changed(None)
     pacs.gate.set()
     await asking
     asked = len(pacs.asked)
@@ -422,7 +433,8 @@ async def test_what_was_found_before_something_changed_is_not_kept() -> None:
 async def test_one_study_is_forgotten() -> None:
     """Its owners, series and instances, and what was not found in it; nothing of another study."""
     pacs = archive()
-    facts = ownership(pacs)
+    kept = Invalidation()
+    facts = ownership(pacs, invalidation=kept)
     parts = [
         Part(STUDY, SERIES, f"{SERIES}.1"),
         Part(STUDY, "1.5"),
@@ -433,7 +445,7 @@ async def test_one_study_is_forgotten() -> None:
     stranger = frozenset({OTHER})
     await facts.owners(STUDY, stranger)
     asked = len(pacs.asked)
-    facts._invalidation.forget_study(STUDY)
+    kept.forget_study(STUDY)
     await facts.facts(parts[2], KNOWN)
     assert len(pacs.asked) == asked
     pacs.rows = pacs.rows[3:]
@@ -443,17 +455,18 @@ async def test_one_study_is_forgotten() -> None:
     assert not await facts.holds(parts[1], KNOWN)
     pacs.rows.append(row("p1", STUDY, "1.5"))
     assert not await facts.holds(parts[1], KNOWN)  # That it is not there is remembered.
-    facts._invalidation.forget_study(STUDY)
+    kept.forget_study(STUDY)
     assert await facts.holds(parts[1], KNOWN)
 
 
 async def test_what_was_under_way_when_a_study_was_forgotten_is_not_remembered() -> None:
     pacs = archive()
-    facts = ownership(pacs)
+    kept = Invalidation()
+    facts = ownership(pacs, invalidation=kept)
     pacs.gate.clear()
     first = asyncio.ensure_future(facts.owners(STUDY, KNOWN))
     await settle()
-    facts._invalidation.forget_study(STUDY)
+    kept.forget_study(STUDY)
     pacs.gate.set()
     assert await first == frozenset({OWN})
     await facts.owners(STUDY, KNOWN)
@@ -478,11 +491,12 @@ def test_a_row_in_a_character_set_that_nobody_knows_is_nobodys(named: str, owner
 async def test_rows_that_the_pacs_cannot_give_whole_are_of_nobody() -> None:
     """Whoever asks: a study that is there is refused like one of another patient (SIA-45)."""
     pacs = archive()
-    facts = ownership(pacs)
+    kept = Invalidation()
+    facts = ownership(pacs, invalidation=kept)
     assert (await facts.facts(Part(STUDY), KNOWN)).part_found
     pacs.failure = UnknownTexts("x", reason="query_character_set")
     assert not (await facts.facts(Part(STUDY, SERIES), KNOWN)).part_found
-    facts._invalidation.archive_changed(None)
+    kept.archive_changed(None)
     assert await facts.facts(Part(STUDY), KNOWN) == study_facts(
         frozenset({PatientIdentifier("")}), part_found=False
     )

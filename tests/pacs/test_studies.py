@@ -292,7 +292,7 @@ async def test_what_is_kept_is_bounded() -> None:
     for number in range(50):
         await world.of(PatientIdentifier(f"p{number}"))
         await world.studies.series(OWN_ROWS, f"1.{number}", OLDEST)
-    assert len(world.studies._kept) <= 10
+    assert len(world.studies._listings) <= 10
 
 
 async def test_closing_ends_what_is_under_way() -> None:

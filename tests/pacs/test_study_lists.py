@@ -12,6 +12,7 @@ import pytest
 
 from sidecar.access.facts import PatientIdentifier
 from sidecar.common.errors import BadGateway, Unavailable
+from sidecar.common.invalidation import Invalidation
 from sidecar.dicom.json_model import Row, text
 from sidecar.dicomweb.paths import Query
 from sidecar.dicomweb.upstream_errors import QueryRefused, ResourceNotOffered
@@ -69,12 +70,14 @@ class World:
         self.pacs.rows_of_level = {"studies": studies, "series": series}
         self.clock = Clock()
         self.dropped: Counter[str] = Counter()
+        self.invalidation = Invalidation()
         self.studies = Studies(
             self.pacs,
             Ownership(self.pacs, clock=self.clock),
             with_series=True,
             clock=self.clock,
             drop=self._drop,
+            invalidation=self.invalidation,
         )
 
     def _drop(self, what: str) -> None:
@@ -210,7 +213,7 @@ async def test_one_patients_lists_are_forgotten() -> None:
     for known in (P1, P2):
         await world.series(known)
     asked = len(world.pacs.asked)
-    world.studies._invalidation.archive_changed({"p1"})
+    world.invalidation.archive_changed({"p1"})
     await world.series(P2)
     assert len(world.pacs.asked) == asked
     await world.series(P1)
@@ -223,7 +226,7 @@ async def test_what_was_asked_before_something_changed_is_not_kept() -> None:
     world.pacs.gate.clear()
     early = asyncio.create_task(world.series(P1))
     await settle()
-    world.studies._invalidation.archive_changed({"p1"})
+    world.invalidation.archive_changed({"p1"})
     world.pacs.gate.set()
     await early
     asked = len(world.pacs.asked)
@@ -331,7 +334,7 @@ async def test_half_a_list_from_before_something_changed_is_not_used(changed: st
     with pytest.raises(Unavailable):
         await world.series(P1)
     await settle()
-    world.studies._invalidation.archive_changed({changed})
+    world.invalidation.archive_changed({changed})
     world.pacs.patient_series_failure = None
     world.pacs.rows_of_level["studies"] = STUDIES[1:]
     assert sorted(await world.series(P1)) == ["1.2"]

@@ -7,6 +7,7 @@ import pytest
 
 from sidecar.access.facts import PatientIdentifier
 from sidecar.common.errors import BadGateway, Unavailable
+from sidecar.common.invalidation import Invalidation
 from sidecar.dicom.json_model import text
 from sidecar.dicomweb.paths import Query
 from sidecar.dicomweb.upstream_errors import QueryRefused, ResourceNotOffered
@@ -50,7 +51,8 @@ class World:
     def __init__(self, *rows: Any, filters: bool = True) -> None:
         self.pacs = Archive(*rows, filters=filters)
         self.clock = Clock()
-        self.ownership = Ownership(self.pacs, clock=self.clock)
+        self.invalidation = Invalidation()
+        self.ownership = Ownership(self.pacs, clock=self.clock, invalidation=self.invalidation)
         self.owners = StudyOwners(self.pacs, self.ownership, clock=self.clock)
 
 
@@ -111,7 +113,7 @@ async def test_an_archive_without_lists_of_uids_is_asked_one_by_one(
     }.get(kind)  # fmt: skip
     for seconds, lists in ((0, 1), (NO_LISTS_SECONDS - 1, 1), (2, 2)):
         world.clock.now += seconds
-        world.ownership._invalidation.invalidate()
+        world.invalidation.invalidate()
         assert await world.owners.of(["1.1", "1.2", "1.3"], OWN) == {
             uid: OF_EACH[uid] for uid in ("1.1", "1.2", "1.3")
         }

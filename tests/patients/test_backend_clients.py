@@ -154,7 +154,7 @@ async def test_a_group_is_remembered_for_a_while(
     peer.say(Reply(group()))
     clock.now += 301
     assert await known.members("g1") == frozenset()
-    known._invalidation.invalidate()
+    known._members.forget(None)
     await known.members("g1")
     assert len(peer.asked) == 3
     clock.now += NEGATIVE_SECONDS  # A Group of nobody: its members may come.

@@ -42,6 +42,8 @@ BACKEND_DENIALS: list[tuple[str, str | None, str | None, Policy, BackendClient |
         Reason.APP_LAUNCH_OFF,
     ),
     ("system/*.rs", "p1", "p1", make_policy(user_level=True), CLIENT, Reason.INSUFFICIENT_SCOPE),
+    # A token that is for apps, too, is refused as one for apps.
+    ("patient/*.rs system/*.rs", None, None, BACKEND, CLIENT, Reason.NO_PATIENT_CONTEXT),
 ]
 
 

@@ -34,9 +34,10 @@ from tests.waiting import wait_until_async
 TOKENS = "what a token is for: revocation has its own bound (docs/authorization.md)"
 OURS = "nothing of a patient: our own access, or an endpoint's name or key"
 NOT_FORGOTTEN = {
-    "TokenCache._active": TOKENS, "TokenCache._inactive": TOKENS, "TokenCache._flight": TOKENS,
+    "TokenCache._answers": TOKENS,
     "AuditTrail._inactive": TOKENS,
-    "Discovery._flight": OURS, "Jwks._flight": OURS, "Readiness._flight": OURS, "BackendServices._flight": OURS,
+    "Discovery._configuration": OURS, "Jwks._keys": OURS, "Readiness._problems": OURS,
+    "BackendServices._tokens": OURS,
     "Invalidation._forgotten": "which studies were forgotten: with nothing kept, that says nothing",
     "Constraints._read": "a scope's text as a search: no answer of anybody",
     "CountReport._reported": "which studies the log has told of: no answer is made of it",
@@ -155,7 +156,7 @@ def instances(world: World) -> Ask:
     """A series that a client walks through, whose second instance goes."""
     rows = [row("p1", "1.2", "1.2.3", f"1.2.3.{number}") for number in range(2)]
     asked = Ownership(world.archive(rows, rows[:1]), invalidation=world.kept, clock=Clock())
-    asked._series[(SERIES, P1, 0)] = _Series({"1.2.3.0"})
+    asked._series.setdefault((SERIES, P1), _Series({"1.2.3.0"}))
     return lambda: asked.holds(Part("1.2", "1.2.3", "1.2.3.1"), P1)
 
 
@@ -220,7 +221,7 @@ def query_rows(world: World) -> Ask:
         return [(one, one) for one in rows]
 
     source = RowSource(read, decide, decide, takes_limit=False, takes_offset=False)
-    return lambda: pages.page(QueryKey("hash", "p", P1, query, (), 0), source, offset=1, limit=1)
+    return lambda: pages.page(QueryKey("hash", "p", P1, query, ()), source, offset=1, limit=1)
 
 
 def issuers(world: World) -> Ask:
@@ -310,25 +311,25 @@ async def _described(views: VisibleStudiesLookup, permit: PatientPermit) -> obje
 
 
 FORGOTTEN: dict[Callable[[World], Ask], set[str]] = {
-    owners: {"Ownership._owners", "Ownership._owners_flight"},
-    refused: {"Ownership._refused"},
-    part: {"Ownership._series", "Ownership._parts_flight"},
+    owners: {"Ownership._owners"},
+    refused: {"Ownership._owners"},
+    part: {"Ownership._series"},
     absent_part: {"Ownership._absent"},
-    instances: {"Ownership._index_flight"},
-    one_list: {"StudyLists._kept", "StudyLists._flight", "StudyLists._asked"},
+    instances: {"Ownership._indexed"},
+    one_list: {"StudyLists._listings", "StudyLists._asked"},
     joined_list: {"StudyLists._joined"},
-    fresh_list: {"StudyLists._refreshed"},
-    details: {"Studies._kept", "Studies._flight", "Studies._asked"},
+    fresh_list: {"StudyLists._listings"},
+    details: {"Studies._listings", "Studies._asked"},
     described: {"VisibleStudiesLookup._lists"},
     query_rows: {"QueryPages._rows"},
-    issuers: {"Issuers._unique", "Issuers._flight"},
-    identifiers: {"EhrMapping._known", "EhrMapping._flight"},
-    fresh_identifiers: {"EhrMapping._refreshed"},
-    members: {"Groups._kept", "Groups._flight"},
-    verdict: {"ExternalPolicy._kept", "ExternalPolicy._flight"},
+    issuers: {"Issuers._unique"},
+    identifiers: {"EhrMapping._known"},
+    fresh_identifiers: {"EhrMapping._known"},
+    members: {"Groups._members"},
+    verdict: {"ExternalPolicy._verdicts"},
 }
 """How it is shown that what is kept is forgotten in mid-flight -> what that is."""
 ELSEWHERE = {
     "PacsClient._deferred", "RetrieveClient._deferred", "StudyLists._arrived", "QueryPages._starts",
-    "InstancePatients._own", "InstancePatients._refused", "InstancePatients._flight",
+    "InstancePatients._own", "InstancePatients._refused",
 }  # fmt: skip

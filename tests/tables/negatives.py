@@ -45,20 +45,23 @@ SECONDS = {
 }
 """How a line begins -> how long it is so."""
 IN = {
-    "TokenCache._inactive": "a token is not active", "EhrMapping._known": "the EHR does not know the patient",
-    "Groups._kept": "a Group does not exist", "Ownership._refused": "a study is not there",
+    "TokenCache._answers": "a token is not active", "Jwks._keys": "a token's `kid`",
+    "Discovery._configuration": "the EHR's smart-configuration", "Readiness._problems": "the EHR or the archive does not work",
+    "EhrMapping._known": "the EHR does not know the patient",
+    "Groups._members": "a Group does not exist", "Ownership._owners": "a study is not there",
     "Ownership._absent": "a study is not there", "Issuers._unique": "a number stands for people",
-    "StudyLists._kept": "a list does not have", "StudyLists._joined": "a list does not have",
-    "Studies._kept": "a list does not have", "VisibleStudiesLookup._lists": "a list does not have",
-    "ExternalPolicy._kept": "the external policy refuses",
+    "StudyLists._listings": "a list does not have", "StudyLists._joined": "a list does not have",
+    "Studies._listings": "a list does not have", "VisibleStudiesLookup._lists": "a list does not have",
+    "ExternalPolicy._verdicts": "the external policy refuses",
     "PacsClient._deferred": "a slow retrieval or query failed",
     "RetrieveClient._deferred": "a slow retrieval or query failed",
     "InstancePatients._refused": "a study is not there",
 }  # fmt: skip
 """What keeps that something is absent or refused -> the line about it."""
 NO_NEGATIVES = {
-    "TokenCache._active", "AuditTrail._inactive",
-    "Constraints._read", "MemoryStore._seen", "Ownership._owners", "Ownership._series", "StudyLists._asked",
-    "StudyLists._refreshed", "StudyLists._arrived", "Studies._asked", "EhrMapping._refreshed", "InstancePatients._own",
+    "BackendServices._tokens", "Ownership._indexed",
+    "AuditTrail._inactive",
+    "Constraints._read", "MemoryStore._seen", "Ownership._series", "StudyLists._asked",
+    "StudyLists._arrived", "Studies._asked", "InstancePatients._own",
     "Invalidation._forgotten", "CountReport._reported", "QueryPages._rows", "QueryPages._starts",
 }  # fmt: skip

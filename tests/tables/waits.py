@@ -25,21 +25,24 @@ QUERY = "a query ends with the patience or pacs.timeout_seconds"
 EHR = "ehr.timeout_seconds for each of a few requests"
 # Calls that later requests join, and when they end; all end by common.single_flight.CALL_SECONDS.
 CALLS = {
-    "pacs/instance_patients.py SingleFlight": QUERY
+    "authorization/visible_studies.py LoadingCache": "nothing is loaded by it",
+    "web/query_pages.py LoadingCache": "nothing is loaded by it",
+    "common/loading_cache.py SingleFlight": "what its owner's line below says",
+    "pacs/instance_patients.py LoadingCache": QUERY
     + "; so does a retrieval's first byte, and reading has its limit",
-    "pacs/issuer_check.py SingleFlight": QUERY,
-    "pacs/ownership.py SingleFlight": QUERY,
-    "pacs/studies.py SingleFlight": "DETAILS_SECONDS of waiting; " + QUERY,
-    "pacs/study_lists.py SingleFlight": QUERY,
-    "patients/backend_clients.py SingleFlight": EHR,
-    "patients/ehr_lookup.py SingleFlight": EHR,
-    "authorization/external_policy.py SingleFlight": "access.external.timeout_seconds, twice",
+    "pacs/issuer_check.py LoadingCache": QUERY,
+    "pacs/ownership.py LoadingCache": QUERY,
+    "pacs/studies.py LoadingCache": "DETAILS_SECONDS of waiting; " + QUERY,
+    "pacs/study_lists.py LoadingCache": QUERY,
+    "patients/backend_clients.py LoadingCache": EHR,
+    "patients/ehr_lookup.py LoadingCache": EHR,
+    "authorization/external_policy.py LoadingCache": "access.external.timeout_seconds, twice",
     "bootstrap/pacs.py DeferredRequests": "joined until pacs.timeout_seconds of silence; pacs.warm_seconds in all",
-    "tokens/cache.py SingleFlight": EHR,
-    "ehr/credentials.py SingleFlight": EHR,
-    "ehr/discovery.py SingleFlight": EHR,
-    "tokens/jwks.py SingleFlight": EHR,
-    "web/admin.py SingleFlight": "probes: the EHR's and the archive's limits",
+    "tokens/cache.py LoadingCache": EHR,
+    "ehr/credentials.py LoadingCache": EHR,
+    "ehr/discovery.py LoadingCache": EHR,
+    "tokens/jwks.py LoadingCache": EHR,
+    "web/admin.py LoadingCache": "probes: the EHR's and the archive's limits",
 }
 # All that opens a connection, sends a request or waits for an answer, and what bounds it.
 CONNECTIONS = {

@@ -135,7 +135,7 @@ async def test_junk_does_not_push_out_a_good_token() -> None:
     await cache.validate(GOOD)
     for number in range(1_000):
         assert await cache.validate(f"junk{number}") is None
-    assert len(cache._inactive) <= 10
+    assert len(cache._answers._negative) <= 10
     assert await cache.validate(GOOD) is not None
     assert server.asked.count(GOOD) == 1
 
@@ -147,7 +147,7 @@ async def test_good_tokens_are_bounded_too() -> None:
     cache = build(server, entries=10)
     for token in server.live:
         assert await cache.validate(token) is not None
-    assert len(cache._active) == 10
+    assert len(cache._answers) == 10
     assert await cache.validate("t0") is not None
     assert server.asked.count("t0") == 2
 
@@ -159,10 +159,10 @@ async def test_no_token_is_kept() -> None:
     await cache.validate(GOOD)
     await cache.validate(GOOD + "-bad")
     await asyncio.sleep(0)
-    keys = [*cache._active, *cache._inactive]
+    keys = [key for key, _ in (*cache._answers._positive, *cache._answers._negative)]
     assert [len(key) for key in keys] == [32, 32]
     seen: dict[int, object] = {}
-    pending: list[object] = [cache._active, cache._inactive, cache._flight]
+    pending: list[object] = [cache._answers]
     while pending:
         thing = pending.pop()
         if id(thing) in seen or isinstance(thing, type | types.FunctionType | types.ModuleType):
@@ -264,7 +264,7 @@ async def test_closing_ends_what_is_under_way() -> None:
     waiting = asyncio.create_task(cache.validate(GOOD))
     await asyncio.sleep(0)
     await cache.close()
-    assert len(cache._flight) == 0
+    assert len(cache._answers._flight) == 0
     with pytest.raises(asyncio.CancelledError):
         await waiting
 

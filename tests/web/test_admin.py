@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from types import SimpleNamespace
 
 import aiohttp
 import pytest
@@ -11,7 +10,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from sidecar.common.errors import BadGateway, Unavailable
 from sidecar.server.listener import listen
 from sidecar.telemetry.metrics import Metrics
-from sidecar.web import admin
 from sidecar.web.admin import Readiness, create_admin
 from tests.common.peer import Clock
 from tests.waiting import wait_until_async
@@ -38,15 +36,13 @@ class World:
 
     def __init__(self) -> None:
         self.ehr, self.pacs, self.clock = Probe(), Probe(), Clock()
-        self.readiness = Readiness({"ehr": self.ehr, "pacs": self.pacs})
+        self.readiness = Readiness({"ehr": self.ehr, "pacs": self.pacs}, clock=self.clock)
 
 
 @pytest.fixture
-async def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    """Its clock is that of the module alone: the event loop goes on with the real one."""
-    made = World()
-    monkeypatch.setattr(admin, "time", SimpleNamespace(monotonic=made.clock))
-    return made
+async def world() -> World:
+    """Its clock is that of the readiness alone: the event loop goes on with the real one."""
+    return World()
 
 
 async def test_ready_when_all_answer(world: World) -> None:

@@ -83,11 +83,11 @@ async def test_an_answer_without_exp_is_good_until_it_is_asked_for_again() -> No
             async with client.get(url + ROUTES[0]) as response:
                 assert response.status == 200
         assert ehr.introspections == 1
-        sidecar.tokens.cache._active.clear()  # As when its time is over.
+        sidecar.tokens.cache._answers.forget(None)  # As when its time is over.
         async with client.get(url + ROUTES[0]) as response:
             assert response.status == 200
         ehr.answer = {"active": False}
-        sidecar.tokens.cache._active.clear()
+        sidecar.tokens.cache._answers.forget(None)
         async with client.get(url + ROUTES[0]) as response:
             assert response.status == 401
 

@@ -186,8 +186,8 @@ async def test_a_limit_above_ours_is_cut_with_a_warning(monkeypatch: pytest.Monk
 
 
 P1 = frozenset({PatientIdentifier(PATIENT)})
-KEY = QueryKey("hash", PATIENT, P1, Query("studies"), (), 0)
-INSTANCES = QueryKey("hash", PATIENT, P1, Query("instances"), (), 0)
+KEY = QueryKey("hash", PATIENT, P1, Query("studies"), ())
+INSTANCES = QueryKey("hash", PATIENT, P1, Query("instances"), ())
 
 
 class Rows:
@@ -345,12 +345,11 @@ async def test_rows_are_kept_for_a_time_alone() -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        QueryKey("another token", PATIENT, P1, Query("studies"), (), 0),
-        QueryKey("hash", "p2", P1, Query("studies"), (), 0),
-        QueryKey("hash", PATIENT, P1 | {PatientIdentifier("p2")}, Query("studies"), (), 0),
-        QueryKey("hash", PATIENT, P1, Query("series"), (), 0),
-        QueryKey("hash", PATIENT, P1, Query("studies"), (("00080060", "CT"),), 0),
-        QueryKey("hash", PATIENT, P1, Query("studies"), (), 1),
+        QueryKey("another token", PATIENT, P1, Query("studies"), ()),
+        QueryKey("hash", "p2", P1, Query("studies"), ()),
+        QueryKey("hash", PATIENT, P1 | {PatientIdentifier("p2")}, Query("studies"), ()),
+        QueryKey("hash", PATIENT, P1, Query("series"), ()),
+        QueryKey("hash", PATIENT, P1, Query("studies"), (("00080060", "CT"),)),
     ],
 )
 async def test_kept_rows_are_of_one_query_of_one_caller(other: QueryKey) -> None:
@@ -368,6 +367,16 @@ async def test_where_pages_begin_is_forgotten_with_the_rest(forget: str) -> None
     kept.archive_changed(None if forget == "all" else {forget})
     await pages.page(KEY, rows.source, offset=10, limit=10)
     assert rows.asked[-1] == ((9, 11) if forget == "somebody else" else (0, 20))
+
+
+@pytest.mark.parametrize(("study", "queries"), [("1.2", 2), ("1.3", 1)])
+async def test_rows_below_a_study_are_forgotten_with_it(study: str, queries: int) -> None:
+    rows, kept = Rows(pages=False), Invalidation()
+    pages, key = QueryPages(kept), QueryKey("hash", PATIENT, P1, Query("series", study="1.2"), ())
+    await pages.page(key, rows.source, offset=10, limit=10)
+    kept.forget_study(study)
+    await pages.page(key, rows.source, offset=10, limit=10)
+    assert len(rows.asked) == queries
 
 
 async def test_what_was_read_before_the_forgetting_is_not_kept() -> None:
@@ -392,5 +401,5 @@ async def test_the_places_of_one_query_are_bounded() -> None:
     rows, pages = Rows(2 * KEPT_STARTS), QueryPages(Invalidation())
     for offset in range(2 * KEPT_STARTS):
         await pages.page(KEY, rows.source, offset=offset, limit=1)
-    assert len(pages._starts[KEY]) == KEPT_STARTS
+    assert len(pages._starts.peek(KEY) or {}) == KEPT_STARTS
     assert rows.asked[-1] == (2 * KEPT_STARTS - 2, 2)

@@ -1,0 +1,214 @@
+"""Cache answers of other systems: load each key once at a time, and forget it when told (SIA-42).
+
+Every answer that is remembered across requests is in a ``LoadingCache``. Its constructor registers
+it with the ``Invalidation``, so that no cache can be left out.
+"""
+
+import math
+import time
+from collections.abc import Awaitable, Callable, Collection, Hashable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Generic, TypeVar
+
+from cachetools import TLRUCache
+
+from sidecar.common.invalidation import Invalidation, NoPatientData
+from sidecar.common.single_flight import CALL_SECONDS, SingleFlight
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+Stamp = tuple[int, int]
+"""The generation of everything and that of the key's study, when an answer was asked for."""
+
+
+class ForgetOn(Enum):
+    """Which event empties a cache whose keys name no patient."""
+
+    ANY_CHANGE = "any change"
+    """Any change at the archive: what stands under a UID may change with any patient."""
+    INVALIDATE = "invalidate"
+    """``Invalidation.invalidate`` alone: the answer is the EHR's or the policy engine's."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry(Generic[Value]):
+    """A cached value, with times in seconds of the cache's clock.
+
+    ``began``: when its load began. ``asked``: the same, or minus infinity where the load may have
+    joined an earlier query.
+    """
+
+    value: Value
+    began: float
+    asked: float
+
+
+class LoadingCache(Generic[Key, Value]):
+    """Cache what ``load`` returns for a key; errors are raised to all who wait and not cached.
+
+    - One load runs at a time per key, in a task of its own (``SingleFlight``).
+    - ``ttl_seconds``: lifetime of an entry from the end of its load, or a function of its value;
+      0 caches nothing.
+    - ``is_negative(key, value)`` is true for an answer that says "no". Such an entry lives for
+      ``negative_seconds`` in a table of its own, so that nobody can push out good entries by
+      asking for what is not there. Each table has at most ``max_entries``, least recently used
+      ones leave; an entry counts ``weight(value)``.
+    - ``forget_on``: the event that empties the cache, or a function that returns the PatientIDs
+      of a key; then a change of these patients forgets the key.
+    - ``study(key)`` is the StudyInstanceUID that a key is about: ``Invalidation.forget_study`` of
+      it forgets the entry.
+
+    An answer that was asked for before a forgetting is never cached after it, nor does anybody who
+    asks after it wait for that load. A value is never ``None``. The clock is monotonic, in seconds.
+    """
+
+    def __init__(
+        self,
+        invalidation: Invalidation | NoPatientData,
+        forget_on: ForgetOn | Callable[[Key], Collection[str]] = ForgetOn.ANY_CHANGE,
+        *,
+        max_entries: int,
+        ttl_seconds: float | Callable[[Value], float],
+        negative_seconds: float = 0,
+        is_negative: Callable[[Key, Value], bool] = lambda key, value: False,
+        study: Callable[[Key], str] | None = None,
+        weight: Callable[[Value], int] = lambda value: 1,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        ttl = ttl_seconds if callable(ttl_seconds) else lambda value: ttl_seconds
+        self._invalidation = invalidation
+        self._forget_on = forget_on
+        self._is_negative = is_negative
+        self._study = study
+        self._clock = clock
+        self._flight: SingleFlight[tuple[Key, bool, Stamp], Value] = SingleFlight()
+        self._positive: TLRUCache[tuple[Key, int], _Entry[Value]] = TLRUCache(
+            max_entries,
+            lambda key, entry, now: now + ttl(entry.value),
+            clock,
+            lambda entry: weight(entry.value),
+        )
+        self._negative: TLRUCache[tuple[Key, int], _Entry[Value]] = TLRUCache(
+            max_entries, lambda key, entry, now: now + negative_seconds, clock
+        )
+        invalidation.register(
+            self,
+            others=forget_on is ForgetOn.INVALIDATE,
+            seconds=self._study_seconds(ttl_seconds),
+        )
+
+    def __len__(self) -> int:
+        return len(self._positive) + len(self._negative)
+
+    async def get(
+        self,
+        key: Key,
+        load: Callable[[], Awaitable[Value]],
+        *,
+        max_age_seconds: float = math.inf,
+    ) -> Value:
+        """Return what is cached for ``key``, or load it. Raises what ``load`` and ``reload`` raise.
+
+        An entry is discarded when more than ``max_age_seconds`` went by since it was asked for. The
+        age of one that was loaded for a caller without such a limit is not known: it is too old.
+        """
+        entry = self._entry(key)
+        if entry is not None:
+            if max_age_seconds == math.inf or self._clock() - entry.asked < max_age_seconds:
+                return entry.value
+            self.discard(key)
+        return await self.reload(key, load, is_dated=max_age_seconds < math.inf)
+
+    async def reload(
+        self, key: Key, load: Callable[[], Awaitable[Value]], *, is_dated: bool = False
+    ) -> Value:
+        """Load ``key`` whatever is cached, or wait for the load that is under way.
+
+        ``is_dated``: the entry's age counts from now; else it is not known, because ``load`` may
+        join a query that began earlier. Nobody who wants the one waits for a load of the other.
+        Raises ``Unavailable`` (503) as ``SingleFlight.run`` does.
+        """
+        stamp = self.stamp(key)
+
+        async def fill() -> Value:
+            began = self._clock()
+            value = await load()
+            self._put(key, _Entry(value, began, began if is_dated else -math.inf), stamp)
+            return value
+
+        return await self._flight.run((key, is_dated, stamp), fill)
+
+    def peek(self, key: Key) -> Value | None:
+        """Return what is cached for ``key``, or ``None``."""
+        entry = self._entry(key)
+        return None if entry is None else entry.value
+
+    def stamp(self, key: Key) -> Stamp:
+        """Return what changes when ``key`` is forgotten: to be taken before asking, for ``put``."""
+        return self._invalidation.generation, self._generation(key)
+
+    def put(self, key: Key, value: Value, stamp: Stamp) -> None:
+        """Cache a value that was asked for at ``stamp``, unless it was forgotten since."""
+        self._put(key, _Entry(value, self._clock(), -math.inf), stamp)
+
+    def setdefault(self, key: Key, value: Value) -> Value:
+        """Return what is cached for ``key``, or cache ``value`` for it and return that."""
+        if (kept := self.peek(key)) is not None:
+            return kept
+        self.put(key, value, self.stamp(key))
+        return value
+
+    def discard(self, key: Key) -> None:
+        """Forget one key, if it is cached. A load of it that is under way goes on."""
+        self._pop((key, self._generation(key)))
+
+    def forget(self, patient_ids: Collection[str] | None) -> None:
+        """Forget what is about the patients of these PatientIDs, ``None``: about all."""
+        named = self._forget_on
+        if patient_ids is None or isinstance(named, ForgetOn):
+            self._positive.clear()
+            self._negative.clear()
+            return
+        changed = frozenset(patient_ids)
+        for stored in [*self._positive, *self._negative]:
+            if not changed.isdisjoint(named(stored[0])):
+                self._pop(stored)
+
+    async def close(self) -> None:
+        """Cancel the loads that are under way, and wait for their end."""
+        await self._flight.close()
+
+    def _study_seconds(self, ttl_seconds: float | Callable[[Value], float]) -> float:
+        """Return how long it must be known that a study was forgotten.
+
+        That is as long as an entry of an earlier generation may be cached, or may still be loaded.
+        """
+        if self._study is None:
+            return 0
+        return math.inf if callable(ttl_seconds) else max(CALL_SECONDS, ttl_seconds)
+
+    def _pop(self, stored: tuple[Key, int]) -> None:
+        for table in (self._positive, self._negative):
+            with table.timer:  # Else an entry that ends in the middle of this is a KeyError.
+                table.pop(stored, None)
+
+    def _generation(self, key: Key) -> int:
+        return 0 if self._study is None else self._invalidation.of(self._study(key))
+
+    def _entry(self, key: Key) -> _Entry[Value] | None:
+        stored = (key, self._generation(key))
+        try:
+            return self._positive[stored]
+        except KeyError:
+            return self._negative.get(stored)
+
+    def _put(self, key: Key, entry: _Entry[Value], stamp: Stamp) -> None:
+        if stamp != self.stamp(key):
+            return  # It may be from before what made us forget.
+        kept = self._entry(key)
+        if kept is not None and kept.began > entry.began:
+            return  # A load that began later has ended earlier.
+        self.discard(key)
+        is_negative = self._is_negative(key, entry.value)
+        (self._negative if is_negative else self._positive)[key, stamp[1]] = entry
