@@ -30,14 +30,13 @@ _IDENTITY = re.compile(
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,6}", re.ASCII)
 
 # PS3.4 C.2.2.2.5, PS3.5 6.2: a date, time or both, or a range of them; "." and ":" are ACR-NEMA's.
-_MOMENTS = {
-    "DA": r"(?:[0-9]{8}|[0-9]{4}\.[0-9]{2}\.[0-9]{2})",
-    "TM": r"(?:[0-9]{2}(?::?[0-9]{2}(?::?[0-9]{2}(?:\.[0-9]{1,6})?)?)?)",
-    "DT": r"(?:[0-9]{4,14}(?:\.[0-9]{1,6})?(?:[+-][0-9]{4})?)",
-}
+_DATE = r"(?:[0-9]{8}|[0-9]{4}\.[0-9]{2}\.[0-9]{2})"
+_TIME = r"(?:[0-9]{2}(?::?[0-9]{2}(?::?[0-9]{2}(?:\.[0-9]{1,6})?)?)?)"
+_DATETIME = r"(?:[0-9]{4,14}(?:\.[0-9]{1,6})?(?:[+-][0-9]{4})?)"
 _RANGES = {
-    vr: re.compile(rf" *(?:{moment}(?: *- *{moment}?)?|- *{moment}|\*) *", re.ASCII)
-    for vr, moment in _MOMENTS.items()
+    "DA": re.compile(rf" *(?:{_DATE}(?: *- *{_DATE}?)?|- *{_DATE}|\*) *", re.ASCII),
+    "TM": re.compile(rf" *(?:{_TIME}(?: *- *{_TIME}?)?|- *{_TIME}|\*) *", re.ASCII),
+    "DT": re.compile(rf" *(?:{_DATETIME}(?: *- *{_DATETIME}?)?|- *{_DATETIME}|\*) *", re.ASCII),
 }
 
 # PatientID, its issuer, type and qualifiers, other IDs, other names, other IDs with issuers.
