@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.access.decision import is_own_row, is_unambiguous
 from sidecar.access.facts import AnswerKind, Part, PatientIdentifier, Policy, StudyFacts, Token
 from sidecar.access.permits import Deny, Interaction, Operation, PatientPermit
 from sidecar.access.reasons import STATUS, Reason
@@ -422,3 +423,35 @@ def test_a_part_covers_what_is_in_it() -> None:
         assert all(part.covers(one) for one in covered)
         assert not any(part.covers(one) for one in others)
         assert not part.covers(Part("1.9", "1.3", "1.4"))
+
+
+def test_two_scopes_that_permit_the_same_are_one_path() -> None:
+    decision = permit_patient(
+        token("patient/*.rs patient/*.s"),
+        SEARCH,
+        None,
+        policy=ON,
+        now=NOW,
+        client=None,
+        understood=frozenset(),
+    )
+    assert decision == patient_permit("p1", SEARCH)
+
+
+@pytest.mark.parametrize("unnamed", [True, False])
+def test_a_row_is_the_patients_by_one_of_the_identifiers(unnamed: bool) -> None:
+    """SIA-42: or where no patient is named, as its level has it."""
+    known_as = frozenset({MINE, ALSO_MINE})
+    for owner, own in ((MINE, True), (ALSO_MINE, True), (HERS, False), (None, unnamed)):
+        assert is_own_row(owner, known_as, unnamed=unnamed) is own
+    assert not is_own_row(MINE, frozenset(), unnamed=unnamed)
+
+
+@pytest.mark.parametrize(
+    ("issuers", "unambiguous"),
+    [([], True), ([None], True), (["A"], True), (["A", None], False), (["A", "B"], False)],
+)
+def test_a_number_under_two_issuers_is_nobodys(
+    issuers: list[str | None], unambiguous: bool
+) -> None:
+    assert is_unambiguous(issuers) is unambiguous
