@@ -31,7 +31,7 @@ KEPT_STARTS = 100
 
 @dataclass(frozen=True, slots=True)
 class QueryKey:
-    """One query of one caller: the token (as a hash), the patient, and what the archive is asked."""
+    """A query of a caller: the token (as a hash), the patient, and what the archive is asked."""
 
     token_hash: str | None
     patient: str
