@@ -1,6 +1,6 @@
 """The check of each instance and each metadata row before it leaves (SIA-42, 43).
 
-``scanner_for`` chooses what a retrieval's body is passed through; ``pacs.scanning`` feeds it.
+``scanner_for`` chooses what a retrieval's body is passed through; ``pacs.response.scan`` feeds it.
 """
 
 from dataclasses import dataclass

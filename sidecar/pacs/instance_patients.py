@@ -44,9 +44,8 @@ from sidecar.dicomweb.query import includefield
 from sidecar.dicomweb.response_head import ResponseHead, check_head
 from sidecar.dicomweb.upstream_accept import upstream_accept
 from sidecar.pacs.client import PacsClient
-from sidecar.pacs.response import Upstream
+from sidecar.pacs.response import Upstream, scan
 from sidecar.pacs.retrieve import RetrieveClient
-from sidecar.pacs.scanning import scan
 
 log = logging.getLogger(__name__)
 
