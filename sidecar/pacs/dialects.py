@@ -16,7 +16,7 @@ from pydicom.datadict import (
 from pydicom.tag import Tag
 
 from sidecar.dicom.character_sets import SPECIFIC_CHARACTER_SET
-from sidecar.dicomweb.accept import DICOM_JSON, PLAIN_JSON
+from sidecar.dicomweb.media_types import DICOM_JSON, PLAIN_JSON
 from sidecar.dicomweb.paths import UID_OF_LEVEL
 
 _REFUSED = frozenset({406, 415})
