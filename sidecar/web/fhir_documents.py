@@ -5,7 +5,7 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from sidecar.common.errors import Problem
-from sidecar.dicomweb.accept import parse_accept
+from sidecar.dicomweb.media_types import parse_accept
 from sidecar.ehr.discovery import Discovery, SmartConfiguration
 from sidecar.fhir.capability_statement import (
     OfferedFeatures,
