@@ -52,7 +52,7 @@ CONNECTIONS = {
     "check/journey.py get": "the command's own client",
     "common/connector.py connect": "aiohttp's connector, within common/fetch.py and RetrieveClient._get",
     "common/fetch.py request": "timeout_seconds for the whole request, name service and connection included",
-    "fhir/catalog/postgresql.py connect": "_CONNECT_SECONDS; fhir/catalog.py LOOK_SECONDS with its name service",
+    "fhir/catalog/postgresql.py connect": "_CONNECT_SECONDS; fhir/catalog/catalog.py LOOK_SECONDS with its name service",
     "fhir/catalog/sqlite.py connect": "no peer",
     "pacs/retrieve.py get": "pacs.timeout_seconds to connect; its caller has the patience or pacs.timeout_seconds",
     "bootstrap/context.py ClientSession": "its requests are those of common/fetch.py and of RetrieveClient._get",
