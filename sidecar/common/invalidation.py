@@ -11,6 +11,11 @@ NEGATIVE_SECONDS = 5
 """Longest time in seconds for which an absence is cached: images and records arrive."""
 FRESH_SECONDS = 2
 """Shortest time in seconds between two no-cache requests of one patient that are passed on."""
+FORGOTTEN_SECONDS = 3_600
+"""Shortest time in seconds for which a study is known as forgotten.
+
+Something foreign may have been seen in it: so long each of its instances speaks for itself alone.
+"""
 MAX_FORGOTTEN = 20_000
 """Studies that are remembered as forgotten; with one more everything is forgotten."""
 
@@ -37,7 +42,7 @@ class Invalidation:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.generation = 0
-        self._longest: float = NEGATIVE_SECONDS
+        self._longest: float = FORGOTTEN_SECONDS
         # As long as anything that was cached of it before it was forgotten. A number is used once:
         # else a study that is forgotten again later would find what was cached in between.
         self._generations = itertools.count(1)
