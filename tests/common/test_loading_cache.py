@@ -374,7 +374,11 @@ def test_a_study_that_is_forgotten_again_does_not_find_what_was_cached_in_betwee
     clock = Clock()
     invalidation = Invalidation(clock)
     cache: LoadingCache[str, int] = LoadingCache(
-        invalidation, max_entries=3, ttl_seconds=2 * CALL_SECONDS, study=lambda key: key, clock=clock
+        invalidation,
+        max_entries=3,
+        ttl_seconds=2 * CALL_SECONDS,
+        study=lambda key: key,
+        clock=clock,
     )
     invalidation.forget_study("1.1")
     clock.now += 2 * CALL_SECONDS - 1
