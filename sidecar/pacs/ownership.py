@@ -133,10 +133,15 @@ class Ownership:
         """Return the patients of every study that the PACS has under this UID.
 
         Empty when it has none. With a ``max_age_seconds``, what is not remembered is asked for now
-        and not taken from an earlier slow query.
+        and not taken from an earlier slow query. The age limits what permits: a refusal that is
+        remembered counts as long as it is.
         """
+        asked = (study, known_as)
+        known = self._owners.peek(asked)
+        if known is not None and not all_are_one_of(known, known_as):
+            return known
         return await self._owners.get(
-            (study, known_as),
+            asked,
             lambda: self._find_owners(study, known_as, fresh=max_age_seconds < math.inf),
             max_age_seconds=max_age_seconds,
         )
