@@ -135,6 +135,18 @@ async def test_a_refusal_counts_whatever_its_age(study: str, max_age_seconds: fl
         assert len(pacs.asked) == queries
 
 
+async def test_a_list_forgets_no_refusal() -> None:
+    """What it saw of others is forgotten where a read would permit; else nothing has to be asked."""
+    pacs = archive()
+    facts = ownership(pacs)
+    for study, queries in ((FOREIGN_STUDY, 1), (STUDY, 2)):
+        pacs.asked.clear()
+        for _ in range(2):
+            await facts.facts(Part(study), frozenset({OWN}))
+            facts.forget_owners(study, frozenset({OWN}))
+        assert len(pacs.asked) == queries
+
+
 async def test_no_such_study() -> None:
     """The parts are not even looked for."""
     pacs = archive()
