@@ -1,5 +1,6 @@
 """Forget in one place what is kept of other systems' answers, and keep nothing older afterwards."""
 
+import itertools
 import time
 from collections.abc import Callable, Collection
 from typing import Protocol, TypeVar
@@ -10,6 +11,11 @@ NEGATIVE_SECONDS = 5
 """Longest time in seconds for which an absence is cached: images and records arrive."""
 FRESH_SECONDS = 2
 """Shortest time in seconds between two no-cache requests of one patient that are passed on."""
+FORGOTTEN_SECONDS = 3_600
+"""Shortest time in seconds for which a study is known as forgotten.
+
+Something foreign may have been seen in it: so long each of its instances speaks for itself alone.
+"""
 MAX_FORGOTTEN = 20_000
 """Studies that are remembered as forgotten; with one more everything is forgotten."""
 
@@ -36,8 +42,10 @@ class Invalidation:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.generation = 0
-        self._longest: float = NEGATIVE_SECONDS
-        # As long as anything that was cached of it before it was forgotten.
+        self._longest: float = FORGOTTEN_SECONDS
+        # As long as anything that was cached of it before it was forgotten. A number is used once:
+        # else a study that is forgotten again later would find what was cached in between.
+        self._generations = itertools.count(1)
         self._forgotten: TLRUCache[str, int] = TLRUCache(
             MAX_FORGOTTEN, lambda _, __, now: now + self._longest, timer=clock
         )
@@ -71,7 +79,7 @@ class Invalidation:
         if study not in self._forgotten and len(self._forgotten) >= MAX_FORGOTTEN:
             self.archive_changed(None)
             self._forgotten.clear()
-        self._forgotten[study] = self.of(study) + 1
+        self._forgotten[study] = next(self._generations)
 
     def archive_changed(self, patient_ids: Collection[str] | None) -> None:
         """Forget the archive's answers about the patients of these PatientIDs, ``None``: all."""

@@ -133,10 +133,14 @@ class Ownership:
         """Return the patients of every study that the PACS has under this UID.
 
         Empty when it has none. With a ``max_age_seconds``, what is not remembered is asked for now
-        and not taken from an earlier slow query.
+        and not taken from an earlier slow query. The age limits what permits: a refusal that is
+        remembered counts as long as it is.
         """
+        asked = (study, known_as)
+        if (refused := self._refused(asked)) is not None:
+            return refused
         return await self._owners.get(
-            (study, known_as),
+            asked,
             lambda: self._find_owners(study, known_as, fresh=max_age_seconds < math.inf),
             max_age_seconds=max_age_seconds,
         )
@@ -236,7 +240,14 @@ class Ownership:
 
     def forget_owners(self, study: str, known_as: KnownAs) -> None:
         """Ask for the owners of this study anew: a list saw that they are not the patient alone."""
-        self._owners.discard((study, known_as))
+        asked = (study, known_as)
+        if self._refused(asked) is None:
+            self._owners.discard(asked)
+
+    def _refused(self, asked: _Asked) -> frozenset[PatientIdentifier] | None:
+        """Return the remembered owners of a study that is not the patient's, ``None``: no such."""
+        owners = self._owners.peek(asked)
+        return None if owners is None or all_are_one_of(owners, asked[1]) else owners
 
     async def close(self) -> None:
         """End what is under way."""

@@ -1,7 +1,6 @@
 """Mapping ``ehr``: read ``Patient/<id>`` at the EHR and pick its identifiers by system (SIA-17)."""
 
 import logging
-import math
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -88,8 +87,17 @@ class EhrMapping:
         self._issuers = dict(issuers)
         self._credentials = credentials
         self._timeout_seconds = timeout_seconds
+        invalidation = invalidation or Invalidation()
+        # Who was asked for anew a moment ago.
+        self._refreshed: LoadingCache[str, bool] = LoadingCache(
+            invalidation,
+            ForgetOn.INVALIDATE,
+            max_entries=max_entries,
+            ttl_seconds=FRESH_SECONDS,
+            clock=clock,
+        )
         self._known: LoadingCache[str, _Known] = LoadingCache(
-            invalidation or Invalidation(),
+            invalidation,
             ForgetOn.INVALIDATE,
             max_entries=max_entries,
             ttl_seconds=cache_ttl_seconds,
@@ -108,11 +116,13 @@ class EhrMapping:
         when it refuses us or says what is no Patient of this id, ``Forbidden`` (403) when the
         patient's record was merged into another one or is not active.
         """
-        known = await self._known.get(
-            patient,
-            lambda: self._look_up(patient),
-            max_age_seconds=FRESH_SECONDS if fresh else math.inf,
-        )
+        # Not by ``max_age_seconds``, which would discard what is kept: that the EHR fails one who
+        # asks anew takes nothing from others.
+        if fresh and self._refreshed.peek(patient) is None:
+            self._refreshed.put(patient, True, self._refreshed.stamp(patient))
+            known = await self._known.reload(patient, lambda: self._look_up(patient))
+        else:
+            known = await self._known.get(patient, lambda: self._look_up(patient))
         if known.refused is not None:
             raise Forbidden(known.refused.text, reason=known.refused.reason)
         return known.identifiers

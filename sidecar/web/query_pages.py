@@ -22,7 +22,7 @@ from sidecar.pacs.query_rows import identity_of
 KEPT_SECONDS = 60
 """Seconds for which rows, and where pages begin, are kept for the pages that follow."""
 KEPT_BYTES = 64 * 2**20
-"""Limit in bytes of all rows that are kept; a list that is longer is read for each page."""
+"""Limit in bytes of all rows that are kept, with their queries; a longer list is not kept."""
 KEPT_QUERIES = 2_000
 """Limit of queries of which it is kept where their pages begin."""
 KEPT_STARTS = 100
@@ -195,10 +195,18 @@ class QueryPages:
         sizes = await in_slices(
             row.size if isinstance(row, CompactRow) else KEPT_BYTES + 1 for row, _ in decided
         )
-        size = sum(sizes)
+        size = key_bytes(key) + sum(sizes)
         if last is not None and size <= KEPT_BYTES:
             self._rows.put(key, _KeptRows([row for row, _ in decided], size), stamp)
         return [shown for _, shown in decided[offset:last]]
+
+
+def key_bytes(key: QueryKey) -> int:
+    """Return about how many bytes a kept query takes without rows: else nothing bounds empty lists.
+
+    A character is counted as four bytes.
+    """
+    return 1_000 + 4 * sum(len(name) + len(value) for name, value in key.parameters)
 
 
 def _patient_ids(key: QueryKey) -> set[str]:

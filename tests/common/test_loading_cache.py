@@ -369,6 +369,25 @@ async def test_a_study_is_known_as_forgotten_as_long_as_a_load_may_take() -> Non
     assert cache.peek("1.1") is None
 
 
+def test_a_study_that_is_forgotten_again_does_not_find_what_was_cached_in_between() -> None:
+    """Its first forgetting has been forgotten by then; the entry is younger and lives still."""
+    clock = Clock()
+    invalidation = Invalidation(clock)
+    cache: LoadingCache[str, int] = LoadingCache(
+        invalidation,
+        max_entries=3,
+        ttl_seconds=2 * CALL_SECONDS,
+        study=lambda key: key,
+        clock=clock,
+    )
+    invalidation.forget_study("1.1")
+    clock.now += 2 * CALL_SECONDS - 1
+    cache.put("1.1", 1, cache.stamp("1.1"))
+    clock.now += 1
+    invalidation.forget_study("1.1")
+    assert cache.peek("1.1") is None
+
+
 def test_every_cache_registers_itself() -> None:
     invalidation = Invalidation()
     cache: LoadingCache[str, int] = LoadingCache(invalidation, max_entries=1, ttl_seconds=1)

@@ -15,6 +15,7 @@ import pytest
 from sidecar.access.facts import Part, PatientIdentifier
 from sidecar.access.permits import HeaderPermit, StudyPermit
 from sidecar.common.errors import BadGateway, GatewayTimeout, NotFound, Problem, Unavailable
+from sidecar.common.invalidation import Invalidation
 from sidecar.dicomweb.paths import Kind, Retrieval
 from sidecar.pacs import instance_patients as module
 from sidecar.pacs.client import Parameters
@@ -365,6 +366,17 @@ async def test_after_something_foreign_an_instance_speaks_for_itself_alone() -> 
     for part in (PART, *others, PART):
         await look(patients, part)
     assert [retrieval.part for retrieval in archive.opened[1:]] == [PART, *others]
+
+
+async def test_so_it_does_for_an_hour() -> None:
+    """However short the time is for which what it says is remembered."""
+    archive, clock = Archive(), Clock()
+    patients = looking(archive, clock, invalidation=Invalidation(clock))
+    patients._invalidation.forget_study(STUDY)
+    clock.now += 3_599
+    for number in (1, 2):
+        await look(patients, Part(STUDY, SERIES, f"{SERIES}.{number}"))
+    assert len(archive.opened) == 2
 
 
 async def test_after_a_failure_nothing_more_is_looked_at() -> None:

@@ -123,6 +123,30 @@ async def test_owners_may_not_be_older_than_is_wanted(seconds: float, queries: i
     assert len(pacs.asked) == asked + queries
 
 
+@pytest.mark.parametrize("max_age_seconds", [0, UNNAMED_SECONDS])
+@pytest.mark.parametrize("study", [FOREIGN_STUDY, "1.5"])
+async def test_a_refusal_counts_whatever_its_age(study: str, max_age_seconds: float) -> None:
+    """A client that asks again and again for what is not the patient's is no load."""
+    clock, pacs = Clock(), archive()
+    facts = ownership(pacs, clock)
+    for seconds, queries in ((0.0, 1), (4.9, 1), (0.2, 2)):
+        clock.now += seconds
+        await facts.facts(Part(study), frozenset({OWN}), max_age_seconds=max_age_seconds)
+        assert len(pacs.asked) == queries
+
+
+async def test_a_list_forgets_no_refusal() -> None:
+    """What it saw of others is forgotten where a read would permit; else nothing has to be asked."""
+    pacs = archive()
+    facts = ownership(pacs)
+    for study, queries in ((FOREIGN_STUDY, 1), (STUDY, 2)):
+        pacs.asked.clear()
+        for _ in range(2):
+            await facts.facts(Part(study), frozenset({OWN}))
+            facts.forget_owners(study, frozenset({OWN}))
+        assert len(pacs.asked) == queries
+
+
 async def test_no_such_study() -> None:
     """The parts are not even looked for."""
     pacs = archive()

@@ -362,6 +362,17 @@ async def test_a_fault_is_not_no_studies(
     assert await patients.identifiers("p1") == {PatientIdentifier("4711", "HOSPITAL")}
 
 
+async def test_a_failure_for_one_who_asks_anew_takes_nothing_from_others(
+    peer: Peer, session: aiohttp.ClientSession
+) -> None:
+    peer.say(Reply(person(entry())), Reply({}, 503))
+    patients = mapping(peer, session)
+    kept = await patients.identifiers("p1")
+    with pytest.raises(Unavailable):
+        await patients.identifiers("p1", fresh=True)
+    assert await patients.identifiers("p1") == kept
+
+
 async def test_nobody_listens(session: aiohttp.ClientSession) -> None:
     """SIA-16."""
     assert (

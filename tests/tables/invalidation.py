@@ -324,7 +324,7 @@ FORGOTTEN: dict[Callable[[World], Ask], set[str]] = {
     query_rows: {"QueryPages._rows"},
     issuers: {"Issuers._unique"},
     identifiers: {"EhrMapping._known"},
-    fresh_identifiers: {"EhrMapping._known"},
+    fresh_identifiers: {"EhrMapping._known", "EhrMapping._refreshed"},
     members: {"Groups._members"},
     verdict: {"ExternalPolicy._verdicts"},
 }

@@ -61,7 +61,7 @@ IN = {
 NO_NEGATIVES = {
     "BackendServices._tokens", "Ownership._indexed",
     "AuditTrail._inactive",
-    "Constraints._read", "MemoryStore._seen", "Ownership._series", "StudyLists._asked",
+    "Constraints._read", "MemoryStore._seen", "Ownership._series", "StudyLists._asked", "EhrMapping._refreshed",
     "StudyLists._arrived", "Studies._asked", "InstancePatients._own",
     "Invalidation._forgotten", "CountReport._reported", "QueryPages._rows", "QueryPages._starts",
 }  # fmt: skip

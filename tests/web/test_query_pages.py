@@ -22,6 +22,7 @@ from sidecar.web.query_pages import (
     QueryPages,
     RowPage,
     RowSource,
+    key_bytes,
 )
 from tests.common.peer import Clock
 from tests.fakes.archive import answering
@@ -318,7 +319,7 @@ async def test_the_first_page_is_never_of_kept_rows() -> None:
 async def test_rows_that_are_too_many_to_be_kept_are_read_for_each_page(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    rows, size = Rows(pages=False), 0
+    rows, size = Rows(pages=False), key_bytes(KEY)
     for one in rows.rows:
         assert isinstance(one, CompactRow)
         size += one.size
@@ -331,6 +332,17 @@ async def test_rows_that_are_too_many_to_be_kept_are_read_for_each_page(
                 range(offset, offset + 10)
             )
         assert len(rows.asked) == queries
+
+
+async def test_queries_without_rows_take_room_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody fills the memory by queries that find nothing."""
+    monkeypatch.setattr(query_pages, "KEPT_BYTES", 50_000)
+    rows, pages = Rows(0, pages=False), QueryPages(Invalidation())
+    for number in range(100):
+        parameters = (("StudyDescription", f"{number:04}" * 1_000),)
+        key = QueryKey("hash", PATIENT, P1, Query("studies"), parameters)
+        await pages.page(key, rows.source, offset=0, limit=1)
+    assert len(pages._rows) <= 3
 
 
 async def test_rows_are_kept_for_a_time_alone() -> None:
