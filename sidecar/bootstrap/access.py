@@ -5,8 +5,7 @@ from typing import TypeVar
 
 from sidecar.access.facts import Conditions, Effect, Policy, Rule
 from sidecar.access.permits import Operation
-from sidecar.authorization.capability_seal import Sealer, SealingKey
-from sidecar.authorization.capability_urls import CapabilityUrls
+from sidecar.authorization.capability_urls import CapabilityUrls, Sealer, SealingKey
 from sidecar.authorization.external_policy import ExternalPolicy
 from sidecar.authorization.study_facts import SERIES_KEYWORDS, STUDY_KEYWORDS
 from sidecar.bootstrap.context import BuildContext
