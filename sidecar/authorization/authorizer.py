@@ -7,15 +7,10 @@ each refusal is raised as ``Denied``.
 import math
 import time
 from collections.abc import Callable, Iterable
-from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import Generic, TypeAlias, TypeVar
 
-from sidecar.access.decision import (
-    decide_identifiers,
-    decide_study,
-    decide_visible,
-)
+from sidecar.access.decision import decide_identifiers, decide_study, decide_visible
 from sidecar.access.facts import AnswerKind, KnownAs, Part, Policy, StudyFacts, Token
 from sidecar.access.permits import (
     ALL_STUDIES,
@@ -33,7 +28,7 @@ from sidecar.audit.record import AccessRecord
 from sidecar.audit.trail import AuditTrail
 from sidecar.authorization.capability_urls import CapabilityUrls, Issued
 from sidecar.authorization.decision_log import DecisionLog, Denied
-from sidecar.authorization.limits import QueryLimits, caller_of
+from sidecar.authorization.limits import QueryLimits
 from sidecar.authorization.patient_authorizer import PatientAuthorizer, note
 from sidecar.authorization.request import AuthorizedRequest
 from sidecar.authorization.visible_studies import VisibleStudies, VisibleStudiesLookup
@@ -152,7 +147,7 @@ class Authorizer(PatientAuthorizer):
         decision = _decide_study(search, part, seen, facts, answer)
         if isinstance(decision, HeaderPermit):
             with measure("ownership"):
-                async with self.query_place(request):
+                async with self.queries.place(request.token):
                     inside = await self._instances.of(decision)
             facts = replace(facts, inside=inside)
             decision = _decide_study(search, part, seen, facts, answer)
@@ -215,13 +210,6 @@ class Authorizer(PatientAuthorizer):
         is_shared = study in view.listing.shared
         return self._denied(request.record, Deny(Reason.SHARED_UID if is_shared else Reason.ABSENT))
 
-    def query_place(self, request: Request) -> AbstractAsyncContextManager[None]:
-        """Return one of the caller's places for questions to the archive.
-
-        Entering it raises ``TooManyRequests`` or ``Unavailable``.
-        """
-        return self.queries.place(caller_of(request.token)[0])
-
     async def facts(
         self, request: Request, part: Part, *, max_age_seconds: float = math.inf
     ) -> StudyFacts:
@@ -229,7 +217,7 @@ class Authorizer(PatientAuthorizer):
 
         Raises ``Problem``.
         """
-        async with self.query_place(request):
+        async with self.queries.place(request.token):
             return await self._ownership.facts(
                 part, request.known_as, max_age_seconds=max_age_seconds
             )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from sidecar import RELEASED, __version__
+from sidecar import __version__
 from sidecar.audit.trail import AuditTrail
 from sidecar.authorization.authorizer import Authorizer
 from sidecar.authorization.external_policy import ExternalPolicy
@@ -18,19 +18,18 @@ from sidecar.bootstrap.access import (
     backend_clients,
     capability_urls,
     external_policy,
-    offered_features,
     series_keywords,
     study_keywords,
 )
 from sidecar.bootstrap.audit import audit_trail
-from sidecar.bootstrap.certificates import certificates
 from sidecar.bootstrap.context import BuildContext, open_session
 from sidecar.bootstrap.discovery import ehr_probes
+from sidecar.bootstrap.telemetry import certificates, request_tracing
 from sidecar.bootstrap.pacs import archive, site
 from sidecar.bootstrap.tokens import TokenValidation, patient_credentials, token_validation
-from sidecar.bootstrap.tracing import request_tracing
 from sidecar.common.background import background
 from sidecar.common.invalidation import Invalidation
+from sidecar.fhir.capability_statement import OfferedFeatures
 from sidecar.ehr.discovery import Discovery
 from sidecar.fhir.catalog.catalog import Catalog, MemoryStore, Store
 from sidecar.fhir.catalog.sqlite import SqliteStore
@@ -55,7 +54,6 @@ from sidecar.web.qido_handlers import QidoHandlers
 from sidecar.web.routes import create_public
 from sidecar.web.stream import Streamer
 
-REALM = "SMART Imaging Access"
 EHR_CONNECTIONS = 100
 """Limit of connections to the EHR."""
 
@@ -171,10 +169,8 @@ async def build(
         )
         documents = FhirDocuments(
             discovery,
-            offered_features(settings),
+            OfferedFeatures(app_launch=policy.app_launch, backend_services=policy.backend_services),
             fhir_base=endpoints.fhir_base,
-            version=__version__,
-            released=RELEASED,
         )
         dicomweb = DicomWeb(
             authorizer,
@@ -197,7 +193,6 @@ async def build(
             metrics,
             audit,
             cors_origins=settings.server.cors_origins,
-            realm=REALM,
             customize=customize,
             public_url=public_url,
             wado_uri=settings.server.wado_uri,

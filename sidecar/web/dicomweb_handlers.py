@@ -18,7 +18,7 @@ from sidecar.authorization.authorizer import Authorizer
 from sidecar.authorization.capability_urls import PREFIX
 from sidecar.authorization.current_study import CurrentStudy
 from sidecar.authorization.limits import RequestLimits
-from sidecar.common.errors import NotFound, Unavailable
+from sidecar.common.errors import NotFound, Problem, Unavailable
 from sidecar.common.fair_queue import HeldPlace
 from sidecar.common.invalidation import Invalidation
 from sidecar.common.spans import span
@@ -94,8 +94,8 @@ class DicomWeb:
         permit = await self._authorizer.permit(
             record, token, Interaction.RETRIEVE, patient if is_fhir_id(patient) else ""
         )
-        asked = asked_for(request, parsed, self._endpoints.address(permit.patient))
-        return await self._serve(request, token, permit, asked)
+        root = self._endpoints.address(permit.patient)
+        return await self._serve(request, token, permit, parsed, root)
 
     async def below_token(self, request: web.Request) -> web.StreamResponse:
         """Answer ``/wado-rs/…``: the patient is the token's."""
@@ -103,8 +103,7 @@ class DicomWeb:
         parsed = parse_path(record, request[TARGET].segments[1:])
         token = await self._token(request)
         permit = await self._authorizer.permit(record, token, Interaction.RETRIEVE)
-        asked = asked_for(request, parsed, self._public_base + "/wado-rs")
-        return await self._serve(request, token, permit, asked)
+        return await self._serve(request, token, permit, parsed, self._public_base + "/wado-rs")
 
     async def below_capability(self, request: web.Request) -> web.StreamResponse:
         """Answer ``/capability/{sealed}/…``: one study, for one token (SIA-50..54)."""
@@ -117,30 +116,33 @@ class DicomWeb:
         token, permit, capability = await self._authorizer.capability(
             record, authorization, segments[1], study, operation
         )
-        asked = asked_for(request, resource, f"{self._public_base}/{PREFIX}/{segments[1]}")
-        if isinstance(resource, Query):
-            # The address itself is not recorded.
-            record.searches(f"/{PREFIX}/{resource.level}", asked.parameters)
-            # Without a study in the path it is this study's all the same.
-            if resource.study is None and resource.level != "studies":
-                resource = replace(resource, study=capability.study)
-            return await self._qido.search(
-                request, token, permit, asked.of(resource), only=capability.study
-            )
-        return await self._retrieve(request, token, permit, asked.of(resource))
+        root = f"{self._public_base}/{PREFIX}/{segments[1]}"
+        if isinstance(resource, Retrieval):
+            return await self._serve(request, token, permit, resource, root)
+        asked = asked_for(request, resource, root)
+        # The address itself is not recorded.
+        record.searches(f"/{PREFIX}/{resource.level}", asked.parameters)
+        # Without a study in the path it is this study's all the same.
+        if resource.study is None and resource.level != "studies":
+            asked = replace(asked, resource=replace(resource, study=capability.study))
+        return await self._qido.search(request, token, permit, asked, only=capability.study)
 
     async def _serve(
         self,
         request: web.Request,
         token: Token,
         permit: PatientPermit,
-        asked: AskedFor[Retrieval | Query],
+        parsed: Retrieval | Query | Problem,
+        root: str,
     ) -> web.StreamResponse:
-        resource = asked.resource
-        if isinstance(resource, Query):
-            request[RECORD].searches(request.path, asked.parameters)
-            return await self._qido.search(request, token, permit, asked.of(resource))
-        return await self._retrieve(request, token, permit, asked.of(resource))
+        """Answer what the path asks for, or raise what is wrong with it."""
+        if isinstance(parsed, Problem):
+            raise parsed
+        if isinstance(parsed, Retrieval):
+            return await self._retrieve(request, token, permit, asked_for(request, parsed, root))
+        query = asked_for(request, parsed, root)
+        request[RECORD].searches(request.path, query.parameters)
+        return await self._qido.search(request, token, permit, query)
 
     async def wado_uri(self, request: web.Request) -> web.StreamResponse:
         """Answer ``/wado-uri?requestType=WADO&…`` with one instance (PS3.18 chapter 9)."""

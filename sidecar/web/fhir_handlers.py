@@ -11,11 +11,10 @@ from sidecar.access.facts import AnswerKind, Part, Token, is_fhir_id
 from sidecar.access.permits import Interaction, PatientPermit
 from sidecar.access.reasons import Reason
 from sidecar.audit.record import AccessRecord
-from sidecar.authorization.authorizer import Authorizer
+from sidecar.authorization.authorizer import Authorizer, Request
 from sidecar.authorization.capability_urls import Issued
 from sidecar.authorization.decision_log import Denied
 from sidecar.authorization.limits import RequestLimits
-from sidecar.authorization.request import AuthorizedRequest
 from sidecar.authorization.study_facts import series_uid
 from sidecar.authorization.visible_studies import VisibleStudies
 from sidecar.common.errors import BadRequest, NotFound
@@ -39,10 +38,15 @@ from sidecar.fhir.search import Search
 from sidecar.fhir.search_parser import parse_search
 from sidecar.fhir.select import StudyPage, narrowed, page_of, passing
 from sidecar.web.count_report import CountReport
-from sidecar.web.fhir_parameters import search_parameters
-from sidecar.web.held_places import hold_place
-from sidecar.web.middleware import RECORD, TARGET
-from sidecar.web.negotiate import answer, fhir_version, how_to_read, is_strict, wants_fresh
+from sidecar.web.middleware import RECORD, TARGET, hold_place
+from sidecar.web.negotiate import (
+    answer,
+    fhir_version,
+    how_to_read,
+    is_strict,
+    search_parameters,
+    wants_fresh,
+)
 from sidecar.web.search_lookups import search_details
 
 
@@ -72,16 +76,16 @@ class ImagingFhir:
         self._detail = detail
         self._page_size = page_size
 
-    async def search(self, http: web.Request) -> web.Response:
-        """Answer ``GET [base]/ImagingStudy?…`` and ``POST [base]/ImagingStudy/_search``."""
-        return await self._search(http, None)
-
     async def search_compartment(self, http: web.Request) -> web.Response:
         """Answer ``GET [base]/Patient/{patient}/ImagingStudy?…``."""
         patient = http[TARGET].segments[2]
-        return await self._search(http, patient if is_fhir_id(patient) else "")
+        return await self.search(http, patient if is_fhir_id(patient) else "")
 
-    async def _search(self, http: web.Request, compartment: str | None) -> web.Response:
+    async def search(self, http: web.Request, compartment: str | None = None) -> web.Response:
+        """Answer ``GET [base]/ImagingStudy?…`` and ``POST [base]/ImagingStudy/_search``.
+
+        ``compartment``: the patient in the path, ``None``: it names none.
+        """
         record = http[RECORD]
         token = await self._token(http)
         # What the token is for is decided before its parameters are looked at: 401 and 403 come
@@ -151,7 +155,9 @@ class ImagingFhir:
         ``others``: some of the studies have no address of their own.
         """
         included = {
-            address.full_url: self._endpoints.capability(address.root, until=_until(address))
+            address.full_url: self._endpoints.capability(
+                address.root, until=instant(datetime.fromtimestamp(int(address.expires_at), UTC))
+            )
             for address in issued.values()
         }
         if search.result.include_endpoint and others and not self._endpoints.contained:
@@ -241,7 +247,7 @@ class ImagingFhir:
         self,
         row: Row,
         view: VisibleStudies,
-        request: AuthorizedRequest[object],
+        request: Request,
         last_updated: str,
         issued: Mapping[str, Issued],
     ) -> dict[str, Any]:
@@ -275,7 +281,3 @@ class ImagingFhir:
         usable = [one for one in series if is_uid(series_uid(one))]
         instances = await asyncio.gather(*(view.instances(uid, series_uid(one)) for one in usable))
         return [SeriesRows(one, rows) for one, rows in zip(usable, instances, strict=True)]
-
-
-def _until(issued: Issued) -> str:
-    return instant(datetime.fromtimestamp(int(issued.expires_at), UTC))

@@ -68,7 +68,7 @@ class World:
 async def world() -> AsyncIterator[World]:
     """A running one."""
     metrics = Metrics("test")
-    app = web.Application(middlewares=[observe_requests(metrics, NO_AUDIT, "realm")])
+    app = web.Application(middlewares=[observe_requests(metrics, NO_AUDIT)])
     app.on_response_prepare.append(add_headers)
 
     async def fine(request: web.Request) -> web.Response:
