@@ -23,14 +23,13 @@ from sidecar.access.permits import (
     StudyPermit,
 )
 from sidecar.access.reasons import Reason
-from sidecar.access.visibility import WHOLE_STUDY, Visible
+from sidecar.access.visibility import WHOLE_STUDY, Hidden, Visible
 from sidecar.audit.record import AccessRecord
 from sidecar.audit.trail import AuditTrail
 from sidecar.authorization.capability_urls import CapabilityUrls, Issued
 from sidecar.authorization.decision_log import DecisionLog, Denied
 from sidecar.authorization.limits import QueryLimits
 from sidecar.authorization.patient_authorizer import PatientAuthorizer, note
-from sidecar.authorization.request import AuthorizedRequest
 from sidecar.authorization.visible_studies import VisibleStudies, VisibleStudiesLookup
 from sidecar.common.errors import Problem
 from sidecar.common.invalidation import Invalidation
@@ -43,8 +42,41 @@ from sidecar.patients.mapping import PatientMapping
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.cache import TokenCache
 
-Request = AuthorizedRequest[object]
+Asked_co = TypeVar("Asked_co", covariant=True)
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizedRequest(Generic[Asked_co]):
+    """A request whose token reaches the patient; ``Authorizer.authorize`` alone makes it.
+
+    ``record``: what the audit trail will say. ``token`` and ``permit``: who asks, and what of the
+    patient is permitted. ``search``: the permit to search rows, with the patient's identifiers.
+    ``asked``: what the request asks for, parsed. ``visible``: the studies that ``permit`` shows,
+    ``ALL_STUDIES`` for a permit without limits.
+
+    Who needs a second look (after a wait, or a correction that was seen in a stream) makes another
+    one: ``Authorizer.decide_again``.
+    """
+
+    record: AccessRecord
+    token: Token
+    permit: PatientPermit
+    search: SearchPermit
+    asked: Asked_co
+    visible: VisibleStudies | AllStudies
+
+    @property
+    def known_as(self) -> KnownAs:
+        """All identifiers by which the archive may know the patient."""
+        return self.search.known_as
+
+    def seen(self, study: str) -> Visible | Hidden | AllStudies:
+        """Return what may be seen of ``study``."""
+        return ALL_STUDIES if self.visible is ALL_STUDIES else self.visible.of(study)
+
+
+Request: TypeAlias = AuthorizedRequest[object]
 
 
 class Authorizer(PatientAuthorizer):
@@ -71,7 +103,7 @@ class Authorizer(PatientAuthorizer):
             tokens,
             DecisionLog(metrics),
             audit,
-            understood=views.understood,
+            understands=views.constraints.understands,
             policy=policy,
             clients=clients,
             capabilities=capabilities,

@@ -4,7 +4,7 @@ Facts are brought to ``access.decision``, and what it decides is enforced. Each 
 each refusal is raised as ``Denied``.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from sidecar.access.decision import decide_capability, decide_patient
@@ -35,7 +35,7 @@ T = TypeVar("T")
 class PatientAuthorizer:
     """Decides on tokens and patients.
 
-    ``understood(constraints)``: those constraints of scopes that can be evaluated. ``clients``:
+    ``understands(constraint)``: whether this constraint of a scope can be evaluated. ``clients``:
     backend clients, ``None``: there are none. ``clock``: seconds since 1970.
     """
 
@@ -45,7 +45,7 @@ class PatientAuthorizer:
         decisions: DecisionLog,
         audit: AuditTrail,
         *,
-        understood: Callable[[Iterable[str]], frozenset[str]],
+        understands: Callable[[str], bool],
         policy: Policy,
         clients: BackendClients | None,
         capabilities: CapabilityUrls | None,
@@ -54,7 +54,7 @@ class PatientAuthorizer:
         self._tokens = tokens
         self.decisions = decisions
         self.audit = audit
-        self._understood = understood
+        self._understands = understands
         self._policy = policy
         self._clients = clients
         self.capabilities = capabilities
@@ -141,8 +141,11 @@ class PatientAuthorizer:
             grant.context is ScopeContext.SYSTEM for grant in token.grants
         ):
             client = await self._clients.client(token.client_id)
-        constraints = [grant.constraint for grant in token.grants if grant.constraint is not None]
-        understood = self._understood(constraints)
+        understood = frozenset(
+            grant.constraint
+            for grant in token.grants
+            if grant.constraint is not None and self._understands(grant.constraint)
+        )
         with span("decide patient") as step:
             facts = PatientFacts(self._policy, client, understood, self._clock())
             decision = decide_patient(token, interaction, patient, facts)

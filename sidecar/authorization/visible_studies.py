@@ -128,7 +128,6 @@ class VisibleStudiesLookup:
         self,
         studies: Studies,
         site: Site,
-        constraints: Constraints,
         *,
         rules: tuple[Rule, ...] = (),
         external: ExternalPolicy | None = None,
@@ -137,7 +136,7 @@ class VisibleStudiesLookup:
     ) -> None:
         self._studies = studies
         self._site = site
-        self._constraints = constraints
+        self.constraints = Constraints(site)
         self._rules = rules
         self._external = external
         self._lists: LoadingCache[tuple[KnownAs, frozenset[str]], _DescribedList] = LoadingCache(
@@ -147,10 +146,6 @@ class VisibleStudiesLookup:
             ttl_seconds=math.inf,
         )
         self._clock = clock
-
-    def understood(self, constraints: Iterable[str]) -> frozenset[str]:
-        """Return those constraints of scopes that can be evaluated."""
-        return self._constraints.understood(constraints)
 
     async def of(
         self, permit: PatientPermit, search: SearchPermit, *, fresh: bool = False
@@ -264,7 +259,7 @@ class VisibleStudiesLookup:
 
         A constraint must hold without what rules hide, too: else a scope could ask for that.
         """
-        one = described(row, series, self._site, self._constraints, constraints)
+        one = described(row, series, self._site, self.constraints, constraints)
         left = (
             visible_by_rules(self._rules, one, self._clock())
             if one.satisfies and self._rules
@@ -276,16 +271,16 @@ class VisibleStudiesLookup:
         return replace(
             one,
             satisfies=one.satisfies
-            & self._constraints.satisfied(constraints, without_hidden(row, kept), kept),
+            & self.constraints.satisfied(constraints, without_hidden(row, kept), kept),
         )
 
     async def _judged_all(
         self, permit: PatientPermit, facts: Mapping[str, tuple[DescribedStudy, ...]]
     ) -> dict[str, tuple[DescribedStudy, ...]]:
         judged: dict[str, tuple[DescribedStudy, ...]] = {}
-        for few in batched(tuple(facts.items())):
-            found = await asyncio.gather(*(self._judged(permit, uid, some) for uid, some in few))
-            judged |= {uid: one for (uid, _), one in zip(few, found, strict=True)}
+        for few in batched(tuple(facts)):
+            found = await asyncio.gather(*(self._judged(permit, uid, facts[uid]) for uid in few))
+            judged |= zip(few, found, strict=True)
         return judged
 
     async def _judged(
@@ -323,4 +318,4 @@ class _DescribedList:
 
 
 def _left(series: Sequence[Row], seen: Visible) -> list[Row]:
-    return [row for row in series if includes(seen.series, series_uid(row) or "")]
+    return [row for row in series if includes(seen.series, series_uid(row))]

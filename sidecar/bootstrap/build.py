@@ -11,7 +11,6 @@ from sidecar.audit.trail import AuditTrail
 from sidecar.authorization.authorizer import Authorizer
 from sidecar.authorization.external_policy import ExternalPolicy
 from sidecar.authorization.limits import RequestLimits
-from sidecar.authorization.scope_constraints import Constraints
 from sidecar.authorization.visible_studies import VisibleStudiesLookup
 from sidecar.bootstrap.access import (
     access_policy,
@@ -24,13 +23,13 @@ from sidecar.bootstrap.access import (
 from sidecar.bootstrap.audit import audit_trail
 from sidecar.bootstrap.context import BuildContext, open_session
 from sidecar.bootstrap.discovery import ehr_probes
-from sidecar.bootstrap.telemetry import certificates, request_tracing
 from sidecar.bootstrap.pacs import archive, site
+from sidecar.bootstrap.telemetry import certificates, request_tracing
 from sidecar.bootstrap.tokens import TokenValidation, patient_credentials, token_validation
 from sidecar.common.background import background
 from sidecar.common.invalidation import Invalidation
-from sidecar.fhir.capability_statement import OfferedFeatures
 from sidecar.ehr.discovery import Discovery
+from sidecar.fhir.capability_statement import OfferedFeatures
 from sidecar.fhir.catalog.catalog import Catalog, MemoryStore, Store
 from sidecar.fhir.catalog.sqlite import SqliteStore
 from sidecar.fhir.cursor import PageLinks
@@ -136,7 +135,6 @@ async def build(
             VisibleStudiesLookup(
                 context.closing(studies),
                 hospital,
-                Constraints(hospital),
                 rules=policy.rules,
                 external=external,
                 invalidation=invalidation,

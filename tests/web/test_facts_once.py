@@ -14,7 +14,7 @@ import pytest
 
 import sidecar
 from sidecar.authorization import visible_studies
-from sidecar.authorization.request import AuthorizedRequest
+from sidecar.authorization.authorizer import AuthorizedRequest
 from sidecar.dicomweb import accept
 from sidecar.pacs.issuer_check import Issuers
 from sidecar.patients.direct import DirectMapping
