@@ -233,9 +233,10 @@ class Authorizer(PatientAuthorizer):
     async def unrefused(self, request: Request, studies: Iterable[str]) -> frozenset[str]:
         """Return those of the listed ``studies`` that a read does not refuse by their owners."""
         listed = tuple(dict.fromkeys(studies))
-        refused, shared = await self._views.refused(listed, request.known_as)
+        refused = await self._views.refused(listed, request.known_as)
+        shared = [uid for uid, reason in refused.items() if reason is Reason.SHARED_UID]
         self.decisions.left_out(request.record, shared)
-        return frozenset(listed) - refused
+        return frozenset(listed) - refused.keys()
 
     def absent(self, request: Request, study: str, view: VisibleStudies) -> Denied:
         """Return the refusal of a study that is not in the view."""

@@ -176,7 +176,6 @@ async def build(
             pacs.retrievals,
             QidoHandlers(authorizer, pacs.client, limits, metrics, invalidation),
             Streamer(metrics, settings.server.client_seconds),
-            endpoints,
             limits,
             public_base=public_url,
             verify_instances=settings.pacs.verify_instances,

@@ -29,8 +29,7 @@ from sidecar.dicomweb.response_head import check_head
 from sidecar.dicomweb.upstream_accept import AcceptedTypes, accepted_types
 from sidecar.dicomweb.upstream_errors import ResourceNotOffered
 from sidecar.dicomweb.wado_uri import parse_wado_uri
-from sidecar.fhir.endpoint import Endpoints
-from sidecar.pacs.client import PacsClient
+from sidecar.pacs.client import PacsClient, Parameters
 from sidecar.pacs.counts import is_counted
 from sidecar.pacs.retrieve import RetrieveClient
 from sidecar.web.dicomweb_request import (
@@ -66,7 +65,6 @@ class DicomWeb:
         retrievals: RetrieveClient,
         qido: QidoHandlers,
         streamer: Streamer,
-        endpoints: Endpoints,
         limits: RequestLimits,
         *,
         public_base: str,
@@ -79,7 +77,6 @@ class DicomWeb:
         self._retrievals = retrievals
         self._qido = qido
         self._streamer = streamer
-        self._endpoints = endpoints
         self._limits = limits
         self._public_base = public_base
         self._verify = verify_instances
@@ -94,7 +91,7 @@ class DicomWeb:
         permit = await self._authorizer.permit(
             record, token, Interaction.RETRIEVE, patient if is_fhir_id(patient) else ""
         )
-        root = self._endpoints.address(permit.patient)
+        root = "/".join((self._public_base, *segments[:4]))
         return await self._serve(request, token, permit, parsed, root)
 
     async def below_token(self, request: web.Request) -> web.StreamResponse:
@@ -204,13 +201,7 @@ class DicomWeb:
                 self._authorizer.audit.permitted(record)
             with span("fetch"):
                 return await self._stream(
-                    http,
-                    request,
-                    study_permit,
-                    accepted=accepted,
-                    parameters=rendering,
-                    decide_again=decide_again,
-                    places=places,
+                    http, request, study_permit, accepted, rendering, decide_again, places
                 )
 
     async def _permit(
@@ -221,7 +212,7 @@ class DicomWeb:
         asked: AskedFor[Retrieval],
     ) -> tuple[RetrievalRequest, StudyPermit]:
         """Return the authorized request, and the permit for what it asks for."""
-        part = record.part = asked.resource.part
+        part = asked.resource.part
         request = await self._authorizer.authorize(record, token, permit, asked, study=part.study)
         # Orthanc writes a text without what it could not read: the instance tells.
         reads_text = not (self._verify and self._pacs.dialect.converts_text)
@@ -233,9 +224,8 @@ class DicomWeb:
         http: web.Request,
         request: RetrievalRequest,
         permit: StudyPermit,
-        *,
         accepted: AcceptedTypes,
-        parameters: Sequence[tuple[str, str]],
+        parameters: Parameters,
         decide_again: Callable[[], Awaitable[None]],
         places: Sequence[HeldPlace],
     ) -> web.StreamResponse:
