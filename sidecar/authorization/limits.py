@@ -88,10 +88,7 @@ class RequestLimits:
         return _places(queues, token, "streams")
 
     def search(self, token: Token) -> AbstractAsyncContextManager[Sequence[HeldPlace]]:
-        """Wait for a place for a search, and hold it while the block runs.
-
-        Entering it raises ``TooManyRequests`` or ``Unavailable``.
-        """
+        """Wait for a place for a search, and hold it as ``transfer`` does."""
         return _places([self.searches], token, "searches")
 
 
