@@ -42,7 +42,7 @@ from sidecar.web.dicomweb_request import (
     rendering_parameters,
 )
 from sidecar.web.head_answer import head_answer
-from sidecar.web.middleware import RECORD, TARGET
+from sidecar.web.middleware import RECORD, TARGET, authorization
 from sidecar.web.qido_handlers import QidoHandlers
 from sidecar.web.stream import Streamer, client_head
 
@@ -87,7 +87,7 @@ class DicomWeb:
         """Answer ``/fhir/Patient/{patient}/$wado-rs/…``: that is the token's patient (SIA-12)."""
         record, segments = request[RECORD], request[TARGET].segments
         parsed, patient = parse_path(record, segments[4:]), segments[2]
-        token = await self._token(request)
+        token = await self._authorizer.token(record, authorization(request))
         permit = await self._authorizer.permit(
             record, token, Interaction.RETRIEVE, patient if is_fhir_id(patient) else ""
         )
@@ -98,7 +98,7 @@ class DicomWeb:
         """Answer ``/wado-rs/…``: the patient is the token's."""
         record = request[RECORD]
         parsed = parse_path(record, request[TARGET].segments[1:])
-        token = await self._token(request)
+        token = await self._authorizer.token(record, authorization(request))
         permit = await self._authorizer.permit(record, token, Interaction.RETRIEVE)
         return await self._serve(request, token, permit, parsed, self._public_base + "/wado-rs")
 
@@ -109,9 +109,8 @@ class DicomWeb:
         note(record, resource)
         study = resource.study if isinstance(resource, Query) else resource.part.study
         operation = Operation.QUERY if isinstance(resource, Query) else Operation.RETRIEVE
-        authorization = request.headers.getall(hdrs.AUTHORIZATION, ())
         token, permit, capability = await self._authorizer.capability(
-            record, authorization, segments[1], study, operation
+            record, authorization(request), segments[1], study, operation
         )
         root = f"{self._public_base}/{PREFIX}/{segments[1]}"
         if isinstance(resource, Retrieval):
@@ -144,7 +143,7 @@ class DicomWeb:
     async def wado_uri(self, request: web.Request) -> web.StreamResponse:
         """Answer ``/wado-uri?requestType=WADO&…`` with one instance (PS3.18 chapter 9)."""
         record = request[RECORD]
-        token = await self._token(request)
+        token = await self._authorizer.token(record, authorization(request))
         permit = await self._authorizer.permit(record, token, Interaction.RETRIEVE)
         header = ", ".join(request.headers.getall(hdrs.ACCEPT, [])) or None
         wanted = parse_wado_uri(request[TARGET].parameters(), header)
@@ -152,11 +151,6 @@ class DicomWeb:
         root = self._public_base + "/wado-rs"
         asked = AskedFor(wanted.retrieval, root, wanted.accept, wanted.rendering)
         return await self._retrieve(request, token, permit, asked)
-
-    async def _token(self, request: web.Request) -> Token:
-        return await self._authorizer.token(
-            request[RECORD], request.headers.getall(hdrs.AUTHORIZATION, ())
-        )
 
     async def _retrieve(
         self,
@@ -180,7 +174,7 @@ class DicomWeb:
             """
             if clock() - began < DECIDED_SECONDS and before == stamp():
                 return
-            token_now = await self._token(http)
+            token_now = await self._authorizer.token(record, authorization(http))
             permit_now = await self._authorizer.permit(
                 record, token_now, Interaction.RETRIEVE, permit.patient
             )

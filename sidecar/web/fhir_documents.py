@@ -31,24 +31,17 @@ class FhirDocuments:
 
     async def metadata(self, request: web.Request) -> web.Response:
         """Answer ``GET [base]/metadata``."""
-        version, result = how_to_read(request)
         statement = capability_statement(
             fhir_base=self._fhir_base,
             version=__version__,
             released=RELEASED,
             smart=await self._smart(),
         )
-        response = answer(request, statement, version=version, pretty=result.pretty)
-        response.headers.update(_PUBLIC)
-        return response
+        return _public(request, statement)
 
     async def structure_definition(self, request: web.Request) -> web.Response:
         """Answer ``GET [base]/StructureDefinition/number-of-frames``: the extension that we use."""
-        version, result = how_to_read(request)
-        definition = structure_definition(self._fhir_base, RELEASED)
-        response = answer(request, definition, version=version, pretty=result.pretty)
-        response.headers.update(_PUBLIC)
-        return response
+        return _public(request, structure_definition(self._fhir_base, RELEASED))
 
     async def versions(self, request: web.Request) -> web.Response:
         """Answer ``GET [base]/$versions`` (R4 capabilitystatement-operation-versions)."""
@@ -79,3 +72,11 @@ class FhirDocuments:
             authorization=ehr.authorization_endpoint,
             token=ehr.token_endpoint,
         )
+
+
+def _public(request: web.Request, resource: dict[str, Any]) -> web.Response:
+    """Return the answer with a resource that is everybody's."""
+    version, result = how_to_read(request)
+    response = answer(request, resource, version=version, pretty=result.pretty)
+    response.headers.update(_PUBLIC)
+    return response

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from sidecar.access.facts import AnswerKind, Part, Token, is_fhir_id
 from sidecar.access.permits import Interaction, PatientPermit
@@ -38,7 +38,7 @@ from sidecar.fhir.search import Search
 from sidecar.fhir.search_parser import parse_search
 from sidecar.fhir.select import StudyPage, narrowed, page_of, passing
 from sidecar.web.count_report import CountReport
-from sidecar.web.middleware import RECORD, TARGET, hold_place
+from sidecar.web.middleware import RECORD, TARGET, authorization, hold_place
 from sidecar.web.negotiate import (
     answer,
     fhir_version,
@@ -87,7 +87,7 @@ class ImagingFhir:
         ``compartment``: the patient in the path, ``None``: it names none.
         """
         record = http[RECORD]
-        token = await self._token(http)
+        token = await self._authorizer.token(record, authorization(http))
         # What the token is for is decided before its parameters are looked at: 401 and 403 come
         # before 400.
         await self._authorizer.may_search(record, token, compartment)
@@ -165,11 +165,6 @@ class ImagingFhir:
             included[url] = self._endpoints.resource(patient)
         return included
 
-    async def _token(self, http: web.Request) -> Token:
-        return await self._authorizer.token(
-            http[RECORD], http.headers.getall(hdrs.AUTHORIZATION, ())
-        )
-
     async def _permit(
         self, record: AccessRecord, token: Token, compartment: str | None, search: Search
     ) -> PatientPermit:
@@ -203,7 +198,8 @@ class ImagingFhir:
 
         Another patient's study and a made-up id get the same 404.
         """
-        record, token = http[RECORD], await self._token(http)
+        record = http[RECORD]
+        token = await self._authorizer.token(record, authorization(http))
         permit = await self._authorizer.permit(record, token, Interaction.READ)
         version, result = how_to_read(http)
         wanted = http[TARGET].segments[2]
@@ -235,8 +231,9 @@ class ImagingFhir:
 
     async def read_endpoint(self, http: web.Request) -> web.Response:
         """Answer ``GET [base]/Endpoint/{id}``: the standing Endpoint of the patient (SIA-31)."""
-        token = await self._token(http)
-        permit = await self._authorizer.permit(http[RECORD], token, Interaction.READ)
+        record = http[RECORD]
+        token = await self._authorizer.token(record, authorization(http))
+        permit = await self._authorizer.permit(record, token, Interaction.READ)
         version, result = how_to_read(http)
         if self._endpoints.contained or http[TARGET].segments[2] != permit.patient:
             raise Denied(Reason.ABSENT)

@@ -8,7 +8,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 from aiohttp.typedefs import Handler, Middleware
@@ -190,6 +190,11 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Referrer-Policy"] = "no-referrer"
     headers["Vary"] = "Accept, Accept-Encoding, Authorization, Origin"
+
+
+def authorization(request: web.Request) -> Sequence[str]:
+    """Return the lines of the Authorization header."""
+    return request.headers.getall(hdrs.AUTHORIZATION, ())
 
 
 async def hold_place(
