@@ -190,7 +190,7 @@ class Authorizer(PatientAuthorizer):
             self.decisions.foreign_inside(record, is_corrected=is_corrected)
         if not isinstance(decision, StudyPermit):
             deny = decision if isinstance(decision, Deny) else Deny(Reason.FOREIGN)
-            raise self._denied(record, deny)
+            raise self.decisions.denied(record, deny)
         self.decisions.permitted("study")
         return decision
 
@@ -240,8 +240,8 @@ class Authorizer(PatientAuthorizer):
 
     def absent(self, request: Request, study: str, view: VisibleStudies) -> Denied:
         """Return the refusal of a study that is not in the view."""
-        is_shared = study in view.listing.shared
-        return self._denied(request.record, Deny(Reason.SHARED_UID if is_shared else Reason.ABSENT))
+        reason = Reason.SHARED_UID if study in view.listing.shared else Reason.ABSENT
+        return self.decisions.denied(request.record, Deny(reason))
 
     async def facts(
         self, request: Request, part: Part, *, max_age_seconds: float = math.inf
