@@ -122,7 +122,7 @@ class VisibleStudiesLookup:
         studies: Studies,
         site: Site,
         *,
-        rules: tuple[Rule, ...] = (),
+        rules: tuple[Rule, ...],
         external: ExternalPolicy | None = None,
         invalidation: Invalidation | None = None,
         clock: Callable[[], float] = time.time,

@@ -18,7 +18,7 @@ from sidecar.audit.trail import AuditTrail
 from sidecar.authorization.decision_log import Denied
 from sidecar.common.errors import Problem
 from sidecar.common.spans import REASON as SPAN_REASON
-from sidecar.common.spans import STATUS, NoTracing, Span, Tracing, span
+from sidecar.common.spans import STATUS, Span, Tracing, span
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web import errors
 from sidecar.web.target import Target, authority_of, parse_target
@@ -44,15 +44,13 @@ _PLACES: web.RequestKey[contextlib.AsyncExitStack] = web.RequestKey(
     "places", contextlib.AsyncExitStack
 )
 
-_TRACING = NoTracing()
-
 
 def observe_requests(
     metrics: Metrics,
     audit: AuditTrail,
-    is_draining: Callable[[], bool] = lambda: False,
-    tracing: Tracing = _TRACING,
-    public_url: str = "",
+    is_draining: Callable[[], bool],
+    tracing: Tracing,
+    public_url: str,
 ) -> Middleware:
     """Return the middleware that observes requests.
 
@@ -145,7 +143,7 @@ def _record(
     request: web.Request, metrics: Metrics, status: str, seconds: float, step: Span
 ) -> None:
     """Count and log an answered request; ``step`` is its span."""
-    route = request.match_info.route.name or "unknown"
+    route = request[RECORD].route
     method = request.method if request.method in ("GET", "HEAD", "POST", "OPTIONS") else "other"
     metrics.observe_request(route, method, status, seconds)
     fields = {

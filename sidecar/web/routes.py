@@ -43,12 +43,12 @@ def create_public(
     audit: AuditTrail,
     *,
     cors_origins: Sequence[str],
-    public_url: str = "",
-    wado_uri: bool = False,
-    capabilities: bool = False,
-    is_draining: Callable[[], bool] = lambda: False,
+    public_url: str,
+    wado_uri: bool,
+    capabilities: bool,
+    is_draining: Callable[[], bool],
     tracing: Tracing,
-    customize: Callable[[web.Application], None] | None = None,
+    customize: Callable[[web.Application], None] | None,
 ) -> web.Application:
     """Return the public application.
 

@@ -24,6 +24,7 @@ SITE = Site("https://ehr.example.org/fhir")
 NO_VIEWS = VisibleStudiesLookup(
     cast("Any", SimpleNamespace(forget_listed=lambda study, known_as: None)),
     SITE,
+    rules=(),
 )
 """For a authorizer whose permits are never limited."""
 NO_AUDIT = AuditTrail(NoSink(), AuditSource("test", "https://ehr.example.org/fhir"), b"key")

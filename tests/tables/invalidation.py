@@ -193,7 +193,7 @@ def details(world: World) -> Ask:
 def described(world: World) -> Ask:
     """What rules look at."""
     lists = studies(world)
-    views = VisibleStudiesLookup(lists, SITE, invalidation=world.kept, clock=Clock())
+    views = VisibleStudiesLookup(lists, SITE, rules=(), invalidation=world.kept, clock=Clock())
     ways = (make_way(rules=(make_rule("no SR", Effect.EXCLUDE, series={"Modality": ("SR",)}),)),)
     return lambda: _described(views, patient_permit("p1", Interaction.SEARCH, ways))
 
