@@ -96,6 +96,7 @@ class ImagingFhir:
         version = fhir_version(http, parameters)
         search = parse_search(parameters, self._site, strict=is_strict(http))
         permit = await self._permit(record, token, compartment, search)
+        search.after = open_cursor(search, permit.patient, self._page_links)
         await hold_place(http, self._limits.search(token))
         fresh = wants_fresh(http)
         request = await self._authorizer.authorize(
@@ -107,7 +108,6 @@ class ImagingFhir:
             named=search.patient_identifiers,
             fresh=fresh,
         )
-        search.after = open_cursor(search, permit.patient, self._page_links)
         view = await self._authorizer.studies(request, fresh=fresh)
         self._authorizer.decisions.left_out(record, view.listing.shared)
         page = await self._page(search, permit, view)

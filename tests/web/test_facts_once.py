@@ -113,6 +113,17 @@ async def test_facts_are_worked_out_once(what: str, limited: bool, calls: Counte
     assert calls == expected
 
 
+async def test_a_malformed_cursor_costs_the_archive_nothing() -> None:
+    archive = Archive()
+    async with (
+        sidecar_between(ScriptedEhr(), archive) as (url, _),
+        aiohttp.ClientSession(headers=HEADERS) as client,
+        client.get(f"{url}/fhir/ImagingStudy?patient={PATIENT}&_after=AAAA") as answer,
+    ):
+        assert answer.status == 400
+    assert archive.requests == []
+
+
 @pytest.mark.parametrize("attribute", ["token", "permit", "search", "asked", "visible", "record"])
 def test_a_request_is_changed_by_nobody(attribute: str) -> None:
     make: Any = AuthorizedRequest
