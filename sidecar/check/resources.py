@@ -4,7 +4,7 @@ from sidecar.bootstrap.build import Sidecar
 from sidecar.check.outcome import OURS, Outcome, failed, ok, skipped, warning
 from sidecar.common.errors import Problem
 from sidecar.dicom.json_model import Row, text
-from sidecar.dicomweb.accept import DICOM_JSON, PLAIN_JSON
+from sidecar.dicomweb.media_types import DICOM_JSON, PLAIN_JSON
 from sidecar.dicomweb.paths import UID_OF_LEVEL, Query
 from sidecar.dicomweb.query import includefield
 from sidecar.dicomweb.upstream_errors import QueryRefused, ResourceNotOffered

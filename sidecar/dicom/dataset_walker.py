@@ -9,23 +9,21 @@ from pydicom.datadict import keyword_for_tag
 
 from sidecar.dicom.element import (
     IMPLICIT_LITTLE,
+    ITEM_HEADS,
     ITEMS,
+    LOOKED_AT_BYTES,
     UNDEFINED_LENGTH,
     Encoding,
+    Frame,
     NeedMore,
     TwoReadings,
     Unreadable,
     element,
     looks_like_a_vr,
+    may_be_sequence,
 )
 from sidecar.dicom.element_runs import FIRST_TAG, MAXIMUM_VALUE_BYTES, RunWalk, TagSelection
 from sidecar.dicom.header_cache import ElementRun, HeaderPatternCache
-from sidecar.dicom.sequences import (
-    ITEM_HEADS,
-    LOOKED_AT_BYTES,
-    Frame,
-    may_be_sequence,
-)
 
 LIMIT_BYTES = 4 * 2**20
 """Limit in bytes of what comes before the wanted elements, after inflating."""

@@ -5,9 +5,16 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from functools import partial
 
-from sidecar.dicom.element import ITEMS, SHORT_VRS, UNDEFINED_LENGTH, Encoding, element
+from sidecar.dicom.element import (
+    ITEMS,
+    SHORT_VRS,
+    UNDEFINED_LENGTH,
+    Encoding,
+    element,
+    is_looked_into,
+    is_sequence,
+)
 from sidecar.dicom.header_cache import ElementRun, HeaderPatternCache, Pattern
-from sidecar.dicom.sequences import is_looked_into, is_sequence
 
 FIRST_TAG = 0x0008_0000
 """The first tag of a data set: no command set, no file meta."""

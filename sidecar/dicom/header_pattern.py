@@ -7,10 +7,9 @@ instance has its own.
 """
 
 from sidecar.dicom.dataset_walker import Walk
-from sidecar.dicom.element import Encoding, element
+from sidecar.dicom.element import LOOKED_AT_BYTES, Encoding, Frame, element, is_looked_into
 from sidecar.dicom.element_runs import TagSelection
 from sidecar.dicom.header_cache import ElementRun, FileMeta, HeaderPattern, Pattern
-from sidecar.dicom.sequences import LOOKED_AT_BYTES, Frame, is_looked_into
 
 
 def header_pattern(

@@ -3,7 +3,7 @@
 A walk over the data elements (PS3.5 section 7), some microseconds an instance. What two readers
 could read differently it refuses: two values of one element, sequences whose items overrun, file
 meta that does not add up. It never guesses a patient. docs/files.md has the rules,
-tests/pacs/file_kinds.py a file for each.
+tests/dicom/file_kinds.py a file for each.
 """
 
 import re

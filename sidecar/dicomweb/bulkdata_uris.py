@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 from sidecar.access.facts import Part
 from sidecar.common.errors import BadRequest, NotFound
 from sidecar.dicom.uid import is_uid
-from sidecar.dicomweb.part_types import may_be_part
+from sidecar.dicomweb.media_types import may_be_part
 from sidecar.dicomweb.paths import Kind, Query, Retrieval, parse
 
 MAXIMUM_URL_LENGTH = 2_048

@@ -1,22 +1,18 @@
 """The check of each instance and each metadata row before it leaves (SIA-42, 43).
 
-``scanner_for`` chooses what a retrieval's body is passed through; ``pacs.scanning`` feeds it.
+``scanner_for`` chooses what a retrieval's body is passed through; ``pacs.response.scan`` feeds it.
 """
-
-from dataclasses import dataclass
 
 from sidecar.access.decision import decide_instance
 from sidecar.access.facts import InstanceHeader
 from sidecar.access.permits import StudyPermit
 from sidecar.access.reasons import Reason
 from sidecar.dicomweb.body_filter import Check, PassThrough, Scanner, SingleInstance
-from sidecar.dicomweb.media_type import parse_media_type
 from sidecar.dicomweb.metadata import Metadata
 from sidecar.dicomweb.multipart import Multipart
-from sidecar.dicomweb.part_types import DRAWN, may_be_part, names_markup
+from sidecar.dicomweb.part_headers import PartPolicy
 from sidecar.dicomweb.paths import OBJECTS, Kind, Retrieval
 from sidecar.dicomweb.response_head import ResponseHead
-from sidecar.dicomweb.rewrite import our_url
 from sidecar.dicomweb.single_part import SinglePart
 from sidecar.dicomweb.zip_archive import ZipArchive
 
@@ -34,31 +30,6 @@ class ForeignInstance(Exception):
 
 class ExcludedInstance(Exception):
     """The PACS sent something of the patient's that is not shown (SIA-43)."""
-
-
-@dataclass(frozen=True, slots=True)
-class PartPolicy:
-    """Rules for the parts of a multipart of this ``kind``; URLs become ours below ``root``."""
-
-    kind: Kind
-    root: str
-
-    def accepts(self, content_type: str) -> bool:
-        """Return whether a part may have this Content-Type; empty: it has none."""
-        # RFC 2046 5.1 would have it text; archives leave out what was asked for.
-        if not content_type:
-            return self.kind not in DRAWN
-        try:
-            found = parse_media_type(content_type)
-            return may_be_part(found.name, self.kind) and not any(
-                names_markup(value) for _, value in found.parameters
-            )
-        except ValueError:
-            return False
-
-    def location(self, url: str) -> str | None:
-        """Return our URL for a part's Content-Location."""
-        return our_url(url, self.root)
 
 
 def scanner_for(

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from sidecar.dicomweb.bulkdata_uris import BulkDataUris
-from sidecar.dicomweb.lenient_json import read_json
+from sidecar.dicomweb.json_rows import read_json
 from sidecar.dicomweb.rewrite import (
     MAXIMUM_DEPTH,
     TooDeep,

@@ -16,9 +16,8 @@ from sidecar.dicom.json_model import Row, text
 from sidecar.dicom.owner import owner_of
 from sidecar.dicomweb.body_filter import Check, Malformed
 from sidecar.dicomweb.bulkdata_uris import BulkDataUris
-from sidecar.dicomweb.json_rows import JsonRowScanner, NotRows
+from sidecar.dicomweb.json_rows import JsonRowScanner, NotRows, read_row, with_unknown_identity
 from sidecar.dicomweb.large_row import PART_BYTES, LargeRow, NotJson
-from sidecar.dicomweb.lenient_json import read_row, with_unknown_identity
 from sidecar.dicomweb.rewrite import TooDeep, rewrite_row
 
 log = logging.getLogger(__name__)

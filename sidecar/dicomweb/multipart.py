@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from sidecar.dicom.header_cache import HeaderPatternCache
 from sidecar.dicom.instance_header import STEP_BYTES, HeaderReader
 from sidecar.dicomweb.body_filter import Check, Malformed
-from sidecar.dicomweb.part_headers import HEADERS_LIMIT_BYTES, PartRules, fit_headers, read_headers
+from sidecar.dicomweb.part_headers import HEADERS_LIMIT_BYTES, PartPolicy, fit_headers, read_headers
 
 OUTSIDE_LIMIT_BYTES = 1_024
 """White space before the first delimiter, or after the last one."""
@@ -31,13 +31,13 @@ class Multipart:
     """
 
     def __init__(
-        self, boundary: str, rules: PartRules, check: Check | None, *, one_part: bool = False
+        self, boundary: str, policy: PartPolicy, check: Check | None, *, one_part: bool = False
     ) -> None:
         self._one_part = one_part
         self._added = 0  # Bytes by which the header lines of parts grew.
         # Whether the length that leaves has been announced: then it must not grow any more.
         self._keeps_length = False
-        self._rules = rules
+        self._policy = policy
         self._check = check
         self._patterns = HeaderPatternCache()
         self._read_last: tuple[bytes | None, tuple[bytes, int | None]] = None, (b"", None)
@@ -206,7 +206,7 @@ class Multipart:
 
     def _read_headers(self, lines: bytes) -> tuple[bytes, int | None]:
         if lines != self._read_last[0]:  # They are mostly those of the part before.
-            self._read_last = lines, read_headers(lines, self._rules)
+            self._read_last = lines, read_headers(lines, self._policy)
             self._work += len(lines) // _LINES_WORK_BYTES
         return self._read_last[1]
 

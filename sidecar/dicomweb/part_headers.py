@@ -1,10 +1,18 @@
 """The header lines of a part of a multipart (RFC 2046 5.1)."""
 
 from collections.abc import Iterator
-from typing import Protocol
+from dataclasses import dataclass
 
 from sidecar.dicomweb.body_filter import Malformed
-from sidecar.dicomweb.media_type import split_outside_quotes
+from sidecar.dicomweb.media_types import (
+    DRAWN,
+    may_be_part,
+    names_markup,
+    parse_media_type,
+    split_outside_quotes,
+)
+from sidecar.dicomweb.paths import Kind
+from sidecar.dicomweb.rewrite import our_url
 
 HEADERS_LIMIT_BYTES = 16_384
 """Limit in bytes of one part's header lines."""
@@ -23,17 +31,32 @@ _PASSING = frozenset(
 _ENCODINGS = (b"binary", b"8bit", b"7bit")
 
 
-class PartRules(Protocol):
-    """Rules for the parts of a multipart that pass, and for their URLs."""
+@dataclass(frozen=True, slots=True)
+class PartPolicy:
+    """Rules for the parts of a multipart of this ``kind``; URLs become ours below ``root``."""
+
+    kind: Kind
+    root: str
 
     def accepts(self, content_type: str) -> bool:
         """Return whether a part may have this Content-Type; empty: it has none."""
+        # RFC 2046 5.1 would have it text; archives leave out what was asked for.
+        if not content_type:
+            return self.kind not in DRAWN
+        try:
+            found = parse_media_type(content_type)
+            return may_be_part(found.name, self.kind) and not any(
+                names_markup(value) for _, value in found.parameters
+            )
+        except ValueError:
+            return False
 
     def location(self, url: str) -> str | None:
-        """Return our own URL for a Content-Location of the PACS; ``None``: leave the line out."""
+        """Return our URL for a part's Content-Location."""
+        return our_url(url, self.root)
 
 
-def read_headers(lines: bytes, rules: PartRules) -> tuple[bytes, int | None]:
+def read_headers(lines: bytes, policy: PartPolicy) -> tuple[bytes, int | None]:
     """Return the header lines that pass, and the part's Content-Length in bytes.
 
     Raises ``Malformed``.
@@ -52,13 +75,13 @@ def read_headers(lines: bytes, rules: PartRules) -> tuple[bytes, int | None]:
         elif name == b"content-transfer-encoding" and text.lower() not in _ENCODINGS:
             raise Malformed("part_headers")  # What a client would decode is not what was looked at.
         elif name == b"content-location":
-            ours = rules.location(text.decode("ascii"))
+            ours = policy.location(text.decode("ascii"))
             if ours is None:
                 continue
             line = b"Content-Location: " + ours.encode("ascii")
         if name in _PASSING:
             kept.append(line)
-    if not rules.accepts(content_type.decode("ascii")):
+    if not policy.accepts(content_type.decode("ascii")):
         raise Malformed("part_type")
     return b"\r\n".join(kept), length
 

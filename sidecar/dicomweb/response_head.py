@@ -7,9 +7,15 @@ from dataclasses import dataclass
 
 from sidecar.common.content_coding import content_coding
 from sidecar.common.errors import BadGateway, NotAcceptable, NotFound, Problem
-from sidecar.dicomweb.accept import JSON_TYPES
-from sidecar.dicomweb.media_type import MediaType, parse_media_type
-from sidecar.dicomweb.part_types import DOCUMENT_TYPES, OCTETS, may_be_part, names_markup
+from sidecar.dicomweb.media_types import (
+    DOCUMENT_TYPES,
+    JSON_TYPES,
+    OCTETS,
+    MediaType,
+    may_be_part,
+    names_markup,
+    parse_media_type,
+)
 from sidecar.dicomweb.paths import OBJECTS, Kind
 from sidecar.dicomweb.upstream_errors import refused, unusable
 

@@ -4,21 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sidecar.common.errors import NotAcceptable
-from sidecar.dicomweb.accept import (
+from sidecar.dicomweb.media_types import (
     ANYTHING,
-    DICOM_JSON,
-    ZIP,
-    MediaRange,
-    accept_json,
-    media_ranges,
-)
-from sidecar.dicomweb.part_types import (
     DICOM,
+    DICOM_JSON,
     DOCUMENT_TYPES,
     DRAWN,
     DRAWN_TYPES,
     OCTETS,
+    ZIP,
+    MediaRange,
+    accept_json,
     may_be_asked_for,
+    media_ranges,
 )
 from sidecar.dicomweb.paths import OBJECTS, Kind, Retrieval
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sidecar.access.facts import Part
 from sidecar.common.errors import BadRequest
 from sidecar.dicom.uid import is_uid
-from sidecar.dicomweb.accept import parse_accept
+from sidecar.dicomweb.media_types import parse_accept
 from sidecar.dicomweb.paths import Kind, Retrieval
 
 # What would change the answer in ways that WADO-RS cannot; to leave it out in silence would be

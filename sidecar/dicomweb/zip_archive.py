@@ -14,7 +14,7 @@ from sidecar.dicom.instance_header import HeaderReader
 from sidecar.dicomweb.body_filter import Check
 from sidecar.dicomweb.file_names import FileNames, NumbersReader
 from sidecar.dicomweb.multipart import Multipart
-from sidecar.dicomweb.part_headers import PartRules
+from sidecar.dicomweb.part_headers import PartPolicy
 
 _BLOCK_BYTES = 2**16
 
@@ -25,8 +25,8 @@ class ZipArchive(Multipart):
     No byte of a file leaves before its name is known, which may stand behind the checked header.
     """
 
-    def __init__(self, boundary: str, rules: PartRules, check: Check | None) -> None:
-        super().__init__(boundary, rules, check)
+    def __init__(self, boundary: str, policy: PartPolicy, check: Check | None) -> None:
+        super().__init__(boundary, policy, check)
         self._file_names = FileNames()
         self._numbers_patterns = HeaderPatternCache()
         self._written = _Written()

@@ -10,7 +10,7 @@ LIMIT_BYTES = 1_048_576
 
 
 class Credentials(Protocol):
-    """Our own access token at the EHR (``tokens.credentials``)."""
+    """Our own access token at the EHR (``ehr.credentials``)."""
 
     async def token(self) -> str | None:
         """Return a live token, ``None`` when the EHR wants none."""

@@ -23,8 +23,7 @@ from sidecar.dicomweb.upstream_errors import (
     unusable,
 )
 from sidecar.pacs.deferred_requests import DeferredRequests
-from sidecar.pacs.dialects import Dialect
-from sidecar.pacs.json_type import JsonType
+from sidecar.pacs.dialects import Dialect, JsonType
 from sidecar.pacs.query_rows import SEARCH_BYTES, Budget, Identity, RowReader, check_status
 
 log = logging.getLogger(__name__)

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 _STUDY_NUMBER, _SERIES_NUMBER = "NumberOfStudyRelatedInstances", "NumberOfSeriesRelatedInstances"
 _WHO = ("PatientID", "IssuerOfPatientID")
+_STUDY_FIELDS = includefield(*_WHO, _STUDY_NUMBER)
+_SERIES_FIELDS = includefield(*_WHO, "StudyInstanceUID", _SERIES_NUMBER)
 _PLACE_FIELDS = includefield(*_WHO, "StudyInstanceUID", "SeriesInstanceUID")
 
 
@@ -62,11 +64,10 @@ async def _rows(client: PacsClient, part: Part, known_as: KnownAs) -> Sequence[R
     """Return the rows of the study or series, under whichever patients."""
     if part.series is None:
         query, limit = Query("studies"), None
-        parameters = (("StudyInstanceUID", part.study), includefield(*_WHO, _STUDY_NUMBER))
+        parameters = (("StudyInstanceUID", part.study), _STUDY_FIELDS)
     else:
         query, limit = Query("series", study=part.study), 100
-        fields = includefield(*_WHO, "StudyInstanceUID", _SERIES_NUMBER)
-        parameters = (("SeriesInstanceUID", part.series), fields)
+        parameters = (("SeriesInstanceUID", part.series), _SERIES_FIELDS)
     rows = await client.search(query, parameters, limit=limit, permit=Inquiry(known_as), fresh=True)
     return await in_slices(row if _is_in(row, part) else None for row in rows)
 

@@ -1,7 +1,8 @@
-"""Describe what differs between PACS products, as data."""
+"""Describe what differs between PACS products: as data, or learned from answers."""
 
 import re
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote
@@ -15,8 +16,14 @@ from pydicom.datadict import (
 from pydicom.tag import Tag
 
 from sidecar.dicom.character_sets import SPECIFIC_CHARACTER_SET
+from sidecar.dicomweb.media_types import DICOM_JSON, PLAIN_JSON
 from sidecar.dicomweb.paths import UID_OF_LEVEL
 
+_REFUSED = frozenset({406, 415})
+REMEMBERED_SECONDS = 3_600
+"""Time in seconds for which ``application/json`` is asked for after it was the type that works."""
+NEITHER_SECONDS = 60
+"""Time in seconds for which no request is repeated after both types were refused."""
 # Literal in a query (RFC 3986 3.4), but for "&", "=", "+", ";", which forms use for themselves.
 _LITERAL = "!$'()*,-./:?@_~"
 _TAG = re.compile(r"[0-9A-Fa-f]{8}", re.ASCII)
@@ -172,3 +179,36 @@ DIALECTS: dict[str, Dialect] = {
         Dialect("dcm4chee", splits_at_commas=True, needs_order=True, uid_list=6_000),
     )
 }
+
+
+class JsonType:
+    """Choose the media type for DICOM JSON (PS3.18 F.1.1): some archives know one type alone.
+
+    An archive that knows ``application/json`` alone answers 406 or 415. Then the request is
+    repeated for the other type, and the result is remembered: one request in an hour costs two.
+    ``clock``: monotonic, in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._plain_until = self._neither_until = float("-inf")
+
+    @property
+    def accept(self) -> str:
+        """The media type to ask for."""
+        return PLAIN_JSON if self._clock() < self._plain_until else DICOM_JSON
+
+    def instead(self, accept: str, status: int) -> str | None:
+        """Return the type to repeat a request with after ``accept`` led to ``status``, if any."""
+        if status not in _REFUSED or self._clock() < self._neither_until:
+            return None
+        return DICOM_JSON if accept == PLAIN_JSON else PLAIN_JSON
+
+    def learn(self, accept: str, status: int) -> None:
+        """Remember the HTTP ``status`` of the repeated request, which was for ``accept``."""
+        if status in (200, 204):
+            self._plain_until = (
+                self._clock() + REMEMBERED_SECONDS if accept == PLAIN_JSON else float("-inf")
+            )
+        elif status < 500 and status != 429:  # A busy archive has not judged the type.
+            self._neither_until = self._clock() + NEITHER_SECONDS

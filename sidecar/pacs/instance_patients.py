@@ -36,17 +36,16 @@ from sidecar.dicom.element import Unreadable
 from sidecar.dicom.json_model import text
 from sidecar.dicom.uid import is_uid
 from sidecar.dicomweb.body_filter import Malformed, Scanner, SingleInstance
-from sidecar.dicomweb.instance_check import PartPolicy
 from sidecar.dicomweb.metadata import Metadata
 from sidecar.dicomweb.multipart import Multipart
+from sidecar.dicomweb.part_headers import PartPolicy
 from sidecar.dicomweb.paths import UID_OF_LEVEL, Kind, Query, Retrieval
 from sidecar.dicomweb.query import includefield
 from sidecar.dicomweb.response_head import ResponseHead, check_head
 from sidecar.dicomweb.upstream_accept import upstream_accept
 from sidecar.pacs.client import PacsClient
-from sidecar.pacs.response import Upstream
+from sidecar.pacs.response import Upstream, scan
 from sidecar.pacs.retrieve import RetrieveClient
-from sidecar.pacs.scanning import scan
 
 log = logging.getLogger(__name__)
 

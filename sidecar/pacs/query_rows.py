@@ -16,8 +16,13 @@ from sidecar.common.fetch import FetchedResponse, FetchFailed
 from sidecar.common.slices import in_slices
 from sidecar.dicom.character_sets import SPECIFIC_CHARACTER_SET, with_unknown_texts
 from sidecar.dicom.json_model import CompactRow, Row, text, with_tags
-from sidecar.dicomweb.json_rows import JsonRowScanner, NotRows
-from sidecar.dicomweb.lenient_json import has_one_reading, read_row, with_unknown_identity
+from sidecar.dicomweb.json_rows import (
+    JsonRowScanner,
+    NotRows,
+    has_one_reading,
+    read_row,
+    with_unknown_identity,
+)
 from sidecar.dicomweb.paths import UID_OF_LEVEL
 from sidecar.dicomweb.upstream_errors import (
     QueryRefused,
@@ -65,7 +70,7 @@ class Budget:
 class RowReader:
     """Read a page of a query at ``level``: its ``rows``, and the ``identities`` that differ.
 
-    ``damaged``: how many rows had a value that is no JSON (``lenient_json``). Where that value says
+    ``damaged``: how many rows had a value that is no JSON (``json_rows``). Where that value says
     whose the row is, the row stays in its place as nobody's, so that no owner is missed.
 
     ``budget`` is what is left before the page, ``left`` what is left after it: an answer that

@@ -1,15 +1,29 @@
-"""Read an answer of the PACS whose head and first bytes have come, chunk by chunk."""
+"""Read a retrieval's body from the archive, chunk by chunk, and pass it through its scanner.
+
+A long body with a Content-Length is read from the connection's socket: aiohttp itself copies each
+byte twice, in pieces of 256 KB, which costs more than all checks of a study. TLS and chunked bodies
+keep to that way: the socket's bytes are not those of the body.
+"""
 
 import asyncio
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby, islice
 
 import aiohttp
 from aiohttp import hdrs
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from sidecar.common.content_coding import decoder_for
-from sidecar.pacs.socket_body import SocketBody, take_over
+from sidecar.common.slices import in_slices
+from sidecar.dicomweb.body_filter import Scanner
+from sidecar.dicomweb.metadata import Metadata, takes_long
 
+PIECE_BYTES = 2**20
+"""Limit in bytes of one read. Longer pieces leave the processor's cache before they are sent."""
+LONG_BYTES = 2 * PIECE_BYTES
+"""Least rest in bytes that is worth its connection, which serves no other request afterwards."""
 _ENCODED_BODY_HEADERS = (
     "Content-Encoding",
     "Content-Length",
@@ -18,6 +32,8 @@ _ENCODED_BODY_HEADERS = (
     "Content-MD5",
     "Digest",
 )
+_REWRITING = ThreadPoolExecutor(1, "metadata")
+"""One thread: a second would have the interpreter no sooner, and others need theirs."""
 
 
 class Upstream:
@@ -124,3 +140,134 @@ def _decoded(headers: CIMultiDictProxy[str]) -> CIMultiDictProxy[str]:
     for name in _ENCODED_BODY_HEADERS:
         kept.popall(name, None)
     return CIMultiDictProxy(kept)
+
+
+class SocketBody:
+    """The last ``left`` bytes of a body, from ``own``, a duplicate of the connection's socket.
+
+    The caller closes it.
+    """
+
+    def __init__(self, own: socket.socket, left: int) -> None:
+        self._own = own
+        self._left = left
+        self._loop = asyncio.get_running_loop()
+        self._is_watched = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def read(self) -> bytes:
+        """Return the next bytes, as many as are there; none at the end.
+
+        Other requests have their turn first. Raises ``aiohttp.ClientPayloadError`` when the peer
+        ends the connection before the body ends, ``OSError`` when it breaks off.
+        """
+        if not self._left:
+            return b""
+        most = min(self._left, PIECE_BYTES)
+        await asyncio.sleep(0)
+        while True:
+            try:
+                data = self._own.recv(most)
+                break
+            except BlockingIOError:
+                await self._wait()
+        if not data:
+            raise aiohttp.ClientPayloadError("the body is shorter than its Content-Length")
+        self._left -= len(data)
+        return data
+
+    async def _wait(self) -> None:
+        """Wait for bytes. The socket stays watched: to begin and end that each time costs more."""
+        self._waiter = self._loop.create_future()
+        if not self._is_watched:
+            self._loop.add_reader(self._own.fileno(), self._readable)
+            self._is_watched = True
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _readable(self) -> None:
+        # Nobody reads, since the client is slow: this would be called again and again.
+        if self._waiter is None:
+            self._unwatch()
+        elif not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _unwatch(self) -> None:
+        if self._is_watched:
+            self._loop.remove_reader(self._own.fileno())
+            self._is_watched = False
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._unwatch()
+        self._own.close()
+
+
+def take_over(response: aiohttp.ClientResponse) -> tuple[bytes, SocketBody] | None:
+    """Return the bytes that have come, and the rest of the body, where that is worth it.
+
+    Afterwards nothing comes by ``response.content``. The caller closes the rest and the response.
+    Raises ``aiohttp.ClientError`` or ``OSError`` when the body has broken off already.
+    """
+    connection, content, length = response.connection, response.content, response.content_length
+    transport = None if connection is None else connection.transport
+    if (
+        transport is None
+        or transport.is_closing()
+        or transport.get_extra_info("sslcontext")
+        or content.is_eof()
+    ):
+        return None
+    if (
+        length is None
+        or hdrs.TRANSFER_ENCODING in response.headers
+        or length - content.total_bytes < LONG_BYTES
+    ):
+        return None
+    own = _duplicate(transport.get_extra_info("socket"))
+    if own is None:
+        return None
+    try:
+        # No await here: nothing may come to the content before the pause.
+        came = b"".join(iter(content.read_nowait, b""))
+        transport.pause_reading()
+    except BaseException:
+        own.close()
+        raise
+    return came, SocketBody(own, length - content.total_bytes)
+
+
+def _duplicate(theirs: socket.socket | None) -> socket.socket | None:
+    """Return a second socket of a connection, ``None`` when no descriptor is left."""
+    if theirs is None:
+        return None
+    try:
+        own = socket.fromfd(theirs.fileno(), theirs.family, theirs.type)
+    except OSError:
+        return None
+    own.setblocking(False)
+    return own
+
+
+async def scan(scanner: Scanner, chunks: Iterable[bytes]) -> list[bytes | memoryview]:
+    """Return what may be passed on of these ``chunks``; others have their turn in between.
+
+    Metadata rows that take long are rewritten in a thread. Raises what the scanner raises.
+    """
+    if not isinstance(scanner, Metadata):
+        return await in_slices(piece or None for chunk in chunks for piece in scanner.steps(chunk))
+    written: list[bytes] = []
+    loop = asyncio.get_running_loop()
+    batches = (rows for chunk in chunks for rows in scanner.rows(chunk))
+    # One after the other: to free many rows takes time, too.
+    while batch := await in_slices(islice(batches, 1)):
+        for is_long, rows in groupby(batch[0], takes_long):
+            if is_long:
+                written += [
+                    await loop.run_in_executor(_REWRITING, scanner.rewrite, row) for row in rows
+                ]
+            else:
+                written += await in_slices(map(scanner.rewrite, rows))
+    return [b"".join(written)] if written else []

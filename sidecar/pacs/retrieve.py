@@ -18,9 +18,8 @@ from sidecar.dicomweb.paths import Kind, Retrieval
 from sidecar.dicomweb.upstream_errors import failed
 from sidecar.pacs.client import Parameters, request_headers
 from sidecar.pacs.deferred_requests import DeferredRequests
-from sidecar.pacs.dialects import Dialect
+from sidecar.pacs.dialects import Dialect, JsonType
 from sidecar.pacs.head_requests import HeadRequests
-from sidecar.pacs.json_type import JsonType
 from sidecar.pacs.response import Upstream
 
 

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from sidecar.common.fetch import FetchedResponse, FetchFailed
-from sidecar.dicomweb.media_type import parse_media_type
+from sidecar.dicomweb.media_types import parse_media_type
 from sidecar.tokens.claims import WrongShape, names_audience
 from sidecar.tokens.signatures import NotSigned, Signatures
 

@@ -2,6 +2,10 @@
 
 These are bytes that are not HTTP, too long heads, unexpected bodies. aiohttp's own texts quote the
 request, which may have a token in it, and name the library.
+
+aiohttp's compiled parser takes the last trailer field of a chunked request for the first header
+field of the next request on that connection, which a proxy may share between several clients. So
+some bodies are refused, and nothing follows some requests (RFC 9112 6 and 11.2, CWE-444).
 """
 
 import asyncio
@@ -10,14 +14,13 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion, HttpVersion11, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
-from sidecar.web import framing
 from sidecar.web.connection_limit import (
     ConnectionLimit,
     OpenConnections,
@@ -36,6 +39,8 @@ be read)."""
 
 Observe = Callable[[int], None]
 """Takes the HTTP status of each answer to a request that no application sees."""
+_METHODS_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+"""No content is defined for the others (RFC 9110 9.3)."""
 
 
 class _Connection(RequestHandler):
@@ -170,16 +175,16 @@ class _Server(web.Server):
         writer: AbstractStreamWriter,
         task: "asyncio.Task[None]",
     ) -> web.BaseRequest:
-        if framing.is_last(message):
+        if is_last(message):
             message = message._replace(should_close=True)
         return self._application.request_factory(message, payload, protocol, writer, task)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Refuse some bodies and expectations. Pass every other request to the application."""
         origin = request.headers.get(hdrs.ORIGIN)
-        if framing.is_refused(request.method, request.version, request.headers):
-            is_coded = framing.is_coded(request.version, request.headers)
-            return self.refused(unexpected_body(is_coded=is_coded), "unexpected_body", origin)
+        if is_refused(request.method, request.version, request.headers):
+            coded = is_coded(request.version, request.headers)
+            return self.refused(unexpected_body(is_coded=coded), "unexpected_body", origin)
         # aiohttp would quote the expectation (RFC 9110 10.1.1).
         expectations = request.headers.getall(hdrs.EXPECT, ())
         if any(expectation.lower() != "100-continue" for expectation in expectations):
@@ -261,3 +266,34 @@ class ConnectionRunner(web.AppRunner):
         cors: CorsHeaders = self.app.get(CORS, lambda origin: {})
         application = await super()._make_server()
         return _Server(application, self._observe, self._limit, cors, **self._connection_keywords)
+
+
+def is_refused(method: str, version: HttpVersion, headers: Mapping[str, str]) -> bool:
+    """Return whether the body is one that the method does not need, or its end is unclear."""
+    # The parsers accept digits alone as Content-Length.
+    length = headers.get(hdrs.CONTENT_LENGTH, "0").strip("0")
+    has_body = hdrs.TRANSFER_ENCODING in headers or length != ""
+    return is_coded(version, headers) or (has_body and method not in _METHODS_WITH_BODY)
+
+
+def is_coded(version: HttpVersion, headers: Mapping[str, str]) -> bool:
+    """Return whether the Transfer-Encoding leaves the end of the body unclear."""
+    coding = headers.get(hdrs.TRANSFER_ENCODING)
+    return coding is not None and (version < HttpVersion11 or coding.lower() != "chunked")
+
+
+def is_last(message: RawRequestMessage) -> bool:
+    """Return whether nothing may follow this request on its connection.
+
+    A chunked request may have trailer fields. After an ``Upgrade`` or ``CONNECT``, which nothing
+    here accepts, the parsers disagree where the next request begins.
+    """
+    headers = message.headers
+    return (
+        message.chunked
+        or message.upgrade
+        or message.method == hdrs.METH_CONNECT
+        or hdrs.TRANSFER_ENCODING in headers
+        or hdrs.UPGRADE in headers
+        or is_refused(message.method, message.version, headers)
+    )

@@ -167,9 +167,9 @@ class DicomWeb:
         request, study_permit = await self._permit(record, token, permit, asked)
 
         async def decide_again() -> None:
-            """Take a second look at everything, now that the archive has opened its answer.
+            """Decide again, from the token on, now that the archive has opened its answer.
 
-            It is taken if a place or the archive was waited for, or something was forgotten: the
+            It does so if a place or the archive was waited for, or something was forgotten: the
             part may not be the patient's any more, and the token may have expired.
             """
             if clock() - began < DECIDED_SECONDS and before == stamp():
@@ -224,7 +224,7 @@ class DicomWeb:
         places: Sequence[HeldPlace],
     ) -> web.StreamResponse:
         resource = request.asked.resource
-        now = CurrentStudy(self._authorizer, self._pacs, request, permit)
+        current_study = CurrentStudy(self._authorizer, self._pacs, request, permit)
         conditions = to_pacs(http.headers, resource.kind)
         if http.method == hdrs.METH_HEAD and not accepted.zipped:
             answer = await head_answer(
@@ -241,7 +241,7 @@ class DicomWeb:
                 return answer
         # Before the archive lists what it will send: images that arrive meanwhile make the list
         # longer, not shorter.
-        expected = await now.expected() if is_counted(resource) else None
+        expected = await current_study.expected() if is_counted(resource) else None
         async with self._retrievals.open(
             permit,
             resource,
@@ -256,11 +256,11 @@ class DicomWeb:
             if (
                 resource.frames
                 and upstream.status in (400, 406)
-                and not await now.has_frames(resource.frames)
+                and not await current_study.has_frames(resource.frames)
             ):
                 raise NotFound("There is no such frame.", reason="pacs_absent")
             if resource.kind is Kind.METADATA:
-                await _unless_not_offered(upstream.status, now)
+                await _unless_not_offered(upstream.status, current_study)
             head = check_head(
                 upstream.status,
                 upstream.headers,
@@ -280,12 +280,12 @@ class DicomWeb:
             )
             sent = client_head(head, resource.kind, unwrap=accepted.unwrap, zipped=accepted.zipped)
             return await self._streamer.send(
-                http, upstream, sent, resource.kind.value, scanner, now, places
+                http, upstream, sent, resource.kind.value, scanner, current_study, places
             )
 
 
-async def _unless_not_offered(status: int, now: CurrentStudy) -> None:
+async def _unless_not_offered(status: int, current_study: CurrentStudy) -> None:
     """Raise ``ResourceNotOffered`` when an archive has no metadata of what is the patient's now."""
-    if status in (405, 501) or (status in (400, 404) and not await now.is_corrected()):
+    if status in (405, 501) or (status in (400, 404) and not await current_study.is_corrected()):
         log.error("the PACS does not have metadata", extra={"upstream_status": status})
         raise ResourceNotOffered.named("metadata").because(f"status {status}")

@@ -6,7 +6,7 @@ from aiohttp import hdrs, web
 
 from sidecar import RELEASED, __version__
 from sidecar.common.errors import Problem
-from sidecar.dicomweb.accept import parse_accept
+from sidecar.dicomweb.media_types import parse_accept
 from sidecar.ehr.discovery import Discovery, SmartConfiguration
 from sidecar.fhir.capability_statement import (
     OfferedFeatures,

@@ -10,8 +10,7 @@ import orjson
 from aiohttp import hdrs, web
 
 from sidecar.common.errors import BadRequest, NotAcceptable, Problem
-from sidecar.dicomweb.accept import accept_json, media_ranges
-from sidecar.dicomweb.media_type import parse_media_type
+from sidecar.dicomweb.media_types import accept_json, media_ranges, parse_media_type
 from sidecar.fhir.r5 import DEFAULT_VERSION, VERSIONS, to_r5
 from sidecar.fhir.result_parameters import ResultParameters, json_format, read_result
 from sidecar.web.errors import FHIR_JSON

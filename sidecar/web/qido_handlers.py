@@ -20,7 +20,7 @@ from sidecar.common.slices import in_slices, let_go
 from sidecar.common.spans import span
 from sidecar.dicom.json_model import Row, tag, text
 from sidecar.dicom.owner import owner_of
-from sidecar.dicomweb.accept import DICOM_JSON, accepts_json
+from sidecar.dicomweb.media_types import DICOM_JSON, accepts_json
 from sidecar.dicomweb.paths import Query
 from sidecar.dicomweb.query import Matching, parse_matching
 from sidecar.dicomweb.rewrite import TooDeep, public_attributes, rewrite_row

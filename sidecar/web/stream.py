@@ -17,11 +17,10 @@ from aiohttp.abc import AbstractStreamWriter
 from sidecar.authorization.current_study import CurrentStudy
 from sidecar.common.fair_queue import HeldPlace
 from sidecar.common.spans import KIND, OUTCOME, span
-from sidecar.dicomweb.accept import DICOM_JSON, ZIP
 from sidecar.dicomweb.body_filter import PassThrough, Scanner
 from sidecar.dicomweb.conditional import heeds_ranges, to_client
+from sidecar.dicomweb.media_types import DICOM_JSON, DOCUMENT_TYPES, ZIP
 from sidecar.dicomweb.metadata import Metadata
-from sidecar.dicomweb.part_types import DOCUMENT_TYPES
 from sidecar.dicomweb.paths import Kind
 from sidecar.dicomweb.response_head import ResponseHead, unwrapped_type
 from sidecar.pacs.response import Upstream

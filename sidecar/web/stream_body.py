@@ -20,8 +20,7 @@ from sidecar.dicom.element import Unreadable
 from sidecar.dicomweb.body_filter import Malformed, Scanner
 from sidecar.dicomweb.instance_check import ExcludedInstance, ForeignInstance
 from sidecar.dicomweb.zip_archive import ZipArchive
-from sidecar.pacs.response import Upstream
-from sidecar.pacs.scanning import scan
+from sidecar.pacs.response import Upstream, scan
 from sidecar.web.transfer_timeout import TransferTimeout
 
 Pieces = Sequence[bytes | memoryview]

@@ -24,6 +24,7 @@ class FhirRepository:
         self.ids: list[str] = []
         self.requests: list[tuple[str, str, str | None]] = []
         self.status: int | None = None
+        self._recovers_with: int | None = None
         self.retry_after: str | None = None
         self.seconds: float = 0
         self.most = 10_000
@@ -34,6 +35,8 @@ class FhirRepository:
         self.requests.append((request.method, request.path, request.headers.get("Authorization")))
         body = json.loads(await request.read())
         await asyncio.sleep(self.seconds)
+        if self._recovers_with in self._numbers(body):
+            self.status = None
         if self.status is not None:
             headers = {} if self.retry_after is None else {"Retry-After": self.retry_after}
             return web.Response(status=self.status, headers=headers)
@@ -47,6 +50,18 @@ class FhirRepository:
         entries = [{"response": {"status": f"{status} text"}} for status in statuses]
         answer = {"resourceType": "Bundle", "type": "batch-response", "entry": entries}
         return web.json_response(self.mangle(answer), content_type="application/fhir+json")
+
+    def recover_with(self, number: int) -> None:
+        """Take events again from the request on that has event ``number``, the oldest that waits.
+
+        At any other moment the next event may be tried, and taken, just before the oldest one.
+        """
+        self._recovers_with = number
+
+    @staticmethod
+    def _numbers(body: dict[str, Any]) -> set[int]:
+        events = [entry["resource"] for entry in body.get("entry", [])] or [body]
+        return {event["number"] for event in events if "number" in event}
 
     def _take(self, method: str, url: str, resource: Event) -> int:
         assert resource["resourceType"] == "AuditEvent"

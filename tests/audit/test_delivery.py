@@ -58,7 +58,7 @@ async def test_a_repository_that_is_down_for_long_loses_nothing(
         assert line.value("audit_queue_length") == 250
         assert line.value("audit_queue_age_seconds") > 1_000_000
         assert line.outcome("undelivered") > 4
-        repository.status = None
+        repository.recover_with(0)
         await wait_until_async("events", lambda: len(repository.events), lambda found: found == 250)
         await wait_until_async(
             "audit_queue_length", lambda: line.value("audit_queue_length"), lambda found: found == 0
@@ -213,7 +213,7 @@ async def test_no_status_of_the_server_loses_an_event(tmp_path: Path, status: in
             "undelivered", lambda: line.outcome("undelivered"), lambda found: found > 1
         )
         assert line.outcome("rejected") == 0
-        repository.status = None
+        repository.recover_with(0)
         await wait_until_async(
             "delivered", lambda: line.outcome("delivered"), lambda found: found == 2
         )

@@ -491,7 +491,7 @@ async def test_positions_that_cannot_be_written_count_nothing_twice(
             lambda: line.value("audit_queue_length"),
             lambda found: found == 20,
         )
-        repository.status = None
+        repository.recover_with(30)
         await wait_until_async(
             "audit_queue_length", lambda: line.value("audit_queue_length"), lambda found: found == 0
         )

@@ -21,7 +21,7 @@ from sidecar.common.errors import Problem
 from sidecar.demo.archive.accept import media_ranges
 from sidecar.demo.archive.index import Index, read_folder
 from sidecar.demo.archive.instance import StoredInstance
-from sidecar.dicomweb.accept import accepts_json
+from sidecar.dicomweb.media_types import accepts_json
 from sidecar.dicomweb.paths import Kind, Query, Retrieval, parse
 from tests.dcm4chee.behaviour import ROOT, Asked, Behaviour
 from tests.dcm4chee.query import Asked as Parameters

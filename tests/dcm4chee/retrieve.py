@@ -19,7 +19,7 @@ from sidecar.demo.archive.instance import Attributes, StoredInstance
 from sidecar.demo.archive.pixels import Pixels, bulkdata, explicit_little_endian
 from sidecar.demo.archive.render import draw, parse_rendering
 from sidecar.dicom.json_model import text
-from sidecar.dicomweb.accept import MediaRange
+from sidecar.dicomweb.media_types import MediaRange
 from sidecar.dicomweb.paths import Kind, Retrieval
 from tests.dcm4chee.attributes import notes
 from tests.dcm4chee.behaviour import ROOT, Behaviour

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from sidecar.access.facts import InstanceHeader
 from sidecar.dicomweb.body_filter import Scanner
+from sidecar.dicomweb.part_headers import PartPolicy
+from sidecar.dicomweb.paths import Kind
 from tests.dicom_instances import dataset, encoded
 
 BOUNDARY = "a b'(1)+"
@@ -26,7 +28,10 @@ def check(header: InstanceHeader) -> None:
         raise Foreign
 
 
-class Rules:
+class Rules(PartPolicy):
+    def __init__(self) -> None:
+        super().__init__(Kind.STUDY, "https://us")
+
     def accepts(self, content_type: str) -> bool:
         return content_type in ("", "application/dicom") or content_type.startswith(
             "application/dicom;"

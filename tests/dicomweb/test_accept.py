@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from sidecar.access.facts import Part
 from sidecar.common.errors import BadRequest, NotAcceptable
-from sidecar.dicomweb.accept import (
+from sidecar.dicomweb.media_types import (
     MAXIMUM_LENGTH,
     MAXIMUM_RANGES,
     MediaRange,
     accepts_json,
+    may_be_part,
     parse_accept,
 )
-from sidecar.dicomweb.part_types import may_be_part
 from sidecar.dicomweb.paths import Kind, Retrieval
 from sidecar.dicomweb.upstream_accept import is_single, prefers_zip, upstream_accept
 

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from sidecar.server.listener import listen
-from sidecar.web import framing
+from sidecar.web import connection
 from sidecar.web.connection_limit import RETRY_AFTER_SECONDS, ConnectionLimit
 from tests.attacks.raw import BEARER, RawAnswer, answers, request, send
 from tests.fakes.archive import ScriptedPacs
@@ -88,8 +88,8 @@ async def test_haproxy_passes_trailers_on_and_shares_its_connections(
     """The test above can fail: without our rules the second app gets the list of the first one's
     patient.
     """
-    monkeypatch.setattr(framing, "is_last", lambda message: False)
-    monkeypatch.setattr(framing, "is_refused", lambda method, version, headers: False)
+    monkeypatch.setattr(connection, "is_last", lambda message: False)
+    monkeypatch.setattr(connection, "is_refused", lambda method, version, headers: False)
     async for port in _behind(haproxy):
         _, second = await attacked(port, "POST")
         assert 200 in second

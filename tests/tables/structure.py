@@ -24,7 +24,7 @@ SERVES_ELSEWHERE = {
     "journey/test_rolling_restart.py Balancer": "a load balancer",
     "pacs/test_client_open.py dying": RAW,
     "pacs/test_client_open.py test_the_end_of_a_chunk_is_no_end": RAW,
-    "pacs/test_socket_body.py opened": RAW,
+    "pacs/test_response.py opened": RAW,
     "real/test_catalog_silence.py test_a_network_that_swallows_everything": RAW,
     "real/kubernetes/site.py Site": ONE,
     "real/test_orthanc_accept.py Slide": RELAY,

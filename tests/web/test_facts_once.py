@@ -15,7 +15,7 @@ import pytest
 import sidecar
 from sidecar.authorization import visible_studies
 from sidecar.authorization.authorizer import AuthorizedRequest
-from sidecar.dicomweb import accept
+from sidecar.dicomweb import media_types
 from sidecar.pacs.issuer_check import Issuers
 from sidecar.patients.direct import DirectMapping
 from sidecar.web import dicomweb_request, middleware
@@ -84,7 +84,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
     count(middleware, "parse_target", "target")
     count(dicomweb_request, "parse", "path")
-    count(accept, "parse_accept", "accept")
+    count(media_types, "parse_accept", "accept")
     count(DirectMapping, "identifiers", "identifiers")
     count(Issuers, "check", "issuers")
     count(visible_studies, "visibility", "visibility")

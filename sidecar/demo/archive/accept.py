@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
 from sidecar.common.errors import NotAcceptable
-from sidecar.dicomweb.accept import MediaRange, parse_accept
+from sidecar.dicomweb.media_types import MediaRange, parse_accept
 
 ANY_SYNTAX = "*"
 OCTET_STREAM = "application/octet-stream"

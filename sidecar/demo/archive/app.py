@@ -31,7 +31,7 @@ from sidecar.demo.archive.retrieve import (
     send_objects,
     send_pixeldata,
 )
-from sidecar.dicomweb.accept import MediaRange, accepts_json
+from sidecar.dicomweb.media_types import MediaRange, accepts_json
 from sidecar.dicomweb.paths import Kind, Query, Retrieval, parse
 
 ROOT = "/dicom-web"

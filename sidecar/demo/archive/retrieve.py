@@ -19,7 +19,7 @@ from sidecar.demo.archive.accept import (
 from sidecar.demo.archive.instance import Attributes, StoredInstance
 from sidecar.demo.archive.multipart import BodyPart, Load, send
 from sidecar.demo.archive.pixels import Pixels, bulkdata, explicit_little_endian
-from sidecar.dicomweb.accept import MediaRange
+from sidecar.dicomweb.media_types import MediaRange
 
 _PIXEL_TAGS = frozenset({"7FE00008", "7FE00009", "7FE00010"})
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sidecar.dicomweb.instance_check import PartPolicy
+from sidecar.dicomweb.part_headers import PartPolicy
 from sidecar.dicomweb.paths import OBJECTS, Kind
 
 DRAWN = (Kind.RENDERED, Kind.THUMBNAIL)

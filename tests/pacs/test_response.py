@@ -17,8 +17,7 @@ import pytest
 
 from sidecar.bootstrap.context import open_session
 from sidecar.pacs import response as upstream_module
-from sidecar.pacs.response import Upstream
-from sidecar.pacs.socket_body import LONG_BYTES, PIECE_BYTES, SocketBody, take_over
+from sidecar.pacs.response import LONG_BYTES, PIECE_BYTES, SocketBody, Upstream, take_over
 from tests.certificates import certificate, server_context
 from tests.event_loops import Run
 from tests.waiting import WAIT_SECONDS, wait_until_async

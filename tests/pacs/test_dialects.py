@@ -1,7 +1,7 @@
 """Which media type is asked for, and for how long that is remembered."""
 
-from sidecar.dicomweb.accept import DICOM_JSON, PLAIN_JSON
-from sidecar.pacs.json_type import NEITHER_SECONDS, REMEMBERED_SECONDS, JsonType
+from sidecar.dicomweb.media_types import DICOM_JSON, PLAIN_JSON
+from sidecar.pacs.dialects import NEITHER_SECONDS, REMEMBERED_SECONDS, JsonType
 from tests.common.peer import Clock
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sidecar.dicomweb.lenient_json import LIMIT_BYTES, read_json, read_row
+from sidecar.dicomweb.json_rows import DAMAGED_BYTES, read_json, read_row
 
 READ: dict[str, tuple[bytes, object]] = {
     "NaN": (b'{"vr": "FD", "Value": [1, NaN, -Infinity, Infinity]}',
@@ -38,7 +38,7 @@ def test_what_is_sound() -> None:
     [b"", b"{", b"[1,]", b"{'a': 1}", b"[nan]", b"[1] x", b'{"a\xff": 1}', b'{"a\\ud800": 1}',
         b'[{"b": {"\xff": 1}}]',
      b'{"a": 1, "b": NaN, "a": 2}',
-     "[1]".encode("utf-16"), b"[" * 100_000, b'["\xff", ' + b" " * LIMIT_BYTES + b"1]"],
+     "[1]".encode("utf-16"), b"[" * 100_000, b'["\xff", ' + b" " * DAMAGED_BYTES + b"1]"],
 )  # fmt: skip
 def test_what_cannot(written: bytes) -> None:
     """What a value is must be known; what is long would hold everybody."""
