@@ -1,7 +1,4 @@
-"""The facts that a decision rests on, as pure data.
-
-They are of a patient, a token, a site, a study and an instance.
-"""
+"""The facts that a decision rests on: patient, token, site, study, instance. Pure data."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping

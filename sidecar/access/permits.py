@@ -8,13 +8,7 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Final, TypeAlias
 
-from sidecar.access.facts import (
-    Caller,
-    Conditions,
-    KnownAs,
-    Part,
-    Rule,
-)
+from sidecar.access.facts import Caller, Conditions, KnownAs, Part, Rule
 from sidecar.access.reasons import Reason
 
 

@@ -37,18 +37,23 @@ class Reason(StrEnum):
     NOT_SHOWN = "not_shown"
 
 
+INVALID_TOKEN = frozenset(
+    {
+        Reason.INACTIVE_TOKEN,
+        Reason.EXPIRED_TOKEN,
+        Reason.NOT_YET_VALID,
+        Reason.WRONG_ISSUER,
+        Reason.WRONG_AUDIENCE,
+        Reason.WRONG_TOKEN_TYPE,
+        Reason.SENDER_CONSTRAINED,
+        Reason.UNVERIFIED_TOKEN,
+        Reason.CONTRADICTORY_TOKEN,
+    }
+)
+"""Why a token is not accepted: one answer for all of them (RFC 6750 3.1 ``invalid_token``)."""
+
 STATUS: dict[Reason, int] = {
-    Reason.MISSING_TOKEN: 401,
-    Reason.MALFORMED_TOKEN: 401,
-    Reason.INACTIVE_TOKEN: 401,
-    Reason.EXPIRED_TOKEN: 401,
-    Reason.NOT_YET_VALID: 401,
-    Reason.WRONG_ISSUER: 401,
-    Reason.WRONG_AUDIENCE: 401,
-    Reason.WRONG_TOKEN_TYPE: 401,
-    Reason.SENDER_CONSTRAINED: 401,
-    Reason.UNVERIFIED_TOKEN: 401,
-    Reason.CONTRADICTORY_TOKEN: 401,
+    **dict.fromkeys((Reason.MISSING_TOKEN, Reason.MALFORMED_TOKEN, *INVALID_TOKEN), 401),
     Reason.APP_LAUNCH_OFF: 403,
     Reason.INSUFFICIENT_SCOPE: 403,
     Reason.CONSTRAINED_SCOPE: 403,
@@ -69,18 +74,3 @@ STATUS: dict[Reason, int] = {
     Reason.NOT_IN_STUDY: 404,
     Reason.NOT_SHOWN: 404,
 }
-
-INVALID_TOKEN = frozenset(
-    {
-        Reason.INACTIVE_TOKEN,
-        Reason.EXPIRED_TOKEN,
-        Reason.NOT_YET_VALID,
-        Reason.WRONG_ISSUER,
-        Reason.WRONG_AUDIENCE,
-        Reason.WRONG_TOKEN_TYPE,
-        Reason.SENDER_CONSTRAINED,
-        Reason.UNVERIFIED_TOKEN,
-        Reason.CONTRADICTORY_TOKEN,
-    }
-)
-"""Why a token is not accepted: one answer for all of them (RFC 6750 3.1 ``invalid_token``)."""

@@ -77,16 +77,13 @@ def holds(conditions: Conditions, attributes: Attributes) -> bool | None:
     return None if unknown else True
 
 
-def visible_by_rules(rules: Iterable[Rule], study: DescribedStudy, now: float) -> Visible | Hidden:
+def visible_by_rules(rules: Sequence[Rule], study: DescribedStudy, now: float) -> Visible | Hidden:
     """Return what ``rules`` leave of ``study`` at ``now`` (seconds since 1970)."""
-    ordered = tuple(rules)
     since: list[float] = []
-    if (
-        _decide([rule for rule in ordered if not rule.series], study, None, now, since)
-        is not Effect.SHOW
-    ):
+    of_study = [rule for rule in rules if not rule.series]
+    if _decide(of_study, study, None, now, since) is not Effect.SHOW:
         return HIDDEN
-    of_series = [rule for rule in ordered if rule.series]
+    of_series = [rule for rule in rules if rule.series]
     if not of_series:
         return Visible(ALL_SERIES, is_complete=True, since=max(since, default=None))
     shown = [
@@ -160,30 +157,27 @@ _STAND_IN = DescribedStudy({}, (DescribedSeries("", {}),))
 
 
 def visibility(
-    permit: PatientPermit, described: Iterable[DescribedStudy], now: float
+    permit: PatientPermit, studies: Sequence[DescribedStudy], now: float
 ) -> Visible | Hidden:
     """Return what the caller may see of the studies under one UID; ``now`` in seconds since 1970.
 
     Each must be visible, and of the series those that are so in each.
     """
-    return _visibility(permit.ways, described, now, needs_verdict=permit.caller is not None)
+    return _visibility(permit.ways, studies, now, needs_verdict=permit.caller is not None)
 
 
-def is_hidden_anyway(
-    permit: PatientPermit, described: Iterable[DescribedStudy], now: float
-) -> bool:
+def is_hidden_anyway(permit: PatientPermit, studies: Sequence[DescribedStudy], now: float) -> bool:
     """Return whether nothing is visible whatever the external policy says: it is not asked."""
-    return isinstance(_visibility(permit.ways, described, now, needs_verdict=False), Hidden)
+    return isinstance(_visibility(permit.ways, studies, now, needs_verdict=False), Hidden)
 
 
 def _visibility(
     ways: Sequence[GrantPath],
-    described: Iterable[DescribedStudy],
+    studies: Sequence[DescribedStudy],
     now: float,
     *,
     needs_verdict: bool,
 ) -> Visible | Hidden:
-    studies = tuple(described)
     # A study that is not there takes as long as one that is hidden (SIA-45).
     found = [
         _by_any_way(ways, one, now, needs_verdict=needs_verdict) for one in studies or (_STAND_IN,)

@@ -7,15 +7,10 @@ each refusal is raised as ``Denied``.
 import math
 import time
 from collections.abc import Callable, Iterable
-from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import Generic, TypeAlias, TypeVar
 
-from sidecar.access.decision import (
-    decide_identifiers,
-    decide_study,
-    decide_visible,
-)
+from sidecar.access.decision import decide_identifiers, decide_study, decide_visible
 from sidecar.access.facts import AnswerKind, KnownAs, Part, Policy, StudyFacts, Token
 from sidecar.access.permits import (
     ALL_STUDIES,
@@ -28,14 +23,13 @@ from sidecar.access.permits import (
     StudyPermit,
 )
 from sidecar.access.reasons import Reason
-from sidecar.access.visibility import WHOLE_STUDY, Visible
+from sidecar.access.visibility import WHOLE_STUDY, Hidden, Visible
 from sidecar.audit.record import AccessRecord
 from sidecar.audit.trail import AuditTrail
 from sidecar.authorization.capability_urls import CapabilityUrls, Issued
 from sidecar.authorization.decision_log import DecisionLog, Denied
-from sidecar.authorization.limits import QueryLimits, caller_of
+from sidecar.authorization.limits import QueryLimits
 from sidecar.authorization.patient_authorizer import PatientAuthorizer, note
-from sidecar.authorization.request import AuthorizedRequest
 from sidecar.authorization.visible_studies import VisibleStudies, VisibleStudiesLookup
 from sidecar.common.errors import Problem
 from sidecar.common.invalidation import Invalidation
@@ -48,8 +42,41 @@ from sidecar.patients.mapping import PatientMapping
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.cache import TokenCache
 
-Request = AuthorizedRequest[object]
+Asked_co = TypeVar("Asked_co", covariant=True)
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizedRequest(Generic[Asked_co]):
+    """A request whose token reaches the patient; ``Authorizer.authorize`` alone makes it.
+
+    ``record``: what the audit trail will say. ``token`` and ``permit``: who asks, and what of the
+    patient is permitted. ``search``: the permit to search rows, with the patient's identifiers.
+    ``asked``: what the request asks for, parsed. ``visible``: the studies that ``permit`` shows,
+    ``ALL_STUDIES`` for a permit without limits.
+
+    Who needs a second look (after a wait, or a correction that was seen in a stream) makes another
+    one: ``Authorizer.decide_again``.
+    """
+
+    record: AccessRecord
+    token: Token
+    permit: PatientPermit
+    search: SearchPermit
+    asked: Asked_co
+    visible: VisibleStudies | AllStudies
+
+    @property
+    def known_as(self) -> KnownAs:
+        """All identifiers by which the archive may know the patient."""
+        return self.search.known_as
+
+    def seen(self, study: str) -> Visible | Hidden | AllStudies:
+        """Return what may be seen of ``study``."""
+        return ALL_STUDIES if self.visible is ALL_STUDIES else self.visible.of(study)
+
+
+Request: TypeAlias = AuthorizedRequest[object]
 
 
 class Authorizer(PatientAuthorizer):
@@ -76,7 +103,7 @@ class Authorizer(PatientAuthorizer):
             tokens,
             DecisionLog(metrics),
             audit,
-            understood=views.understood,
+            understands=views.constraints.understands,
             policy=policy,
             clients=clients,
             capabilities=capabilities,
@@ -152,7 +179,7 @@ class Authorizer(PatientAuthorizer):
         decision = _decide_study(search, part, seen, facts, answer)
         if isinstance(decision, HeaderPermit):
             with measure("ownership"):
-                async with self.query_place(request):
+                async with self.queries.place(request.token):
                     inside = await self._instances.of(decision)
             facts = replace(facts, inside=inside)
             decision = _decide_study(search, part, seen, facts, answer)
@@ -163,7 +190,7 @@ class Authorizer(PatientAuthorizer):
             self.decisions.foreign_inside(record, is_corrected=is_corrected)
         if not isinstance(decision, StudyPermit):
             deny = decision if isinstance(decision, Deny) else Deny(Reason.FOREIGN)
-            raise self._denied(record, deny)
+            raise self.decisions.denied(record, deny)
         self.decisions.permitted("study")
         return decision
 
@@ -206,21 +233,15 @@ class Authorizer(PatientAuthorizer):
     async def unrefused(self, request: Request, studies: Iterable[str]) -> frozenset[str]:
         """Return those of the listed ``studies`` that a read does not refuse by their owners."""
         listed = tuple(dict.fromkeys(studies))
-        refused, shared = await self._views.refused(listed, request.known_as)
+        refused = await self._views.refused(listed, request.known_as)
+        shared = [uid for uid, reason in refused.items() if reason is Reason.SHARED_UID]
         self.decisions.left_out(request.record, shared)
-        return frozenset(listed) - refused
+        return frozenset(listed) - refused.keys()
 
     def absent(self, request: Request, study: str, view: VisibleStudies) -> Denied:
         """Return the refusal of a study that is not in the view."""
-        is_shared = study in view.listing.shared
-        return self._denied(request.record, Deny(Reason.SHARED_UID if is_shared else Reason.ABSENT))
-
-    def query_place(self, request: Request) -> AbstractAsyncContextManager[None]:
-        """Return one of the caller's places for questions to the archive.
-
-        Entering it raises ``TooManyRequests`` or ``Unavailable``.
-        """
-        return self.queries.place(caller_of(request.token)[0])
+        reason = Reason.SHARED_UID if study in view.listing.shared else Reason.ABSENT
+        return self.decisions.denied(request.record, Deny(reason))
 
     async def facts(
         self, request: Request, part: Part, *, max_age_seconds: float = math.inf
@@ -229,7 +250,7 @@ class Authorizer(PatientAuthorizer):
 
         Raises ``Problem``.
         """
-        async with self.query_place(request):
+        async with self.queries.place(request.token):
             return await self._ownership.facts(
                 part, request.known_as, max_age_seconds=max_age_seconds
             )

@@ -36,7 +36,7 @@ class CurrentStudy:
         ``None``: it is not there, or not only this patient's. Raises what ``count_instances``
         raises, and ``TooManyRequests``.
         """
-        async with self.authorizer.query_place(self.request):
+        async with self.authorizer.queries.place(self.request.token):
             return await count_instances(self.pacs, self.permit.part, self.permit.known_as)
 
     async def expected(self) -> int:
@@ -68,7 +68,7 @@ class CurrentStudy:
         parameters = (("SOPInstanceUID", part.instance or ""), includefield("NumberOfFrames"))
         query = Query("instances", study=part.study, series=part.series)
         with contextlib.suppress(Problem):
-            async with self.authorizer.query_place(self.request):
+            async with self.authorizer.queries.place(self.request.token):
                 rows = await self.pacs.search(query, parameters, limit=1, permit=self.permit)
             if [text(row, "SOPInstanceUID") for row in rows] == [part.instance]:
                 return max(frames) <= (number(rows[0], "NumberOfFrames") or 1)

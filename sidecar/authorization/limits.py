@@ -7,6 +7,7 @@ a 503.
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Hashable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import NoReturn, TypeAlias
 
 from sidecar.access.facts import Token
@@ -74,40 +75,21 @@ class RequestLimits:
         )
         self.searches = FairQueue(SEARCHES_AT_ONCE, waiting=waiting, seconds=WAIT_SECONDS)
 
-    @contextlib.asynccontextmanager
-    async def transfer(
+    def transfer(
         self, token: Token, retrieval: Retrieval
-    ) -> AsyncIterator[Sequence[HeldPlace]]:
-        """Wait for the places of ``retrieval`` and hold them.
+    ) -> AbstractAsyncContextManager[Sequence[HeldPlace]]:
+        """Wait for the places of ``retrieval``, and hold them while the block runs.
 
-        Raises ``TooManyRequests`` or ``Unavailable``.
+        Entering it raises ``TooManyRequests`` or ``Unavailable``.
         """
+        is_whole = retrieval.part.instance is None and retrieval.kind not in _SMALL
         # In this order alone: whoever holds the last place waits for none.
-        queues = (
-            [self.whole_transfers, self.transfers] if _is_whole(retrieval) else [self.transfers]
-        )
-        clock = asyncio.get_running_loop().time
-        until = clock() + WAIT_SECONDS
-        async with contextlib.AsyncExitStack() as stack:
-            with measure("queue"):
-                places = [
-                    await stack.enter_async_context(
-                        _place(one, caller_of(token), "streams", until - clock())
-                    )
-                    for one in queues
-                ]
-            yield places
+        queues = [self.whole_transfers, self.transfers] if is_whole else [self.transfers]
+        return _places(queues, token, "streams")
 
-    @contextlib.asynccontextmanager
-    async def search(self, token: Token) -> AsyncIterator[None]:
-        """Wait for a place for a search and hold it.
-
-        Raises ``TooManyRequests`` or ``Unavailable``.
-        """
-        async with contextlib.AsyncExitStack() as stack:
-            with measure("queue"):
-                await stack.enter_async_context(_place(self.searches, caller_of(token), "searches"))
-            yield
+    def search(self, token: Token) -> AbstractAsyncContextManager[Sequence[HeldPlace]]:
+        """Wait for a place for a search, and hold it as ``transfer`` does."""
+        return _places([self.searches], token, "searches")
 
 
 class QueryLimits:
@@ -118,14 +100,30 @@ class QueryLimits:
             QUERIES_AT_ONCE, waiting=(UNLIMITED, QUERIES_WAITING), seconds=QUERY_WAIT_SECONDS
         )
 
-    @contextlib.asynccontextmanager
-    async def place(self, caller: Hashable) -> AsyncIterator[None]:
-        """Hold one of the caller's places while the block runs.
+    def place(self, token: Token) -> AbstractAsyncContextManager[HeldPlace]:
+        """Wait for one of the places of the token's patient, and hold it while the block runs.
 
-        Raises ``TooManyRequests`` or ``Unavailable``.
+        Entering it raises ``TooManyRequests`` or ``Unavailable``.
         """
-        async with _place(self._queue, (caller,), "queries"):
-            yield
+        return _place(self._queue, caller_of(token)[:1], "queries")
+
+
+@contextlib.asynccontextmanager
+async def _places(
+    queues: Sequence[FairQueue], token: Token, what: str
+) -> AsyncIterator[Sequence[HeldPlace]]:
+    """Hold a place in each of the queues; all of them are waited for ``WAIT_SECONDS`` at most."""
+    clock = asyncio.get_running_loop().time
+    until = clock() + WAIT_SECONDS
+    async with contextlib.AsyncExitStack() as stack:
+        with measure("queue"):
+            places = [
+                await stack.enter_async_context(
+                    _place(queue, caller_of(token), what, until - clock())
+                )
+                for queue in queues
+            ]
+        yield places
 
 
 @contextlib.asynccontextmanager
@@ -159,11 +157,6 @@ def _refuse(level: int, what: str) -> NoReturn:
         reason=f"too_many_{what}_of_{whose}",
         retry_after=RETRY_AFTER_SECONDS,
     ) from None
-
-
-def _is_whole(retrieval: Retrieval) -> bool:
-    """Whether it brings all of a study or a series."""
-    return retrieval.part.instance is None and retrieval.kind not in _SMALL
 
 
 def _half(limit: int) -> int:

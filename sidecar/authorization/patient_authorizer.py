@@ -4,7 +4,7 @@ Facts are brought to ``access.decision``, and what it decides is enforced. Each 
 each refusal is raised as ``Denied``.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from sidecar.access.decision import decide_capability, decide_patient
@@ -22,7 +22,7 @@ from sidecar.access.scopes import ScopeContext
 from sidecar.audit.record import AccessRecord
 from sidecar.audit.trail import AuditTrail
 from sidecar.authorization.capability_urls import CapabilityUrls
-from sidecar.authorization.decision_log import DecisionLog, Denied
+from sidecar.authorization.decision_log import DecisionLog
 from sidecar.common.spans import OUTCOME, REASON, Span, measure, span
 from sidecar.patients.backend_clients import BackendClients
 from sidecar.tokens.bearer import MalformedCredentials, bearer_token
@@ -35,7 +35,7 @@ T = TypeVar("T")
 class PatientAuthorizer:
     """Decides on tokens and patients.
 
-    ``understood(constraints)``: those constraints of scopes that can be evaluated. ``clients``:
+    ``understands(constraint)``: whether this constraint of a scope can be evaluated. ``clients``:
     backend clients, ``None``: there are none. ``clock``: seconds since 1970.
     """
 
@@ -45,7 +45,7 @@ class PatientAuthorizer:
         decisions: DecisionLog,
         audit: AuditTrail,
         *,
-        understood: Callable[[Iterable[str]], frozenset[str]],
+        understands: Callable[[str], bool],
         policy: Policy,
         clients: BackendClients | None,
         capabilities: CapabilityUrls | None,
@@ -54,7 +54,7 @@ class PatientAuthorizer:
         self._tokens = tokens
         self.decisions = decisions
         self.audit = audit
-        self._understood = understood
+        self._understands = understands
         self._policy = policy
         self._clients = clients
         self.capabilities = capabilities
@@ -68,9 +68,9 @@ class PatientAuthorizer:
         try:
             bearer = bearer_token(authorization)
         except MalformedCredentials:
-            raise self._denied(record, Deny(Reason.MALFORMED_TOKEN)) from None
+            raise self.decisions.denied(record, Deny(Reason.MALFORMED_TOKEN)) from None
         if bearer is None:
-            raise self._denied(record, Deny(Reason.MISSING_TOKEN))
+            raise self.decisions.denied(record, Deny(Reason.MISSING_TOKEN))
         record.bearer, record.token_hash = bearer, self.audit.token_hash(bearer)
         reason = Reason.INACTIVE_TOKEN
         with measure("token"):
@@ -79,7 +79,7 @@ class PatientAuthorizer:
             except TokenRejected as rejected:
                 token, reason = None, rejected.reason
         if token is None:
-            raise self._denied(record, Deny(reason))
+            raise self.decisions.denied(record, Deny(reason))
         return token
 
     async def capability(
@@ -98,13 +98,13 @@ class PatientAuthorizer:
         token = await self.token(record, authorization)
         opened = None if self.capabilities is None else self.capabilities.unseal(sealed)
         if opened is None:
-            raise self._denied(record, Deny(Reason.UNKNOWN_CAPABILITY))
+            raise self.decisions.denied(record, Deny(Reason.UNKNOWN_CAPABILITY))
         record.patient = opened.patient
         refused = decide_capability(
             opened, study, operation, shown=token_hash(record.bearer or ""), now=self._clock()
         )
         if refused is not None:
-            raise self._denied(record, refused)
+            raise self.decisions.denied(record, refused)
         permit = await self.permit(record, token, Interaction.RETRIEVE, opened.patient)
         return token, permit, opened
 
@@ -131,7 +131,7 @@ class PatientAuthorizer:
         decision = await self._decide_patient(token, Interaction.SEARCH, patient)
         if isinstance(decision, Deny) and decision.reason is not Reason.NO_PATIENT_NAMED:
             record.asks_for((token.patient if patient is None else patient) or None)
-            raise self._denied(record, decision)
+            raise self.decisions.denied(record, decision)
 
     async def _decide_patient(
         self, token: Token, interaction: Interaction, patient: str | None
@@ -141,8 +141,11 @@ class PatientAuthorizer:
             grant.context is ScopeContext.SYSTEM for grant in token.grants
         ):
             client = await self._clients.client(token.client_id)
-        constraints = [grant.constraint for grant in token.grants if grant.constraint is not None]
-        understood = self._understood(constraints)
+        understood = frozenset(
+            grant.constraint
+            for grant in token.grants
+            if grant.constraint is not None and self._understands(grant.constraint)
+        )
         with span("decide patient") as step:
             facts = PatientFacts(self._policy, client, understood, self._clock())
             decision = decide_patient(token, interaction, patient, facts)
@@ -151,11 +154,8 @@ class PatientAuthorizer:
 
     def _unless_denied(self, record: AccessRecord, decision: T | Deny) -> T:
         if isinstance(decision, Deny):
-            raise self._denied(record, decision)
+            raise self.decisions.denied(record, decision)
         return decision
-
-    def _denied(self, record: AccessRecord, deny: Deny) -> Denied:
-        return self.decisions.denied(record, deny)
 
 
 def note(step: Span, decision: Any) -> None:

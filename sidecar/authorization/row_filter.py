@@ -8,6 +8,7 @@ from functools import cache
 
 from sidecar.access.visibility import Hidden
 from sidecar.access.wildcards import LONGEST_PATTERN, LONGEST_VALUE, matches, without_case
+from sidecar.authorization.study_facts import SUMS_OF_A_STUDY
 from sidecar.authorization.visible_studies import VisibleStudies
 from sidecar.dicom.json_model import Row, changed, tag, tags, text, texts
 from sidecar.dicomweb.paths import Query
@@ -50,12 +51,6 @@ _SHOWN_OF_A_STUDY = _OF_A_STUDY | tags(
 
 Archives take the others from any of its series.
 """
-_SUMS_OF_A_STUDY = tags(
-    "ModalitiesInStudy",
-    "SOPClassesInStudy",
-    "NumberOfStudyRelatedSeries",
-    "NumberOfStudyRelatedInstances",
-)
 _SUMS_OF_A_PATIENT = tags(
     "NumberOfPatientRelatedStudies",
     "NumberOfPatientRelatedSeries",
@@ -105,9 +100,7 @@ def _without_hidden(
 ) -> Row | None:
     """Return the row of a partly hidden study; ``None``: it may match by what is hidden."""
     if query.level != "studies":
-        if names & _SUMS_OF_A_STUDY:
-            return None
-        return changed(row, _SUMS_OF_A_STUDY)
+        return None if names & SUMS_OF_A_STUDY else changed(row, SUMS_OF_A_STUDY)
     if not names <= _OF_A_STUDY:
         return None
     shown = view.row(row)

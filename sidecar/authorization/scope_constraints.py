@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from urllib.parse import parse_qsl
 
-from sidecar.common.errors import BadRequest, NotSupported
+from sidecar.common.errors import BadRequest
 from sidecar.dicom.json_model import Row
 from sidecar.fhir.imaging_study import Site, study_uid
 from sidecar.fhir.search import Search
@@ -30,14 +30,14 @@ class Constraints:
         self._site = site
         self._read = lru_cache(maxsize=1_000)(self._parse)
 
-    def understood(self, constraints: Iterable[str]) -> frozenset[str]:
-        """Those of ``constraints`` (what follows ``?`` in a scope) that can be evaluated."""
-        return frozenset(one for one in constraints if self._read(one) is not None)
+    def understands(self, constraint: str) -> bool:
+        """Return whether ``constraint`` (what follows ``?`` in a scope) can be evaluated."""
+        return self._read(constraint) is not None
 
     def satisfied(
         self, constraints: Iterable[str], row: Row, series: Sequence[Row]
     ) -> frozenset[str]:
-        """Those of ``constraints`` that the study with this row and these series satisfies."""
+        """Return those constraints that the study with this row and these series satisfies."""
         details = Details({study_uid(row): series})
         return frozenset(
             one
@@ -56,5 +56,5 @@ class Constraints:
             if not all(name in EVALUATED and value for name, value in parameters):
                 return None
             return parse_search(parameters, self._site, strict=True)
-        except (ValueError, BadRequest, NotSupported):
+        except (ValueError, BadRequest):
             return None

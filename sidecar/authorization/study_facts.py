@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sidecar.access.facts import DescribedSeries, DescribedStudy
+from sidecar.access.permits import includes
+from sidecar.access.visibility import Visible
 from sidecar.authorization.scope_constraints import Constraints
 from sidecar.dicom.character_sets import with_known_texts
 from sidecar.dicom.json_model import Row, changed, number, tag, tags, text, texts
@@ -33,12 +35,13 @@ SERIES_KEYWORDS = (
 )
 """What rules may name of a series."""
 
-_SUMMED_UP = (
+SUMS_OF_A_STUDY = tags(
     "ModalitiesInStudy",
     "SOPClassesInStudy",
     "NumberOfStudyRelatedSeries",
     "NumberOfStudyRelatedInstances",
 )
+"""Attributes of a study's row that sum up all its series."""
 
 
 def described(
@@ -88,6 +91,11 @@ def series_uid(row: Row) -> str:
     return text(row, "SeriesInstanceUID") or ""
 
 
+def shown_series(series: Iterable[Row], seen: Visible) -> list[Row]:
+    """Return those of a study's series rows that may be seen."""
+    return [row for row in series if includes(seen.series, series_uid(row))]
+
+
 def without_hidden(row: Row, shown: Iterable[Row]) -> Row:
     """Return a study's row as if it had these series alone: counts and modalities are theirs."""
     series = list(shown)
@@ -102,4 +110,4 @@ def without_hidden(row: Row, shown: Iterable[Row]) -> Row:
             "vr": "IS",
             "Value": [sum(one or 0 for one in counts)],
         }
-    return changed(row, tags(*_SUMMED_UP), kept)
+    return changed(row, SUMS_OF_A_STUDY, kept)

@@ -14,14 +14,7 @@ from datetime import UTC, datetime
 
 from sidecar.access.decision import decide_owners, is_shown
 from sidecar.access.facts import DescribedStudy, KnownAs, Rule
-from sidecar.access.permits import (
-    ALL_SERIES,
-    ALL_STUDIES,
-    AllStudies,
-    PatientPermit,
-    SearchPermit,
-    includes,
-)
+from sidecar.access.permits import ALL_SERIES, ALL_STUDIES, AllStudies, PatientPermit, SearchPermit
 from sidecar.access.reasons import Reason
 from sidecar.access.visibility import (
     HIDDEN,
@@ -35,7 +28,7 @@ from sidecar.access.visibility import (
 )
 from sidecar.authorization.external_policy import ExternalPolicy
 from sidecar.authorization.scope_constraints import Constraints
-from sidecar.authorization.study_facts import described, series_uid, without_hidden
+from sidecar.authorization.study_facts import described, shown_series, without_hidden
 from sidecar.common.invalidation import Invalidation
 from sidecar.common.loading_cache import LoadingCache
 from sidecar.common.slices import batched, in_slices
@@ -128,16 +121,15 @@ class VisibleStudiesLookup:
         self,
         studies: Studies,
         site: Site,
-        constraints: Constraints,
         *,
-        rules: tuple[Rule, ...] = (),
+        rules: tuple[Rule, ...],
         external: ExternalPolicy | None = None,
         invalidation: Invalidation | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._studies = studies
         self._site = site
-        self._constraints = constraints
+        self.constraints = Constraints(site)
         self._rules = rules
         self._external = external
         self._lists: LoadingCache[tuple[KnownAs, frozenset[str]], _DescribedList] = LoadingCache(
@@ -147,10 +139,6 @@ class VisibleStudiesLookup:
             ttl_seconds=math.inf,
         )
         self._clock = clock
-
-    def understood(self, constraints: Iterable[str]) -> frozenset[str]:
-        """Return those constraints of scopes that can be evaluated."""
-        return self._constraints.understood(constraints)
 
     async def of(
         self, permit: PatientPermit, search: SearchPermit, *, fresh: bool = False
@@ -209,7 +197,7 @@ class VisibleStudiesLookup:
         seen = {uid: visible for uid, visible in decided if isinstance(visible, Visible)}
         left = dict(
             await in_slices(
-                (uid, _left(described_list.series.get(uid, ()), visible))
+                (uid, shown_series(described_list.series.get(uid, ()), visible))
                 for uid, visible in seen.items()
             )
         )
@@ -219,18 +207,11 @@ class VisibleStudiesLookup:
         """Forget the patient's lists that show ``study``: its UID is somebody else's, too."""
         self._studies.forget_listed(study, known_as)
 
-    async def refused(
-        self, studies: Iterable[str], known_as: KnownAs
-    ) -> tuple[frozenset[str], frozenset[str]]:
-        """Return those of ``studies`` that a read refuses by their owners, and the shared of them.
-
-        A shared one is the patient's, and under the same UID somebody else's.
-        """
+    async def refused(self, studies: Iterable[str], known_as: KnownAs) -> dict[str, Reason]:
+        """Return those of ``studies`` that a read refuses by their owners, each with the reason."""
         owners = await self._studies.owners.of(studies, known_as)
         decided = {uid: decide_owners(patients, known_as) for uid, patients in owners.items()}
-        refused = {uid: deny.reason for uid, deny in decided.items() if deny is not None}
-        shared = (uid for uid, reason in refused.items() if reason is Reason.SHARED_UID)
-        return frozenset(refused), frozenset(shared)
+        return {uid: deny.reason for uid, deny in decided.items() if deny is not None}
 
     async def _list(
         self, search: SearchPermit, listing: Listing, constraints: frozenset[str], oldest: AsOf
@@ -264,28 +245,23 @@ class VisibleStudiesLookup:
 
         A constraint must hold without what rules hide, too: else a scope could ask for that.
         """
-        one = described(row, series, self._site, self._constraints, constraints)
-        left = (
-            visible_by_rules(self._rules, one, self._clock())
-            if one.satisfies and self._rules
-            else HIDDEN
-        )
+        one = described(row, series, self._site, self.constraints, constraints)
+        if not (one.satisfies and self._rules):
+            return one
+        left = visible_by_rules(self._rules, one, self._clock())
         if isinstance(left, Hidden) or left.is_complete:
             return one
-        kept = _left(series, left)
-        return replace(
-            one,
-            satisfies=one.satisfies
-            & self._constraints.satisfied(constraints, without_hidden(row, kept), kept),
-        )
+        kept = shown_series(series, left)
+        still = self.constraints.satisfied(constraints, without_hidden(row, kept), kept)
+        return replace(one, satisfies=one.satisfies & still)
 
     async def _judged_all(
         self, permit: PatientPermit, facts: Mapping[str, tuple[DescribedStudy, ...]]
     ) -> dict[str, tuple[DescribedStudy, ...]]:
         judged: dict[str, tuple[DescribedStudy, ...]] = {}
-        for few in batched(tuple(facts.items())):
-            found = await asyncio.gather(*(self._judged(permit, uid, some) for uid, some in few))
-            judged |= {uid: one for (uid, _), one in zip(few, found, strict=True)}
+        for few in batched(tuple(facts)):
+            found = await asyncio.gather(*(self._judged(permit, uid, facts[uid]) for uid in few))
+            judged |= zip(few, found, strict=True)
         return judged
 
     async def _judged(
@@ -320,7 +296,3 @@ class _DescribedList:
     oldest: datetime
     series: Mapping[str, Sequence[Row]]
     facts: Mapping[str, tuple[DescribedStudy, ...]]
-
-
-def _left(series: Sequence[Row], seen: Visible) -> list[Row]:
-    return [row for row in series if includes(seen.series, series_uid(row) or "")]

@@ -5,13 +5,11 @@ from typing import TypeVar
 
 from sidecar.access.facts import Conditions, Effect, Policy, Rule
 from sidecar.access.permits import Operation
-from sidecar.authorization.capability_seal import Sealer, SealingKey
-from sidecar.authorization.capability_urls import CapabilityUrls
+from sidecar.authorization.capability_urls import CapabilityUrls, Sealer, SealingKey
 from sidecar.authorization.external_policy import ExternalPolicy
 from sidecar.authorization.study_facts import SERIES_KEYWORDS, STUDY_KEYWORDS
 from sidecar.bootstrap.context import BuildContext
 from sidecar.bootstrap.tokens import patient_credentials
-from sidecar.fhir.capability_statement import OfferedFeatures
 from sidecar.patients.backend_clients import BackendClients, ClientEntry, Groups
 from sidecar.settings.capabilities import keys_in
 from sidecar.settings.document import Settings
@@ -42,12 +40,6 @@ def access_policy(settings: Settings) -> Policy:
         rules=rules,
         external=access.external.url is not None,
     )
-
-
-def offered_features(settings: Settings) -> OfferedFeatures:
-    """Return the features that our smart-configuration offers."""
-    access = settings.access
-    return OfferedFeatures(app_launch=access.app_launch, backend_services=access.backend_services)
 
 
 async def external_policy(context: BuildContext) -> ExternalPolicy | None:

@@ -6,32 +6,30 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from sidecar import RELEASED, __version__
+from sidecar import __version__
 from sidecar.audit.trail import AuditTrail
 from sidecar.authorization.authorizer import Authorizer
 from sidecar.authorization.external_policy import ExternalPolicy
 from sidecar.authorization.limits import RequestLimits
-from sidecar.authorization.scope_constraints import Constraints
 from sidecar.authorization.visible_studies import VisibleStudiesLookup
 from sidecar.bootstrap.access import (
     access_policy,
     backend_clients,
     capability_urls,
     external_policy,
-    offered_features,
     series_keywords,
     study_keywords,
 )
 from sidecar.bootstrap.audit import audit_trail
-from sidecar.bootstrap.certificates import certificates
 from sidecar.bootstrap.context import BuildContext, open_session
 from sidecar.bootstrap.discovery import ehr_probes
 from sidecar.bootstrap.pacs import archive, site
+from sidecar.bootstrap.telemetry import certificates, request_tracing
 from sidecar.bootstrap.tokens import TokenValidation, patient_credentials, token_validation
-from sidecar.bootstrap.tracing import request_tracing
 from sidecar.common.background import background
 from sidecar.common.invalidation import Invalidation
 from sidecar.ehr.discovery import Discovery
+from sidecar.fhir.capability_statement import OfferedFeatures
 from sidecar.fhir.catalog.catalog import Catalog, MemoryStore, Store
 from sidecar.fhir.catalog.sqlite import SqliteStore
 from sidecar.fhir.cursor import PageLinks
@@ -55,7 +53,6 @@ from sidecar.web.qido_handlers import QidoHandlers
 from sidecar.web.routes import create_public
 from sidecar.web.stream import Streamer
 
-REALM = "SMART Imaging Access"
 EHR_CONNECTIONS = 100
 """Limit of connections to the EHR."""
 
@@ -138,7 +135,6 @@ async def build(
             VisibleStudiesLookup(
                 context.closing(studies),
                 hospital,
-                Constraints(hospital),
                 rules=policy.rules,
                 external=external,
                 invalidation=invalidation,
@@ -171,10 +167,8 @@ async def build(
         )
         documents = FhirDocuments(
             discovery,
-            offered_features(settings),
+            OfferedFeatures(app_launch=policy.app_launch, backend_services=policy.backend_services),
             fhir_base=endpoints.fhir_base,
-            version=__version__,
-            released=RELEASED,
         )
         dicomweb = DicomWeb(
             authorizer,
@@ -182,7 +176,6 @@ async def build(
             pacs.retrievals,
             QidoHandlers(authorizer, pacs.client, limits, metrics, invalidation),
             Streamer(metrics, settings.server.client_seconds),
-            endpoints,
             limits,
             public_base=public_url,
             verify_instances=settings.pacs.verify_instances,
@@ -197,7 +190,6 @@ async def build(
             metrics,
             audit,
             cors_origins=settings.server.cors_origins,
-            realm=REALM,
             customize=customize,
             public_url=public_url,
             wado_uri=settings.server.wado_uri,

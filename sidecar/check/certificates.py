@@ -3,7 +3,7 @@
 import time
 from datetime import UTC, datetime
 
-from sidecar.bootstrap.certificates import certificates as watched
+from sidecar.bootstrap.telemetry import certificates as watched
 from sidecar.check.outcome import Outcome, ok, warning
 from sidecar.settings.document import Settings
 from sidecar.telemetry.metrics import Metrics

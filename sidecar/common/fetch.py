@@ -104,7 +104,6 @@ async def fetch(
     timeout_seconds: float,
     headers: Mapping[str, str] | None = None,
     form: Mapping[str, str] | bytes | None = None,
-    ssl_context: Any = True,
     name: str = "request",
     take: Callable[[bytes], Awaitable[None]] | None = None,
 ) -> FetchedResponse:
@@ -129,7 +128,6 @@ async def fetch(
                     headers={"Accept-Encoding": "identity", **(headers or {}), **trace_headers()},
                     data=form,
                     allow_redirects=False,
-                    ssl=ssl_context,
                     # Without the session's total, timeout_seconds is the limit.
                     timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
                 ) as response,

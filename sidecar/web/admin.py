@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class Readiness:
-    """Asks each dependency at most once per ``keep_seconds``: probes come often and from several sides."""
+    """Asks each dependency at most once per ``keep_seconds``: probes come from several sides."""
 
     def __init__(
         self,

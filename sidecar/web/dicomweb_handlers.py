@@ -18,7 +18,7 @@ from sidecar.authorization.authorizer import Authorizer
 from sidecar.authorization.capability_urls import PREFIX
 from sidecar.authorization.current_study import CurrentStudy
 from sidecar.authorization.limits import RequestLimits
-from sidecar.common.errors import NotFound, Unavailable
+from sidecar.common.errors import NotFound, Problem, Unavailable
 from sidecar.common.fair_queue import HeldPlace
 from sidecar.common.invalidation import Invalidation
 from sidecar.common.spans import span
@@ -29,8 +29,7 @@ from sidecar.dicomweb.response_head import check_head
 from sidecar.dicomweb.upstream_accept import AcceptedTypes, accepted_types
 from sidecar.dicomweb.upstream_errors import ResourceNotOffered
 from sidecar.dicomweb.wado_uri import parse_wado_uri
-from sidecar.fhir.endpoint import Endpoints
-from sidecar.pacs.client import PacsClient
+from sidecar.pacs.client import PacsClient, Parameters
 from sidecar.pacs.counts import is_counted
 from sidecar.pacs.retrieve import RetrieveClient
 from sidecar.web.dicomweb_request import (
@@ -43,7 +42,7 @@ from sidecar.web.dicomweb_request import (
     rendering_parameters,
 )
 from sidecar.web.head_answer import head_answer
-from sidecar.web.middleware import RECORD, TARGET
+from sidecar.web.middleware import RECORD, TARGET, authorization
 from sidecar.web.qido_handlers import QidoHandlers
 from sidecar.web.stream import Streamer, client_head
 
@@ -66,7 +65,6 @@ class DicomWeb:
         retrievals: RetrieveClient,
         qido: QidoHandlers,
         streamer: Streamer,
-        endpoints: Endpoints,
         limits: RequestLimits,
         *,
         public_base: str,
@@ -79,7 +77,6 @@ class DicomWeb:
         self._retrievals = retrievals
         self._qido = qido
         self._streamer = streamer
-        self._endpoints = endpoints
         self._limits = limits
         self._public_base = public_base
         self._verify = verify_instances
@@ -90,21 +87,20 @@ class DicomWeb:
         """Answer ``/fhir/Patient/{patient}/$wado-rs/…``: that is the token's patient (SIA-12)."""
         record, segments = request[RECORD], request[TARGET].segments
         parsed, patient = parse_path(record, segments[4:]), segments[2]
-        token = await self._token(request)
+        token = await self._authorizer.token(record, authorization(request))
         permit = await self._authorizer.permit(
             record, token, Interaction.RETRIEVE, patient if is_fhir_id(patient) else ""
         )
-        asked = asked_for(request, parsed, self._endpoints.address(permit.patient))
-        return await self._serve(request, token, permit, asked)
+        root = "/".join((self._public_base, *segments[:4]))
+        return await self._serve(request, token, permit, parsed, root)
 
     async def below_token(self, request: web.Request) -> web.StreamResponse:
         """Answer ``/wado-rs/…``: the patient is the token's."""
         record = request[RECORD]
         parsed = parse_path(record, request[TARGET].segments[1:])
-        token = await self._token(request)
+        token = await self._authorizer.token(record, authorization(request))
         permit = await self._authorizer.permit(record, token, Interaction.RETRIEVE)
-        asked = asked_for(request, parsed, self._public_base + "/wado-rs")
-        return await self._serve(request, token, permit, asked)
+        return await self._serve(request, token, permit, parsed, self._public_base + "/wado-rs")
 
     async def below_capability(self, request: web.Request) -> web.StreamResponse:
         """Answer ``/capability/{sealed}/…``: one study, for one token (SIA-50..54)."""
@@ -113,39 +109,41 @@ class DicomWeb:
         note(record, resource)
         study = resource.study if isinstance(resource, Query) else resource.part.study
         operation = Operation.QUERY if isinstance(resource, Query) else Operation.RETRIEVE
-        authorization = request.headers.getall(hdrs.AUTHORIZATION, ())
         token, permit, capability = await self._authorizer.capability(
-            record, authorization, segments[1], study, operation
+            record, authorization(request), segments[1], study, operation
         )
-        asked = asked_for(request, resource, f"{self._public_base}/{PREFIX}/{segments[1]}")
-        if isinstance(resource, Query):
-            # The address itself is not recorded.
-            record.searches(f"/{PREFIX}/{resource.level}", asked.parameters)
-            # Without a study in the path it is this study's all the same.
-            if resource.study is None and resource.level != "studies":
-                resource = replace(resource, study=capability.study)
-            return await self._qido.search(
-                request, token, permit, asked.of(resource), only=capability.study
-            )
-        return await self._retrieve(request, token, permit, asked.of(resource))
+        root = f"{self._public_base}/{PREFIX}/{segments[1]}"
+        if isinstance(resource, Retrieval):
+            return await self._serve(request, token, permit, resource, root)
+        asked = asked_for(request, resource, root)
+        # The address itself is not recorded.
+        record.searches(f"/{PREFIX}/{resource.level}", asked.parameters)
+        # Without a study in the path it is this study's all the same.
+        if resource.study is None and resource.level != "studies":
+            asked = replace(asked, resource=replace(resource, study=capability.study))
+        return await self._qido.search(request, token, permit, asked, only=capability.study)
 
     async def _serve(
         self,
         request: web.Request,
         token: Token,
         permit: PatientPermit,
-        asked: AskedFor[Retrieval | Query],
+        parsed: Retrieval | Query | Problem,
+        root: str,
     ) -> web.StreamResponse:
-        resource = asked.resource
-        if isinstance(resource, Query):
-            request[RECORD].searches(request.path, asked.parameters)
-            return await self._qido.search(request, token, permit, asked.of(resource))
-        return await self._retrieve(request, token, permit, asked.of(resource))
+        """Answer what the path asks for, or raise what is wrong with it."""
+        if isinstance(parsed, Problem):
+            raise parsed
+        if isinstance(parsed, Retrieval):
+            return await self._retrieve(request, token, permit, asked_for(request, parsed, root))
+        query = asked_for(request, parsed, root)
+        request[RECORD].searches(request.path, query.parameters)
+        return await self._qido.search(request, token, permit, query)
 
     async def wado_uri(self, request: web.Request) -> web.StreamResponse:
         """Answer ``/wado-uri?requestType=WADO&…`` with one instance (PS3.18 chapter 9)."""
         record = request[RECORD]
-        token = await self._token(request)
+        token = await self._authorizer.token(record, authorization(request))
         permit = await self._authorizer.permit(record, token, Interaction.RETRIEVE)
         header = ", ".join(request.headers.getall(hdrs.ACCEPT, [])) or None
         wanted = parse_wado_uri(request[TARGET].parameters(), header)
@@ -153,11 +151,6 @@ class DicomWeb:
         root = self._public_base + "/wado-rs"
         asked = AskedFor(wanted.retrieval, root, wanted.accept, wanted.rendering)
         return await self._retrieve(request, token, permit, asked)
-
-    async def _token(self, request: web.Request) -> Token:
-        return await self._authorizer.token(
-            request[RECORD], request.headers.getall(hdrs.AUTHORIZATION, ())
-        )
 
     async def _retrieve(
         self,
@@ -181,7 +174,7 @@ class DicomWeb:
             """
             if clock() - began < DECIDED_SECONDS and before == stamp():
                 return
-            token_now = await self._token(http)
+            token_now = await self._authorizer.token(record, authorization(http))
             permit_now = await self._authorizer.permit(
                 record, token_now, Interaction.RETRIEVE, permit.patient
             )
@@ -202,13 +195,7 @@ class DicomWeb:
                 self._authorizer.audit.permitted(record)
             with span("fetch"):
                 return await self._stream(
-                    http,
-                    request,
-                    study_permit,
-                    accepted=accepted,
-                    parameters=rendering,
-                    decide_again=decide_again,
-                    places=places,
+                    http, request, study_permit, accepted, rendering, decide_again, places
                 )
 
     async def _permit(
@@ -219,7 +206,7 @@ class DicomWeb:
         asked: AskedFor[Retrieval],
     ) -> tuple[RetrievalRequest, StudyPermit]:
         """Return the authorized request, and the permit for what it asks for."""
-        part = record.part = asked.resource.part
+        part = asked.resource.part
         request = await self._authorizer.authorize(record, token, permit, asked, study=part.study)
         # Orthanc writes a text without what it could not read: the instance tells.
         reads_text = not (self._verify and self._pacs.dialect.converts_text)
@@ -231,9 +218,8 @@ class DicomWeb:
         http: web.Request,
         request: RetrievalRequest,
         permit: StudyPermit,
-        *,
         accepted: AcceptedTypes,
-        parameters: Sequence[tuple[str, str]],
+        parameters: Parameters,
         decide_again: Callable[[], Awaitable[None]],
         places: Sequence[HeldPlace],
     ) -> web.StreamResponse:

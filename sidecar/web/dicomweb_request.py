@@ -9,14 +9,14 @@ from aiohttp import hdrs, web
 
 from sidecar.access.facts import AnswerKind, Part
 from sidecar.audit.record import AccessRecord
-from sidecar.authorization.request import AuthorizedRequest
+from sidecar.authorization.authorizer import AuthorizedRequest
 from sidecar.common.errors import BadRequest, Problem
 from sidecar.dicomweb.paths import OBJECTS, Kind, Query, Retrieval, parse
+from sidecar.pacs.client import Parameters
 from sidecar.web.middleware import TARGET
 
 R = TypeVar("R", bound=Retrieval | Query)
 Resource_co = TypeVar("Resource_co", bound=Retrieval | Query, covariant=True)
-Parameters: TypeAlias = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +31,6 @@ class AskedFor(Generic[Resource_co]):
     root: str
     accept: str | None
     parameters: Parameters
-
-    def of(self, resource: R) -> "AskedFor[R]":
-        """Return the same of another resource."""
-        return AskedFor(resource, self.root, self.accept, self.parameters)
 
 
 RetrievalRequest: TypeAlias = AuthorizedRequest[AskedFor[Retrieval]]
@@ -53,7 +49,7 @@ _RENDERING = {
 def parse_path(record: AccessRecord, segments: Sequence[str]) -> Retrieval | Query | Problem:
     """Return the resource of a path, recorded for the audit trail, or what is wrong with the path.
 
-    A refusal of the token comes before the ``Problem``, which is raised by ``asked_for``.
+    The ``Problem`` is not raised yet: a refusal of the token comes before it.
     """
     try:
         resource = parse(segments)
@@ -72,16 +68,12 @@ def note(record: AccessRecord, resource: Retrieval | Query) -> None:
         record.part = Part(resource.study, resource.series)
 
 
-def asked_for(
-    request: web.Request, parsed: Retrieval | Query | Problem, root: str
-) -> AskedFor[Retrieval | Query]:
-    """Return what is asked for. Raises what is wrong with the path, and ``BadRequest``.
+def asked_for(request: web.Request, resource: R, root: str) -> AskedFor[R]:
+    """Return how the ``resource`` is asked for. Raises ``BadRequest``.
 
     ``accept=`` in the query is for clients that cannot set headers; it comes before the header
     (PS3.18 8.3.3.1).
     """
-    if isinstance(parsed, Problem):
-        raise parsed
     parameters = request[TARGET].parameters()
     in_query = [value for name, value in parameters if name == "accept"]
     if len(in_query) > 1:
@@ -90,7 +82,7 @@ def asked_for(
     # Form encoding makes a space of a "+" that is not written %2B.
     in_query = [value.replace("application/dicom ", "application/dicom+") for value in in_query]
     values = in_query or request.headers.getall(hdrs.ACCEPT, [])
-    return AskedFor(parsed, root, ", ".join(values) if values else None, others)
+    return AskedFor(resource, root, ", ".join(values) if values else None, others)
 
 
 def answer_kind(retrieval: Retrieval, *, reads_text: bool) -> AnswerKind:

@@ -13,6 +13,8 @@ from sidecar.common.errors import Problem
 from sidecar.fhir.outcome import operation_outcome
 
 FHIR_JSON = "application/fhir+json"
+REALM = "SMART Imaging Access"
+"""Realm of the WWW-Authenticate headers."""
 
 _TEXT: dict[Reason, str] = {
     Reason.MISSING_TOKEN: "An access token is needed: Authorization: Bearer …",
@@ -84,7 +86,7 @@ def _outcome(
     return json_response(operation_outcome(code, text), status=status, headers=headers)
 
 
-def denial(reason: Reason, realm: str, series: frozenset[str] = frozenset()) -> web.Response:
+def denial(reason: Reason, series: frozenset[str] = frozenset()) -> web.Response:
     """Return the answer to a refused request.
 
     ``series``: SeriesInstanceUIDs that the caller may have instead.
@@ -94,10 +96,10 @@ def denial(reason: Reason, realm: str, series: frozenset[str] = frozenset()) -> 
     if status == 401:
         # RFC 6750 3.1: no error code when no credentials came at all.
         error = "" if reason is Reason.MISSING_TOKEN else ', error="invalid_token"'
-        headers["WWW-Authenticate"] = f'Bearer realm="{realm}"{error}'
+        headers["WWW-Authenticate"] = f'Bearer realm="{REALM}"{error}'
     elif reason in (Reason.INSUFFICIENT_SCOPE, Reason.CONSTRAINED_SCOPE):
         headers["WWW-Authenticate"] = (
-            f'Bearer realm="{realm}", error="insufficient_scope", scope="patient/ImagingStudy.rs"'
+            f'Bearer realm="{REALM}", error="insufficient_scope", scope="patient/ImagingStudy.rs"'
         )
     text = _TEXT.get(reason, _NOT_FOUND)
     if series:

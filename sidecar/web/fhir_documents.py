@@ -4,6 +4,7 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
+from sidecar import RELEASED, __version__
 from sidecar.common.errors import Problem
 from sidecar.dicomweb.media_types import parse_accept
 from sidecar.ehr.discovery import Discovery, SmartConfiguration
@@ -21,43 +22,26 @@ _PUBLIC = {"Cache-Control": "public, max-age=300"}
 
 
 class FhirDocuments:
-    """The handlers. ``fhir_base``: our FHIR base URL. ``released``: date of this ``version``."""
+    """The handlers. ``fhir_base``: our FHIR base URL."""
 
-    def __init__(
-        self,
-        discovery: Discovery,
-        offered: OfferedFeatures,
-        *,
-        fhir_base: str,
-        version: str,
-        released: str,
-    ) -> None:
+    def __init__(self, discovery: Discovery, offered: OfferedFeatures, *, fhir_base: str) -> None:
         self._discovery = discovery
         self._offered = offered
         self._fhir_base = fhir_base
-        self._version = version
-        self._released = released
 
     async def metadata(self, request: web.Request) -> web.Response:
         """Answer ``GET [base]/metadata``."""
-        version, result = how_to_read(request)
         statement = capability_statement(
             fhir_base=self._fhir_base,
-            version=self._version,
-            released=self._released,
+            version=__version__,
+            released=RELEASED,
             smart=await self._smart(),
         )
-        response = answer(request, statement, version=version, pretty=result.pretty)
-        response.headers.update(_PUBLIC)
-        return response
+        return _public(request, statement)
 
     async def structure_definition(self, request: web.Request) -> web.Response:
         """Answer ``GET [base]/StructureDefinition/number-of-frames``: the extension that we use."""
-        version, result = how_to_read(request)
-        definition = structure_definition(self._fhir_base, self._released)
-        response = answer(request, definition, version=version, pretty=result.pretty)
-        response.headers.update(_PUBLIC)
-        return response
+        return _public(request, structure_definition(self._fhir_base, RELEASED))
 
     async def versions(self, request: web.Request) -> web.Response:
         """Answer ``GET [base]/$versions`` (R4 capabilitystatement-operation-versions)."""
@@ -88,3 +72,11 @@ class FhirDocuments:
             authorization=ehr.authorization_endpoint,
             token=ehr.token_endpoint,
         )
+
+
+def _public(request: web.Request, resource: dict[str, Any]) -> web.Response:
+    """Return the answer with a resource that is everybody's."""
+    version, result = how_to_read(request)
+    response = answer(request, resource, version=version, pretty=result.pretty)
+    response.headers.update(_PUBLIC)
+    return response

@@ -5,17 +5,16 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from sidecar.access.facts import AnswerKind, Part, Token, is_fhir_id
 from sidecar.access.permits import Interaction, PatientPermit
 from sidecar.access.reasons import Reason
 from sidecar.audit.record import AccessRecord
-from sidecar.authorization.authorizer import Authorizer
+from sidecar.authorization.authorizer import Authorizer, Request
 from sidecar.authorization.capability_urls import Issued
 from sidecar.authorization.decision_log import Denied
 from sidecar.authorization.limits import RequestLimits
-from sidecar.authorization.request import AuthorizedRequest
 from sidecar.authorization.study_facts import series_uid
 from sidecar.authorization.visible_studies import VisibleStudies
 from sidecar.common.errors import BadRequest, NotFound
@@ -39,10 +38,15 @@ from sidecar.fhir.search import Search
 from sidecar.fhir.search_parser import parse_search
 from sidecar.fhir.select import StudyPage, narrowed, page_of, passing
 from sidecar.web.count_report import CountReport
-from sidecar.web.fhir_parameters import search_parameters
-from sidecar.web.held_places import hold_place
-from sidecar.web.middleware import RECORD, TARGET
-from sidecar.web.negotiate import answer, fhir_version, how_to_read, is_strict, wants_fresh
+from sidecar.web.middleware import RECORD, TARGET, authorization, hold_place
+from sidecar.web.negotiate import (
+    answer,
+    fhir_version,
+    how_to_read,
+    is_strict,
+    search_parameters,
+    wants_fresh,
+)
 from sidecar.web.search_lookups import search_details
 
 
@@ -72,18 +76,18 @@ class ImagingFhir:
         self._detail = detail
         self._page_size = page_size
 
-    async def search(self, http: web.Request) -> web.Response:
-        """Answer ``GET [base]/ImagingStudy?…`` and ``POST [base]/ImagingStudy/_search``."""
-        return await self._search(http, None)
-
     async def search_compartment(self, http: web.Request) -> web.Response:
         """Answer ``GET [base]/Patient/{patient}/ImagingStudy?…``."""
         patient = http[TARGET].segments[2]
-        return await self._search(http, patient if is_fhir_id(patient) else "")
+        return await self.search(http, patient if is_fhir_id(patient) else "")
 
-    async def _search(self, http: web.Request, compartment: str | None) -> web.Response:
+    async def search(self, http: web.Request, compartment: str | None = None) -> web.Response:
+        """Answer ``GET [base]/ImagingStudy?…`` and ``POST [base]/ImagingStudy/_search``.
+
+        ``compartment``: the patient in the path, ``None``: it names none.
+        """
         record = http[RECORD]
-        token = await self._token(http)
+        token = await self._authorizer.token(record, authorization(http))
         # What the token is for is decided before its parameters are looked at: 401 and 403 come
         # before 400.
         await self._authorizer.may_search(record, token, compartment)
@@ -92,6 +96,7 @@ class ImagingFhir:
         version = fhir_version(http, parameters)
         search = parse_search(parameters, self._site, strict=is_strict(http))
         permit = await self._permit(record, token, compartment, search)
+        search.after = open_cursor(search, permit.patient, self._page_links)
         await hold_place(http, self._limits.search(token))
         fresh = wants_fresh(http)
         request = await self._authorizer.authorize(
@@ -103,7 +108,6 @@ class ImagingFhir:
             named=search.patient_identifiers,
             fresh=fresh,
         )
-        search.after = open_cursor(search, permit.patient, self._page_links)
         view = await self._authorizer.studies(request, fresh=fresh)
         self._authorizer.decisions.left_out(record, view.listing.shared)
         page = await self._page(search, permit, view)
@@ -151,18 +155,15 @@ class ImagingFhir:
         ``others``: some of the studies have no address of their own.
         """
         included = {
-            address.full_url: self._endpoints.capability(address.root, until=_until(address))
+            address.full_url: self._endpoints.capability(
+                address.root, until=instant(datetime.fromtimestamp(int(address.expires_at), UTC))
+            )
             for address in issued.values()
         }
         if search.result.include_endpoint and others and not self._endpoints.contained:
             url = f"{self._endpoints.fhir_base}/Endpoint/{patient}"
             included[url] = self._endpoints.resource(patient)
         return included
-
-    async def _token(self, http: web.Request) -> Token:
-        return await self._authorizer.token(
-            http[RECORD], http.headers.getall(hdrs.AUTHORIZATION, ())
-        )
 
     async def _permit(
         self, record: AccessRecord, token: Token, compartment: str | None, search: Search
@@ -197,7 +198,8 @@ class ImagingFhir:
 
         Another patient's study and a made-up id get the same 404.
         """
-        record, token = http[RECORD], await self._token(http)
+        record = http[RECORD]
+        token = await self._authorizer.token(record, authorization(http))
         permit = await self._authorizer.permit(record, token, Interaction.READ)
         version, result = how_to_read(http)
         wanted = http[TARGET].segments[2]
@@ -229,8 +231,9 @@ class ImagingFhir:
 
     async def read_endpoint(self, http: web.Request) -> web.Response:
         """Answer ``GET [base]/Endpoint/{id}``: the standing Endpoint of the patient (SIA-31)."""
-        token = await self._token(http)
-        permit = await self._authorizer.permit(http[RECORD], token, Interaction.READ)
+        record = http[RECORD]
+        token = await self._authorizer.token(record, authorization(http))
+        permit = await self._authorizer.permit(record, token, Interaction.READ)
         version, result = how_to_read(http)
         if self._endpoints.contained or http[TARGET].segments[2] != permit.patient:
             raise Denied(Reason.ABSENT)
@@ -241,7 +244,7 @@ class ImagingFhir:
         self,
         row: Row,
         view: VisibleStudies,
-        request: AuthorizedRequest[object],
+        request: Request,
         last_updated: str,
         issued: Mapping[str, Issued],
     ) -> dict[str, Any]:
@@ -275,7 +278,3 @@ class ImagingFhir:
         usable = [one for one in series if is_uid(series_uid(one))]
         instances = await asyncio.gather(*(view.instances(uid, series_uid(one)) for one in usable))
         return [SeriesRows(one, rows) for one, rows in zip(usable, instances, strict=True)]
-
-
-def _until(issued: Issued) -> str:
-    return instant(datetime.fromtimestamp(int(issued.expires_at), UTC))

@@ -1,28 +1,30 @@
-"""Give each request an id and a record, time it, answer its errors, and log it."""
+"""Give each request an id and a record, time it, answer its errors, and log it.
+
+The places that a request holds are held until its answer is sent: until then it is in memory.
+"""
 
 import asyncio
 import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Sequence
 
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
-from aiohttp.typedefs import Middleware
+from aiohttp.typedefs import Handler, Middleware
 
 from sidecar.audit.record import AccessRecord
 from sidecar.audit.trail import AuditTrail
 from sidecar.authorization.decision_log import Denied
 from sidecar.common.errors import Problem
 from sidecar.common.spans import REASON as SPAN_REASON
-from sidecar.common.spans import STATUS, NoTracing, Span, Tracing, span
+from sidecar.common.spans import STATUS, Span, Tracing, span
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web import errors
 from sidecar.web.target import Target, authority_of, parse_target
+from sidecar.web.transfer_timeout import LEAST_BYTES_PER_SECOND, send_whole
 
 log = logging.getLogger("sidecar.request")
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 TARGET: web.RequestKey[Target] = web.RequestKey("target", Target)
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
@@ -35,22 +37,25 @@ BROKEN_OFF: web.RequestKey[str] = web.RequestKey("broken_off", str)
 _CLIENT_GONE = "499"
 """Status in logs and metrics, as in nginx's, when the client left before the answer's end."""
 
+ANSWER_SECONDS = 60
+"""Time in seconds for sending an answer, beside its length at ``LEAST_BYTES_PER_SECOND``."""
 
-_TRACING = NoTracing()
+_PLACES: web.RequestKey[contextlib.AsyncExitStack] = web.RequestKey(
+    "places", contextlib.AsyncExitStack
+)
 
 
 def observe_requests(
     metrics: Metrics,
     audit: AuditTrail,
-    realm: str,
-    is_draining: Callable[[], bool] = lambda: False,
-    tracing: Tracing = _TRACING,
-    public_url: str = "",
+    is_draining: Callable[[], bool],
+    tracing: Tracing,
+    public_url: str,
 ) -> Middleware:
     """Return the middleware that observes requests.
 
-    ``realm`` stands in WWW-Authenticate. ``is_draining()``: whether the server is ending.
-    ``public_url``: our own, for targets in absolute form.
+    ``is_draining()``: whether the server is ending. ``public_url``: our own, for targets in
+    absolute form.
     """
     own = authority_of(public_url)
 
@@ -71,9 +76,7 @@ def observe_requests(
         record.route = request.match_info.route.name or "unknown"
         status = _CLIENT_GONE
         try:
-            response = _recorded(
-                request, await _answer(request, handler, realm, own), record, audit
-            )
+            response = _recorded(request, await _answer(request, handler, own), record, audit)
             status = str(response.status)
         except BaseException:
             if is_draining():
@@ -90,9 +93,7 @@ def observe_requests(
     return trace
 
 
-async def _answer(
-    request: web.Request, handler: Handler, realm: str, own: str
-) -> web.StreamResponse:
+async def _answer(request: web.Request, handler: Handler, own: str) -> web.StreamResponse:
     try:
         with span("read"):
             _check_protocol(request)
@@ -100,7 +101,7 @@ async def _answer(
         return await handler(request)
     except Denied as denied:
         request[REASON] = denied.reason.value
-        return errors.denial(denied.reason, realm, denied.series)
+        return errors.denial(denied.reason, denied.series)
     except Problem as problem:
         request[REASON] = problem.reason
         return errors.problem(problem)
@@ -142,7 +143,7 @@ def _record(
     request: web.Request, metrics: Metrics, status: str, seconds: float, step: Span
 ) -> None:
     """Count and log an answered request; ``step`` is its span."""
-    route = request.match_info.route.name or "unknown"
+    route = request[RECORD].route
     method = request.method if request.method in ("GET", "HEAD", "POST", "OPTIONS") else "other"
     metrics.observe_request(route, method, status, seconds)
     fields = {
@@ -187,3 +188,36 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Referrer-Policy"] = "no-referrer"
     headers["Vary"] = "Accept, Accept-Encoding, Authorization, Origin"
+
+
+def authorization(request: web.Request) -> Sequence[str]:
+    """Return the lines of the Authorization header."""
+    return request.headers.getall(hdrs.AUTHORIZATION, ())
+
+
+async def hold_place(
+    request: web.Request, place: contextlib.AbstractAsyncContextManager[object]
+) -> None:
+    """Enter ``place``, and leave it when the answer to ``request`` is sent.
+
+    Raises what entering raises.
+    """
+    if _PLACES not in request:
+        request[_PLACES] = contextlib.AsyncExitStack()
+    await request[_PLACES].enter_async_context(place)
+
+
+@web.middleware
+async def give_places_back(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Leave the places of each request when its answer is sent."""
+    try:
+        response = await handler(request)
+        if _PLACES in request:
+            length = response.content_length or 0
+            await send_whole(
+                request, response, seconds=ANSWER_SECONDS + length / LEAST_BYTES_PER_SECOND
+            )
+        return response
+    finally:
+        if _PLACES in request:
+            await request[_PLACES].aclose()

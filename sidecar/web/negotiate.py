@@ -1,5 +1,6 @@
-"""Read the FHIR version, freshness and strictness that a client asks for, and answer in it."""
+"""Read the parameters, FHIR version, freshness and strictness of a request, and answer in them."""
 
+import asyncio
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
@@ -8,16 +9,51 @@ from typing import Any
 import orjson
 from aiohttp import hdrs, web
 
-from sidecar.common.errors import NotAcceptable
+from sidecar.common.errors import BadRequest, NotAcceptable, Problem
 from sidecar.dicomweb.media_types import accept_json, media_ranges, parse_media_type
 from sidecar.fhir.r5 import DEFAULT_VERSION, VERSIONS, to_r5
 from sidecar.fhir.result_parameters import ResultParameters, json_format, read_result
 from sidecar.web.errors import FHIR_JSON
 from sidecar.web.middleware import TARGET
 from sidecar.web.pieces import accepts_gzip, in_pieces
+from sidecar.web.target import form_parameters
 
+BODY_SECONDS = 10
+"""Time in seconds in which the body of a posted search has to come."""
 _JSON = frozenset({FHIR_JSON, "application/json", "text/json"})
 _TAGS = re.compile(r'\*|(?:W/)?("[!#-~]*")')
+
+
+class RequestTimeout(Problem):
+    """408."""
+
+    status = 408
+    code = "timeout"
+
+
+async def search_parameters(http: web.Request) -> list[tuple[str, str]]:
+    """Return the parameters of a search, in the URL and in the body of a POST.
+
+    Raises ``BadRequest`` and ``RequestTimeout`` for the body.
+    """
+    parameters = http[TARGET].parameters()
+    if http.method != "POST" or not http.body_exists or http.content_length == 0:
+        return parameters
+    if http.content_type != "application/x-www-form-urlencoded":
+        raise BadRequest(
+            "A search by POST has a body of application/x-www-form-urlencoded.", reason="bad_body"
+        )
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            body = (await http.read()).decode("ascii")
+    except TimeoutError:
+        raise RequestTimeout(
+            "The body of the request did not come in time.", reason="slow_body"
+        ) from None
+    except UnicodeDecodeError:
+        raise BadRequest("The body is not form-encoded.", reason="bad_body") from None
+    # Both count (R4 http.html#search): a body cannot take back what the query string demands.
+    return parameters + form_parameters(body)
 
 
 def fhir_version(request: web.Request, parameters: Sequence[tuple[str, str]]) -> str:

@@ -29,8 +29,7 @@ from sidecar.dicomweb.upstream_errors import QueryRefused, unusable
 from sidecar.pacs.client import PacsClient
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web.dicomweb_request import AskedFor, QueryRequest
-from sidecar.web.held_places import hold_place
-from sidecar.web.middleware import RECORD
+from sidecar.web.middleware import RECORD, hold_place
 from sidecar.web.negotiate import is_strict
 from sidecar.web.pieces import accepts_gzip, in_pieces
 from sidecar.web.query_pages import QueryKey, QueryPages, RowPage, RowSource

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import aiohttp_cors
 from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
 
 from sidecar.audit.trail import AuditTrail
 from sidecar.authorization.capability_urls import PREFIX
@@ -16,8 +17,7 @@ from sidecar.web.dicomweb_handlers import DicomWeb
 from sidecar.web.errors import json_response
 from sidecar.web.fhir_documents import FhirDocuments
 from sidecar.web.fhir_handlers import ImagingFhir
-from sidecar.web.held_places import give_places_back
-from sidecar.web.middleware import Handler, add_headers, observe_requests
+from sidecar.web.middleware import add_headers, give_places_back, observe_requests
 
 REQUEST_BODY_BYTES = 65_536
 """Limit in bytes of the body of a POST search; nothing else has a body."""
@@ -43,13 +43,12 @@ def create_public(
     audit: AuditTrail,
     *,
     cors_origins: Sequence[str],
-    realm: str,
-    public_url: str = "",
-    wado_uri: bool = False,
-    capabilities: bool = False,
-    is_draining: Callable[[], bool] = lambda: False,
+    public_url: str,
+    wado_uri: bool,
+    capabilities: bool,
+    is_draining: Callable[[], bool],
     tracing: Tracing,
-    customize: Callable[[web.Application], None] | None = None,
+    customize: Callable[[web.Application], None] | None,
 ) -> web.Application:
     """Return the public application.
 
@@ -59,8 +58,8 @@ def create_public(
     """
     app = web.Application(
         middlewares=[
-            give_places_back(),
-            observe_requests(metrics, audit, realm, is_draining, tracing, public_url),
+            give_places_back,
+            observe_requests(metrics, audit, is_draining, tracing, public_url),
         ],
         client_max_size=REQUEST_BODY_BYTES,
     )
@@ -76,58 +75,31 @@ def create_public(
 
     def add(name: str, path: str, handler: Handler, *methods: str) -> None:
         resource = cors.add(app.router.add_resource(path, name=name))
-        for method in methods:
+        for method in methods or (hdrs.METH_GET, hdrs.METH_HEAD):
             cors.add(resource.add_route(method, handler))
 
-    add("metadata", "/fhir/metadata", documents.metadata, "GET", "HEAD")
-    add(
-        "smart-configuration",
-        "/fhir/.well-known/smart-configuration",
-        documents.smart_configuration,
-        "GET",
-        "HEAD",
-    )
-    add("versions", "/fhir/$versions", documents.versions, "GET", "HEAD")
-    add(
-        "structure-definition",
-        f"/fhir/StructureDefinition/{frames.ID}",
-        documents.structure_definition,
-        "GET",
-        "HEAD",
-    )
-    add("imaging-study-search", "/fhir/ImagingStudy", fhir.search, "GET", "HEAD")
-    add("imaging-study-search-post", "/fhir/ImagingStudy/_search", fhir.search, "POST")
-    add("imaging-study-read", "/fhir/ImagingStudy/{id}", fhir.read, "GET", "HEAD")
-    add("endpoint-read", "/fhir/Endpoint/{id}", fhir.read_endpoint, "GET", "HEAD")
-    add(
-        "imaging-study-compartment",
-        "/fhir/Patient/{patient}/ImagingStudy",
-        fhir.search_compartment,
-        "GET",
-        "HEAD",
-    )
-    add(
-        "patient-wado-rs",
-        "/fhir/Patient/{patient}/$wado-rs/{tail:.+}",
-        dicomweb.below_patient,
-        "GET",
-        "HEAD",
-    )
-    add("wado-rs", "/wado-rs/{tail:.+}", dicomweb.below_token, "GET", "HEAD")
+    configuration = "/fhir/.well-known/smart-configuration"
+    add("metadata", "/fhir/metadata", documents.metadata)
+    add("smart-configuration", configuration, documents.smart_configuration)
+    add("versions", "/fhir/$versions", documents.versions)
+    extension = f"/fhir/StructureDefinition/{frames.ID}"
+    add("structure-definition", extension, documents.structure_definition)
+    add("imaging-study-search", "/fhir/ImagingStudy", fhir.search)
+    add("imaging-study-search-post", "/fhir/ImagingStudy/_search", fhir.search, hdrs.METH_POST)
+    add("imaging-study-read", "/fhir/ImagingStudy/{id}", fhir.read)
+    add("endpoint-read", "/fhir/Endpoint/{id}", fhir.read_endpoint)
+    of_patient = "/fhir/Patient/{patient}"
+    add("imaging-study-compartment", of_patient + "/ImagingStudy", fhir.search_compartment)
+    add("patient-wado-rs", of_patient + "/$wado-rs/{tail:.+}", dicomweb.below_patient)
+    add("wado-rs", "/wado-rs/{tail:.+}", dicomweb.below_token)
     if wado_uri:
-        add("wado-uri", "/wado-uri", dicomweb.wado_uri, "GET", "HEAD")
+        add("wado-uri", "/wado-uri", dicomweb.wado_uri)
     if capabilities:
-        add(
-            "capability",
-            f"/{PREFIX}/{{sealed}}/{{tail:.+}}",
-            dicomweb.below_capability,
-            "GET",
-            "HEAD",
-        )
+        add("capability", f"/{PREFIX}/{{sealed}}/{{tail:.+}}", dicomweb.below_capability)
     if customize is not None:
         customize(app)
     else:
-        add("root", "/", _pointer, "GET", "HEAD")
+        add("root", "/", _pointer)
     add("unknown", "/{tail:.*}", _unknown, hdrs.METH_ANY)
     app.on_response_prepare.append(add_headers)
     app[CORS] = lambda origin: _cors_headers(cors_origins, origin)

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from sidecar.authorization import limits
 from sidecar.authorization.limits import RequestLimits
-from sidecar.web import held_places, transfer_timeout
+from sidecar.web import middleware, transfer_timeout
 from sidecar.web.transfer_timeout import LeastRate
 from tests.attacks.large import LargeArchive, row, sidecar_before, study
 from tests.authorization.limited import apps, bearer, remembering
@@ -232,8 +232,8 @@ async def test_lists_that_are_not_read_do_not_fill_the_memory(
 async def test_a_list_that_is_not_read_in_time_gives_its_place_back(
     made: list[RequestLimits], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(held_places, "ANSWER_SECONDS", 0.2)
-    monkeypatch.setattr(held_places, "LEAST_BYTES_PER_SECOND", 2**40)
+    monkeypatch.setattr(middleware, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(middleware, "LEAST_BYTES_PER_SECOND", 2**40)
     rows = [study(number, StudyDescription="x" * 8_000) for number in range(2_500)]
     async with (
         contextlib.AsyncExitStack() as stack,

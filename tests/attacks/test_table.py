@@ -151,7 +151,7 @@ async def test_headers_in_small_pieces(victim: Victim) -> None:
 async def test_a_slow_body_is_not_waited_for(
     victim: Victim, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sidecar.web.fhir_parameters.BODY_SECONDS", 0.2)
+    monkeypatch.setattr("sidecar.web.negotiate.BODY_SECONDS", 0.2)
     form = "Content-Type: application/x-www-form-urlencoded"
     head = request("/fhir/ImagingStudy/_search", form, "Content-Length: 100", method="POST")
     (answer,) = answers(await send(victim.port, head + b"patient="))

@@ -371,11 +371,8 @@ class Lists(VisibleStudiesLookup):
     """Notes which lists are forgotten."""
 
     def __init__(self) -> None:
+        self.constraints = NO_VIEWS.constraints
         self.forgotten: list[tuple[str, frozenset[PatientIdentifier]]] = []
-
-    def understood(self, constraints: Iterable[str]) -> frozenset[str]:
-        """None."""
-        return frozenset()
 
     def forget_listed(self, study: str, known_as: frozenset[PatientIdentifier]) -> None:
         """As ``VisibleStudiesLookup``."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sidecar.access.decision import decide_capability
 from sidecar.access.permits import Capability, Deny, Operation, token_hash
 from sidecar.access.reasons import STATUS, Reason
-from sidecar.authorization.capability_seal import KEY_BYTES, MAXIMUM_LENGTH, Sealer, SealingKey
+from sidecar.authorization.capability_urls import KEY_BYTES, MAXIMUM_LENGTH, Sealer, SealingKey
 from tests.tables.capability_denials import (
     BEARER,
     CAPABILITY,

@@ -12,7 +12,6 @@ from sidecar.access.facts import Effect, PatientIdentifier, Rule
 from sidecar.access.permits import ALL_STUDIES, Interaction, PatientPermit, SearchPermit
 from sidecar.access.visibility import HIDDEN, SHARED, Visible
 from sidecar.authorization.row_filter import shown_rows
-from sidecar.authorization.scope_constraints import Constraints
 from sidecar.authorization.visible_studies import VisibleStudiesLookup
 from sidecar.dicom.json_model import Row
 from sidecar.dicomweb.paths import Query
@@ -80,9 +79,7 @@ def views(
     archive: Archive, clock: Clock | None = None, rules: tuple[Rule, ...] = ()
 ) -> VisibleStudiesLookup:
     """On this archive."""
-    return VisibleStudiesLookup(
-        archive, SITE, Constraints(SITE), rules=rules, clock=clock or Clock(DAY_ENDS)
-    )
+    return VisibleStudiesLookup(archive, SITE, rules=rules, clock=clock or Clock(DAY_ENDS))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ import aiohttp
 from sidecar.audit.event import AuditSource
 from sidecar.audit.sinks import NoSink
 from sidecar.audit.trail import AuditTrail
-from sidecar.authorization.scope_constraints import Constraints
 from sidecar.authorization.visible_studies import VisibleStudiesLookup
 from sidecar.bootstrap.build import Sidecar, build
 from sidecar.fhir.imaging_study import Site
@@ -25,7 +24,7 @@ SITE = Site("https://ehr.example.org/fhir")
 NO_VIEWS = VisibleStudiesLookup(
     cast("Any", SimpleNamespace(forget_listed=lambda study, known_as: None)),
     SITE,
-    Constraints(SITE),
+    rules=(),
 )
 """For a authorizer whose permits are never limited."""
 NO_AUDIT = AuditTrail(NoSink(), AuditSource("test", "https://ehr.example.org/fhir"), b"key")

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from sidecar.access.permits import Capability, Operation, token_hash
-from sidecar.authorization.capability_seal import KEY_BYTES, Sealer, SealingKey
+from sidecar.authorization.capability_urls import KEY_BYTES, Sealer, SealingKey
 from tests.attacks.raw import request
 from tests.attacks.row import FOREIGN, REFUSED, Row, row
 from tests.fakes.archive import STUDY

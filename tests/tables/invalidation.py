@@ -12,7 +12,6 @@ from aiohttp import web
 from sidecar.access.facts import Caller, DescribedStudy, Effect, Part, PatientIdentifier
 from sidecar.access.permits import Interaction, PatientPermit
 from sidecar.authorization.external_policy import ExternalPolicy
-from sidecar.authorization.scope_constraints import Constraints
 from sidecar.authorization.visible_studies import VisibleStudiesLookup
 from sidecar.common.errors import Problem
 from sidecar.common.invalidation import Invalidation
@@ -194,9 +193,7 @@ def details(world: World) -> Ask:
 def described(world: World) -> Ask:
     """What rules look at."""
     lists = studies(world)
-    views = VisibleStudiesLookup(
-        lists, SITE, Constraints(SITE), invalidation=world.kept, clock=Clock()
-    )
+    views = VisibleStudiesLookup(lists, SITE, rules=(), invalidation=world.kept, clock=Clock())
     ways = (make_way(rules=(make_rule("no SR", Effect.EXCLUDE, series={"Modality": ("SR",)}),)),)
     return lambda: _described(views, patient_permit("p1", Interaction.SEARCH, ways))
 

@@ -90,7 +90,7 @@ def code_and_text(answer: web.Response) -> tuple[str, str]:
 @pytest.mark.parametrize("reason", Reason)
 def test_each_reason_has_an_answer(reason: Reason) -> None:
     """401, 403 and 404 as ``STATUS`` says, with a text for each that the caller may know."""
-    answer = errors.denial(reason, REALM)
+    answer = errors.denial(reason)
     assert answer.status == STATUS[reason]
     code, text = code_and_text(answer)
     assert code == {401: "login", 403: "forbidden", 404: "not-found"}[answer.status]
@@ -100,19 +100,16 @@ def test_each_reason_has_an_answer(reason: Reason) -> None:
 
 def test_texts_tell_the_reasons_that_are_said_apart() -> None:
     reasons = [reason for reason in Reason if STATUS[reason] != 404 and reason not in INVALID_TOKEN]
-    said = [
-        code_and_text(errors.denial(reason, REALM))[1]
-        for reason in (*reasons, Reason.INACTIVE_TOKEN)
-    ]
+    said = [code_and_text(errors.denial(reason))[1] for reason in (*reasons, Reason.INACTIVE_TOKEN)]
     assert len(set(said)) == len(said) == 16
 
 
 def test_whatever_is_wrong_with_a_token_the_app_gets_one_answer() -> None:
     """RFC 6750 3.1 ``invalid_token``: why is for operators."""
-    one = errors.denial(Reason.INACTIVE_TOKEN, REALM)
+    one = errors.denial(Reason.INACTIVE_TOKEN)
     assert one.status == 401
     for reason in INVALID_TOKEN:
-        other = errors.denial(reason, REALM)
+        other = errors.denial(reason)
         assert (other.status, other.body, other.headers) == (one.status, one.body, one.headers)
 
 
@@ -135,7 +132,7 @@ def test_the_challenge(reason: Reason) -> None:
     """Every 401 has one (RFC 9110 11.6.1); a 404 never, which would tell that there is something to
     have.
     """
-    assert errors.denial(reason, REALM).headers.get("WWW-Authenticate") == CHALLENGES.get(reason)
+    assert errors.denial(reason).headers.get("WWW-Authenticate") == CHALLENGES.get(reason)
 
 
 def _as_sent(answer: web.Response) -> tuple[int, dict[str, str], Any]:
@@ -147,8 +144,7 @@ def test_all_404_are_the_same_to_the_byte() -> None:
     them apart.
     """
     answers = [
-        errors.denial(reason, REALM)
-        for reason in (Reason.ABSENT, Reason.FOREIGN, Reason.NOT_IN_STUDY)
+        errors.denial(reason) for reason in (Reason.ABSENT, Reason.FOREIGN, Reason.NOT_IN_STUDY)
     ]
     answers += [
         errors.problem(NotFound(text, reason=text))

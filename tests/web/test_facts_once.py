@@ -14,7 +14,7 @@ import pytest
 
 import sidecar
 from sidecar.authorization import visible_studies
-from sidecar.authorization.request import AuthorizedRequest
+from sidecar.authorization.authorizer import AuthorizedRequest
 from sidecar.dicomweb import media_types
 from sidecar.pacs.issuer_check import Issuers
 from sidecar.patients.direct import DirectMapping
@@ -111,6 +111,17 @@ async def test_facts_are_worked_out_once(what: str, limited: bool, calls: Counte
     if limited:
         expected["visibility"] = 1
     assert calls == expected
+
+
+async def test_a_malformed_cursor_costs_the_archive_nothing() -> None:
+    archive = Archive()
+    async with (
+        sidecar_between(ScriptedEhr(), archive) as (url, _),
+        aiohttp.ClientSession(headers=HEADERS) as client,
+        client.get(f"{url}/fhir/ImagingStudy?patient={PATIENT}&_after=AAAA") as answer,
+    ):
+        assert answer.status == 400
+    assert archive.requests == []
 
 
 @pytest.mark.parametrize("attribute", ["token", "permit", "search", "asked", "visible", "record"])
