@@ -132,7 +132,7 @@ class VisibleStudiesLookup:
         *,
         rules: tuple[Rule, ...] = (),
         external: ExternalPolicy | None = None,
-        invalidation: Invalidation | None = None,
+        invalidation: Invalidation,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._studies = studies
@@ -141,7 +141,7 @@ class VisibleStudiesLookup:
         self._rules = rules
         self._external = external
         self._lists: LoadingCache[tuple[KnownAs, frozenset[str]], _DescribedList] = LoadingCache(
-            invalidation or Invalidation(),
+            invalidation,
             lambda key: {known.patient_id for known in key[0]},
             max_entries=KEPT,
             ttl_seconds=math.inf,

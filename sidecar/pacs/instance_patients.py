@@ -86,7 +86,7 @@ class InstancePatients:
         absent_seconds: float = NEGATIVE_SECONDS,
         max_entries: int = 20_000,
         drop: Callable[[str], None] = lambda what: None,
-        invalidation: Invalidation | None = None,
+        invalidation: Invalidation,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
@@ -96,9 +96,9 @@ class InstancePatients:
         )
         self._row_bytes = row_bytes
         self._drop = drop
-        self._invalidation = kept = invalidation or Invalidation()
+        self._invalidation = invalidation
         self._own: LoadingCache[_Asked, frozenset[PatientIdentifier]] = LoadingCache(
-            kept,
+            invalidation,
             lambda asked: {known.patient_id for known in asked[1]},
             max_entries=max_entries,
             ttl_seconds=ttl_seconds,
@@ -110,7 +110,7 @@ class InstancePatients:
         )
         # What was refused a moment ago stays so, in whatever generation of the study.
         self._refused: LoadingCache[_Asked, frozenset[PatientIdentifier]] = LoadingCache(
-            kept, max_entries=max_entries, ttl_seconds=absent_seconds, clock=clock
+            invalidation, max_entries=max_entries, ttl_seconds=absent_seconds, clock=clock
         )
 
     async def of(self, permit: HeaderPermit) -> frozenset[PatientIdentifier]:

@@ -52,14 +52,14 @@ class Issuers:
         generated: Sequence[str] = (),
         ttl_seconds: float = UNIQUE_SECONDS,
         max_entries: int = 50_000,
-        invalidation: Invalidation | None = None,
+        invalidation: Invalidation,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._generated = tuple(generated)
         self._has_joined = False
         self._unique: LoadingCache[str, bool] = LoadingCache(
-            invalidation or Invalidation(),
+            invalidation,
             lambda patient_id: {patient_id},
             max_entries=max_entries,
             ttl_seconds=ttl_seconds,

@@ -67,11 +67,10 @@ class Ownership:
         ttl_seconds: float = 300,
         absent_seconds: float = NEGATIVE_SECONDS,
         max_entries: int = 20_000,
-        invalidation: Invalidation | None = None,
+        invalidation: Invalidation,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
-        invalidation = invalidation or Invalidation()
         # Whoever changed, no owner is kept: what came for one patient may be under a UID of
         # another's.
         self._owners: LoadingCache[_Asked, frozenset[PatientIdentifier]] = LoadingCache(

@@ -90,13 +90,12 @@ class Studies:
         max_entries: int = 5_000,
         concurrency: int = 8,
         drop: Callable[[str], None] = lambda what: None,
-        invalidation: Invalidation | None = None,
+        invalidation: Invalidation,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._ownership = ownership
-        kept = invalidation or Invalidation()
         self.owners = StudyOwners(client, ownership, clock=clock)
         self._lists = StudyLists(
             client,
@@ -107,7 +106,7 @@ class Studies:
             cache_seconds=cache_seconds,
             max_entries=max_entries,
             drop=drop,
-            invalidation=kept,
+            invalidation=invalidation,
             now=now,
             clock=clock,
         )
@@ -119,11 +118,11 @@ class Studies:
             (concurrency, DETAILS_OF_ONE), waiting=DETAILS_WAITING, seconds=DETAILS_SECONDS
         )
         self._listings: LoadingCache[_Asked, Listing] = LoadingCache(
-            kept, max_entries=max_entries, ttl_seconds=cache_seconds, clock=clock
+            invalidation, max_entries=max_entries, ttl_seconds=cache_seconds, clock=clock
         )
         # When a search that goes on in the background (SIA-23) was first asked for.
         self._asked: LoadingCache[_Asked, datetime] = LoadingCache(
-            kept, max_entries=max_entries, ttl_seconds=ASKED_SECONDS, clock=clock
+            invalidation, max_entries=max_entries, ttl_seconds=ASKED_SECONDS, clock=clock
         )
 
     async def series_of(

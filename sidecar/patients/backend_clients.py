@@ -92,7 +92,7 @@ class Groups:
         *,
         timeout_seconds: float,
         cache_ttl_seconds: float = 300,
-        invalidation: Invalidation | None = None,
+        invalidation: Invalidation,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -102,7 +102,7 @@ class Groups:
         self._credentials = credentials
         self._timeout_seconds = timeout_seconds
         self._members: LoadingCache[str, frozenset[str]] = LoadingCache(
-            invalidation or Invalidation(),
+            invalidation,
             ForgetOn.INVALIDATE,
             max_entries=1_000,
             ttl_seconds=cache_ttl_seconds,

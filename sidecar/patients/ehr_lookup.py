@@ -78,7 +78,7 @@ class EhrMapping:
         timeout_seconds: float,
         cache_ttl_seconds: float = 300,
         max_entries: int = 50_000,
-        invalidation: Invalidation | None = None,
+        invalidation: Invalidation,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -89,7 +89,7 @@ class EhrMapping:
         self._credentials = credentials
         self._timeout_seconds = timeout_seconds
         self._known: LoadingCache[str, _Known] = LoadingCache(
-            invalidation or Invalidation(),
+            invalidation,
             ForgetOn.INVALIDATE,
             max_entries=max_entries,
             ttl_seconds=cache_ttl_seconds,

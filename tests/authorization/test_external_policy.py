@@ -17,6 +17,7 @@ from sidecar.access.permits import Interaction
 from sidecar.authorization.external_policy import ExternalPolicy, policy_input, read_verdict
 from sidecar.common.errors import Unavailable
 from sidecar.common.fetch import FetchFailed
+from sidecar.common.invalidation import Invalidation
 from sidecar.dicom.uid import is_uid
 from tests.common.peer import Clock, Peer, Reply, all_that_is_said
 from tests.permits import patient_permit
@@ -34,7 +35,7 @@ def policy(session: aiohttp.ClientSession, peer: Peer, **options: Any) -> Extern
     return ExternalPolicy(
         session,
         peer.url + "/v1/data/imaging/access",
-        **{"timeout_seconds": 60, "cache_seconds": 10} | options,
+        **{"timeout_seconds": 60, "cache_seconds": 10, "invalidation": Invalidation()} | options,
     )
 
 
@@ -160,7 +161,13 @@ async def test_without_a_clear_answer_nothing_is_decided(
 
 
 async def test_a_policy_that_is_not_there(session: aiohttp.ClientSession) -> None:
-    gone = ExternalPolicy(session, "http://127.0.0.1:9/x", timeout_seconds=60, cache_seconds=10)
+    gone = ExternalPolicy(
+        session,
+        "http://127.0.0.1:9/x",
+        timeout_seconds=60,
+        cache_seconds=10,
+        invalidation=Invalidation(),
+    )
     with pytest.raises(Unavailable):
         await gone.probe()
 

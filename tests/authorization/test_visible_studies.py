@@ -14,6 +14,7 @@ from sidecar.access.visibility import HIDDEN, SHARED, Visible
 from sidecar.authorization.row_filter import shown_rows
 from sidecar.authorization.scope_constraints import Constraints
 from sidecar.authorization.visible_studies import VisibleStudiesLookup
+from sidecar.common.invalidation import Invalidation
 from sidecar.dicom.json_model import Row
 from sidecar.dicomweb.paths import Query
 from sidecar.dicomweb.query import parse_matching
@@ -81,7 +82,12 @@ def views(
 ) -> VisibleStudiesLookup:
     """On this archive."""
     return VisibleStudiesLookup(
-        archive, SITE, Constraints(SITE), rules=rules, clock=clock or Clock(DAY_ENDS)
+        archive,
+        SITE,
+        Constraints(SITE),
+        rules=rules,
+        invalidation=Invalidation(),
+        clock=clock or Clock(DAY_ENDS),
     )
 
 

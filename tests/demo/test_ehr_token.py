@@ -13,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from sidecar.access.facts import PatientIdentifier
+from sidecar.common.invalidation import Invalidation
 from sidecar.demo.people import MRN_SYSTEM, PATIENTS
 from sidecar.ehr.credentials import BackendServices
 from sidecar.ehr.discovery import Discovery
@@ -181,7 +182,12 @@ async def test_the_sidecar_reads_identifiers_of_every_patient(
         timeout_seconds=60,
     )
     mapping = EhrMapping(
-        session, f"{ehr.url}/fhir", {MRN_SYSTEM: None}, credentials, timeout_seconds=60
+        session,
+        f"{ehr.url}/fhir",
+        {MRN_SYSTEM: None},
+        credentials,
+        timeout_seconds=60,
+        invalidation=Invalidation(),
     )
     for patient in PATIENTS:
         found = await mapping.identifiers(patient.id)

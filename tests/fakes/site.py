@@ -13,6 +13,7 @@ from sidecar.audit.trail import AuditTrail
 from sidecar.authorization.scope_constraints import Constraints
 from sidecar.authorization.visible_studies import VisibleStudiesLookup
 from sidecar.bootstrap.build import Sidecar, build
+from sidecar.common.invalidation import Invalidation
 from sidecar.fhir.imaging_study import Site
 from sidecar.server.listener import listen
 from sidecar.settings.document import Settings
@@ -26,6 +27,7 @@ NO_VIEWS = VisibleStudiesLookup(
     cast("Any", SimpleNamespace(forget_listed=lambda study, known_as: None)),
     SITE,
     Constraints(SITE),
+    invalidation=Invalidation(),
 )
 """For a authorizer whose permits are never limited."""
 NO_AUDIT = AuditTrail(NoSink(), AuditSource("test", "https://ehr.example.org/fhir"), b"key")

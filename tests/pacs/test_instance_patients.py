@@ -15,6 +15,7 @@ import pytest
 from sidecar.access.facts import Part, PatientIdentifier
 from sidecar.access.permits import HeaderPermit, StudyPermit
 from sidecar.common.errors import BadGateway, GatewayTimeout, NotFound, Problem, Unavailable
+from sidecar.common.invalidation import Invalidation
 from sidecar.dicomweb.paths import Kind, Retrieval
 from sidecar.pacs import instance_patients as module
 from sidecar.pacs.client import Parameters
@@ -119,9 +120,8 @@ class Archive(FakePacs):
 
 
 def looking(archive: Archive, clock: Clock | None = None, **more: Any) -> InstancePatients:
-    return InstancePatients(
-        archive, cast("RetrieveClient", archive), clock=clock or Clock(), **more
-    )
+    given = {"clock": clock or Clock(), "invalidation": Invalidation()} | more
+    return InstancePatients(archive, cast("RetrieveClient", archive), **given)
 
 
 async def look(patients: InstancePatients, part: Part = PART) -> frozenset[PatientIdentifier]:

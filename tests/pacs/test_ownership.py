@@ -45,7 +45,9 @@ def ownership(
 ) -> Ownership:
     """With the product's times and few entries, or others."""
     given: dict[str, Any] = {"ttl_seconds": 300.0, "absent_seconds": 5.0, "max_entries": 100} | more
-    return Ownership(pacs, clock=clock or Clock(), invalidation=invalidation, **given)
+    return Ownership(
+        pacs, clock=clock or Clock(), invalidation=invalidation or Invalidation(), **given
+    )
 
 
 PARTS: dict[str, tuple[Part, bool]] = {

@@ -73,7 +73,7 @@ class World:
         self.invalidation = Invalidation()
         self.studies = Studies(
             self.pacs,
-            Ownership(self.pacs, clock=self.clock),
+            Ownership(self.pacs, clock=self.clock, invalidation=self.invalidation),
             with_series=True,
             clock=self.clock,
             drop=self._drop,

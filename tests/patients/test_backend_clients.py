@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.common.errors import Unavailable
-from sidecar.common.invalidation import NEGATIVE_SECONDS
+from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
 from sidecar.ehr.credentials import NoToken
 from sidecar.patients.backend_clients import BackendClients, ClientEntry, Groups, PatientsFile
 from tests.common.peer import Clock, Peer, Reply
@@ -29,7 +29,8 @@ def member(reference: Any = "Patient/p1", **more: Any) -> dict[str, Any]:
 
 def groups(session: aiohttp.ClientSession, peer: Peer, **options: Any) -> Groups:
     """At this EHR."""
-    return Groups(session, peer.url + "/fhir", NoToken(), timeout_seconds=60, **options)
+    given = {"timeout_seconds": 60, "invalidation": Invalidation()} | options
+    return Groups(session, peer.url + "/fhir", NoToken(), **given)
 
 
 async def test_patients_come_from_list_file_and_group(

@@ -164,7 +164,9 @@ def studies(world: World) -> Studies:
     """Lists of a patient whose study gets another series."""
     old, new = (row("p1", "1.2", series, Modality="CT") for series in ("1.2.3", "1.2.4"))
     archive = world.archive([old], [new])
-    return Studies(archive, Ownership(archive), invalidation=world.kept, clock=Clock())
+    return Studies(
+        archive, Ownership(archive, invalidation=world.kept), invalidation=world.kept, clock=Clock()
+    )
 
 
 def one_list(world: World) -> Ask:
