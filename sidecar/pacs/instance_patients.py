@@ -14,12 +14,12 @@ from dataclasses import asdict
 
 import aiohttp
 
+from sidecar.access.decision import are_own_instances
 from sidecar.access.facts import (
     InstanceHeader,
     KnownAs,
     Part,
     PatientIdentifier,
-    all_may_be_one_of,
 )
 from sidecar.access.permits import HeaderPermit
 from sidecar.common.errors import (
@@ -104,7 +104,7 @@ class InstancePatients:
             ttl_seconds=ttl_seconds,
             # What is not the patient's is in ``_refused``.
             negative_seconds=0,
-            is_negative=lambda asked, found: not all_may_be_one_of(found, asked[1]),
+            is_negative=lambda asked, found: not are_own_instances(found, asked[1]),
             study=lambda asked: asked[0].study,
             clock=clock,
         )
@@ -178,7 +178,7 @@ class InstancePatients:
         )
         found = frozenset({header.patient if is_where else NOBODY})
         # Else it may be from before what made us forget.
-        if started == self._own.stamp(asked) and not all_may_be_one_of(found, asked[1]):
+        if started == self._own.stamp(asked) and not are_own_instances(found, asked[1]):
             self._refused.put(asked, found, self._refused.stamp(asked))
         return found
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from sidecar.access.decision import decide_owners, is_own_row
-from sidecar.access.facts import KnownAs, Part, PatientIdentifier, StudyFacts, all_are_one_of
+from sidecar.access.facts import KnownAs, Part, PatientIdentifier, StudyFacts
 from sidecar.access.permits import Inquiry
 from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
 from sidecar.common.loading_cache import LoadingCache
@@ -78,7 +78,7 @@ class Ownership:
             max_entries=max_entries,
             ttl_seconds=ttl_seconds,
             negative_seconds=absent_seconds,
-            is_negative=lambda asked, owners: not all_are_one_of(owners, asked[1]),
+            is_negative=lambda asked, owners: decide_owners(owners, asked[1]) is not None,
             study=lambda asked: asked[0],
             clock=clock,
         )
@@ -168,7 +168,9 @@ class Ownership:
                 parameters,
                 permit=Inquiry(known_as),
                 fresh=fresh,
-                is_own=lambda found: all_are_one_of(frozenset(_owners_in(found, study)), known_as),
+                is_own=lambda page: (
+                    decide_owners(frozenset(_owners_in(page, study)), known_as) is None
+                ),
             )
             return frozenset(await in_slices(_owners_in(rows, study)))
         except UnknownTexts:  # It is there and nobody's: refused like a foreign one (SIA-45).

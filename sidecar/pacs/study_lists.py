@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from sidecar.access.decision import decide_owners, is_own_row
-from sidecar.access.facts import KnownAs, PatientIdentifier, all_are_one_of
+from sidecar.access.facts import KnownAs, PatientIdentifier
 from sidecar.access.permits import SearchPermit
 from sidecar.access.reasons import Reason
 from sidecar.common.errors import BadGateway
@@ -299,7 +299,7 @@ class StudyLists:
             for row in by_uid.values()
         )
         owners = await self._owners.of(by_uid, permit.known_as, arrived.owners)
-        others = {uid: one for uid, one in owners.items() if not all_are_one_of(one, (identifier,))}
+        others = {uid: one for uid, one in owners.items() if decide_owners(one, alone) is not None}
         return (
             listed,
             await in_slices(row if row != by_uid[uid] else None for uid, row in own),
@@ -374,9 +374,9 @@ class StudyLists:
         """
         for known in known_as:
             kept = self._listings.peek(known)
-            if kept is not None and all_are_one_of(
-                kept.owners.get(study, frozenset({known})), known_as
-            ):
+            if kept is None:
+                continue
+            if decide_owners(kept.owners.get(study, frozenset({known})), known_as) is None:
                 self._listings.discard(known)
 
     async def close(self) -> None:

@@ -9,7 +9,8 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from sidecar.access.facts import KnownAs, PatientIdentifier, all_are_one_of
+from sidecar.access.decision import decide_owners
+from sidecar.access.facts import KnownAs, PatientIdentifier
 from sidecar.access.permits import Inquiry
 from sidecar.common.errors import BadGateway
 from sidecar.dicom.character_sets import is_known_text
@@ -90,7 +91,7 @@ class StudyOwners:
                 task.cancel()
         owners = {uid: found.get(uid, frozenset()) for uid in wanted}
         for uid, one in owners.items():
-            if not all_are_one_of(one, known_as):
+            if decide_owners(one, known_as) is not None:
                 self._ownership.forget_owners(uid, known_as)
         return owners
 

@@ -32,10 +32,9 @@ STUDY = DescribedStudy(
 
 def policy(session: aiohttp.ClientSession, peer: Peer, **options: Any) -> ExternalPolicy:
     """At ``peer``."""
+    given: dict[str, Any] = {"cache_seconds": 10, "invalidation": Invalidation()} | options
     return ExternalPolicy(
-        session,
-        peer.url + "/v1/data/imaging/access",
-        **{"timeout_seconds": 60, "cache_seconds": 10, "invalidation": Invalidation()} | options,
+        session, peer.url + "/v1/data/imaging/access", **{"timeout_seconds": 60} | given
     )
 
 

@@ -120,7 +120,7 @@ class Archive(FakePacs):
 
 
 def looking(archive: Archive, clock: Clock | None = None, **more: Any) -> InstancePatients:
-    given = {"clock": clock or Clock(), "invalidation": Invalidation()} | more
+    given: dict[str, Any] = {"clock": clock or Clock(), "invalidation": Invalidation()} | more
     return InstancePatients(archive, cast("RetrieveClient", archive), **given)
 
 

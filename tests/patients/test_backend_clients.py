@@ -29,7 +29,7 @@ def member(reference: Any = "Patient/p1", **more: Any) -> dict[str, Any]:
 
 def groups(session: aiohttp.ClientSession, peer: Peer, **options: Any) -> Groups:
     """At this EHR."""
-    given = {"timeout_seconds": 60, "invalidation": Invalidation()} | options
+    given: dict[str, Any] = {"timeout_seconds": 60, "invalidation": Invalidation()} | options
     return Groups(session, peer.url + "/fhir", NoToken(), **given)
 
 

@@ -64,7 +64,7 @@ def mapping(peer: Peer | str, session: aiohttp.ClientSession, **options: Any) ->
     """The mapping at ``peer``."""
     url = peer if isinstance(peer, str) else f"{peer.url}/fhir"
     credentials = options.pop("credentials", None) or StaticToken(TOKEN)
-    given = {"timeout_seconds": 60, "invalidation": Invalidation()} | options
+    given: dict[str, Any] = {"timeout_seconds": 60, "invalidation": Invalidation()} | options
     return EhrMapping(session, url, ISSUERS, credentials, **given)
 
 
