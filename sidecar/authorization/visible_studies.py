@@ -42,8 +42,8 @@ from sidecar.common.slices import batched, in_slices
 from sidecar.dicom.json_model import Row
 from sidecar.dicom.uid import is_uid
 from sidecar.fhir.imaging_study import Site, study_uid
+from sidecar.pacs.listing import Listing
 from sidecar.pacs.studies import AsOf, Studies
-from sidecar.pacs.study_lists import Listing
 
 KEPT = 2_000
 """Patients' described lists, each as long as the list itself is remembered."""

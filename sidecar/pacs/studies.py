@@ -21,15 +21,9 @@ from sidecar.common.slices import batched, in_slices, let_go
 from sidecar.dicom.json_model import Row, text, values
 from sidecar.dicomweb.paths import Query
 from sidecar.pacs.client import PacsClient
+from sidecar.pacs.listing import Listing, count_series, log_dropped
 from sidecar.pacs.ownership import Ownership, is_row_of
-from sidecar.pacs.study_lists import (
-    ASKED_SECONDS,
-    Listing,
-    StudyLists,
-    counted,
-    include,
-    say_dropped,
-)
+from sidecar.pacs.study_lists import ASKED_SECONDS, StudyLists, include
 from sidecar.pacs.study_owners import StudyOwners
 
 DETAILS_OF_ONE = 4
@@ -135,7 +129,7 @@ class Studies:
         """Return the patient's series rows of ``studies`` in the ``listing``, by study."""
         wanted = list(studies)
         # A study that came between the two queries of the listing has no series in it.
-        counts = await counted(listing.rows) if listing.counts is None else listing.counts
+        counts = await count_series(listing.rows) if listing.counts is None else listing.counts
         # Nor does a PACS that cuts long lists tell: then the study knows of more.
         listed = {
             study: rows
@@ -239,7 +233,7 @@ class Studies:
             own = await in_slices(
                 row if text(row, uid) and self._is_below(row, query) else None for row in rows
             )
-            say_dropped(len(rows) - len(own))
+            log_dropped(len(rows) - len(own))
             await let_go(rows)
             return own
 

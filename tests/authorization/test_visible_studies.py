@@ -19,8 +19,8 @@ from sidecar.dicom.json_model import Row
 from sidecar.dicomweb.paths import Query
 from sidecar.dicomweb.query import parse_matching
 from sidecar.fhir.imaging_study import study_uid
+from sidecar.pacs.listing import Listing
 from sidecar.pacs.studies import AsOf, Studies
-from sidecar.pacs.study_lists import Listing
 from tests.common.peer import Clock
 from tests.fakes.site import SITE
 from tests.fhir.rows import row
