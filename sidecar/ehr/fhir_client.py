@@ -1,4 +1,4 @@
-"""Reading one resource at the EHR with our own credentials (SIA-17)."""
+"""Read one resource at the EHR with our own credentials (SIA-17)."""
 
 from typing import Protocol
 
@@ -13,10 +13,10 @@ class Credentials(Protocol):
     """Our own access token at the EHR (``tokens.credentials``)."""
 
     async def token(self) -> str | None:
-        """Return a live token, ``None`` when the EHR wants none."""
+        """Return a valid token, ``None`` when the EHR needs none."""
 
     def forget(self) -> None:
-        """The token was refused: do not use it again."""
+        """Forget the token, which was refused."""
 
 
 async def read_resource(
@@ -29,7 +29,7 @@ async def read_resource(
 ) -> FetchedResponse:
     """Return the answer to ``GET url``, whatever its status. Raises ``FetchFailed``.
 
-    After a 401 it is asked once more with a new token: ours may have been revoked before its time.
+    After a 401 it is requested once more with a new token: the old one may have been revoked.
     """
     answer = await _read(session, url, credentials, timeout_seconds, limit_bytes)
     if answer.status == 401:

@@ -23,11 +23,11 @@ from sidecar.patients.validity import is_current
 log = logging.getLogger(__name__)
 
 _MISFITS = frozenset({"wrong_shape", "wrong_resource"})
-"""What asking again does not mend."""
+"""Failures that another request does not mend."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PATIENT = re.compile(r"/Patient/([^/]+)(?:/_history/[^/]+)?/?")
 _USES = frozenset({"usual", "official", "temp", "secondary"})
-"""R4 identifier-use, but for ``old``: such a number may have been given to somebody else since."""
+"""Codes of R4 identifier-use without ``old``: such a number may be somebody else's now."""
 
 
 class NotInUse(Exception):
@@ -39,7 +39,7 @@ class NotInUse(Exception):
 
 
 class PatientMerged(NotInUse):
-    """The EHR answers with another record, or says that another one replaces this one."""
+    """Another record replaces this one at the EHR, or is what the EHR returns."""
 
     reason = "patient_merged"
     text = (
@@ -54,18 +54,18 @@ class PatientMerged(NotInUse):
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What the EHR said of a patient; ``refused``: why nobody may use this record."""
+    """The EHR's answer about a patient; ``refused``: why nobody may use this record."""
 
     identifiers: frozenset[PatientIdentifier]
     refused: NotInUse | None = None
 
 
 class EhrMapping:
-    """Reads the Patient and maps the system of each identifier to an IssuerOfPatientID.
+    """Read the Patient and map the system of each identifier to an IssuerOfPatientID.
 
-    ``issuers``: system -> IssuerOfPatientID or ``None``.
-    Answers are kept for ``cache_ttl_seconds``, at most ``max_entries``; one without identifiers for
-    ``NEGATIVE_SECONDS`` at most. A patient whom the EHR does not know has no identifiers.
+    ``issuers``: system -> IssuerOfPatientID or ``None``. Answers are cached for
+    ``cache_ttl_seconds``, at most ``max_entries``; one without identifiers for ``NEGATIVE_SECONDS``
+    at most. A patient whom the EHR does not know has no identifiers.
     """
 
     def __init__(
@@ -103,10 +103,10 @@ class EhrMapping:
     ) -> frozenset[PatientIdentifier]:
         """Return every identifier of the patient (FHIR id) that the PACS may know, possibly none.
 
-        ``fresh``: not what is kept, unless that was asked for so a moment ago (``FRESH_SECONDS``).
+        ``fresh``: ask the EHR unless that was done less than ``FRESH_SECONDS`` ago.
         Raises ``Unavailable`` (503) when the EHR does not answer usefully, ``BadGateway`` (502)
-        when it refuses us or says what is no Patient of this id, ``Forbidden`` (403) when the
-        patient's record was merged into another one or is not active.
+        when it refuses us or returns no Patient of this id, ``Forbidden`` (403) when the patient's
+        record was merged into another one or is not active.
         """
         known = await self._known.get(
             patient,
@@ -118,10 +118,7 @@ class EhrMapping:
         return known.identifiers
 
     def named(self, system: str | None, value: str) -> frozenset[PatientIdentifier]:
-        """What an identifier of a FHIR search is at the PACS.
-
-        Without ``system`` one of any that is configured.
-        """
+        """Return what an identifier in a FHIR search is at the PACS; ``None``: of any system."""
         return frozenset(
             PatientIdentifier(value, issuer)
             for known, issuer in self._issuers.items()
@@ -129,7 +126,7 @@ class EhrMapping:
         )
 
     async def close(self) -> None:
-        """End what is under way."""
+        """Cancel the queries that are under way."""
         await self._known.close()
 
     async def _look_up(self, patient: str) -> _Known:
@@ -182,10 +179,7 @@ class EhrMapping:
         return self.pick(answer.strict_json_object(), patient)
 
     def _leads_to_another(self, location: str, patient: str) -> bool:
-        """Whether a redirect names another Patient.
-
-        It is not followed: the token is for nobody else.
-        """
+        """Return whether a redirect names another Patient. It is not followed."""
         try:
             path = urlsplit(urljoin(f"{self._fhir_url}/Patient/{patient}", location)).path
         except ValueError:
@@ -227,10 +221,7 @@ class EhrMapping:
 
 
 def _check_in_use(resource: Mapping[str, Any], patient: str) -> None:
-    """Raise unless it is the Patient of this id, and the record that is in use.
-
-    See ``EhrMapping.pick``.
-    """
+    """Raise as ``EhrMapping.pick`` unless this is the Patient of this id, and in use."""
     if resource.get("resourceType") != "Patient":
         raise FetchFailed("wrong_resource")
     if resource.get("id") != patient:
@@ -251,14 +242,11 @@ def _check_in_use(resource: Mapping[str, Any], patient: str) -> None:
 
 
 def _is_valid(identifier: Mapping[str, Any], now: datetime) -> bool:
-    """Return whether an Identifier is in use (R4 datatypes.html#Identifier).
-
-    That is: by ``use``, a known code, and in its period.
-    """
+    """Return whether an Identifier has a known ``use`` and is in its period (R4 Identifier)."""
     use = identifier.get("use", "usual")
     return isinstance(use, str) and use in _USES and is_current(identifier.get("period"), now)
 
 
 def _is_another(found: object, patient: str) -> bool:
-    """Whether it is the FHIR id of another record."""
+    """Return whether ``found`` is the FHIR id of another record."""
     return isinstance(found, str) and is_fhir_id(found) and found != patient

@@ -111,7 +111,7 @@ async def test_a_foreign_study_costs_what_an_absent_one_costs(part: Part) -> Non
 
 @pytest.mark.parametrize(("seconds", "queries"), [(UNNAMED_SECONDS - 0.1, 0), (UNNAMED_SECONDS, 1)])
 async def test_owners_may_not_be_older_than_is_wanted(seconds: float, queries: int) -> None:
-    """SIA-42: nothing in a frame would show that its study has been filed for somebody else since."""
+    """SIA-42: a frame does not show that its study was filed for somebody else since."""
     clock = Clock()
     pacs = archive()
     facts = ownership(pacs, clock)
@@ -135,7 +135,7 @@ async def test_no_such_study() -> None:
 
 
 async def test_two_patients_under_one_uid_are_both_owners() -> None:
-    """A copy, a mistake: a retrieval by UID could bring either, so the decision must know of both."""
+    """A retrieval by UID could bring either (a copy, a mistake): the decision must know of both."""
     pacs = FakePacs(
         row("p1", STUDY), row("p2", STUDY), row("p1", STUDY, issuer="A"), row(None, STUDY)
     )
@@ -287,7 +287,7 @@ async def test_all_who_ask_at_once_share_a_query() -> None:
 
 
 async def test_many_instances_at_once_bring_the_whole_series_once() -> None:
-    """A viewer with 16 connections: the 5,000 rows of a series are not asked for by each of them."""
+    """A viewer with 16 connections causes one query for the 5,000 rows of a series."""
     pacs = archive(instances=40)
     facts = ownership(pacs)
     await facts.facts(Part(STUDY, SERIES, f"{SERIES}.0"), KNOWN)
