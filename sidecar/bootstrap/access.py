@@ -10,7 +10,7 @@ from sidecar.authorization.capability_urls import CapabilityUrls
 from sidecar.authorization.external_policy import ExternalPolicy
 from sidecar.authorization.study_facts import SERIES_KEYWORDS, STUDY_KEYWORDS
 from sidecar.bootstrap.context import BuildContext
-from sidecar.bootstrap.tokens import patient_credentials
+from sidecar.bootstrap.tokens import ehr_client
 from sidecar.fhir.capability_statement import OfferedFeatures
 from sidecar.patients.backend_clients import BackendClients, ClientEntry, Groups
 from sidecar.settings.capabilities import keys_in
@@ -113,10 +113,7 @@ def backend_clients(context: BuildContext) -> BackendClients:
     """Return the clients of ``access.clients``."""
     settings = context.settings
     groups = Groups(
-        context.ehr_session,
-        settings.ehr.fhir_url,
-        patient_credentials(context),
-        timeout_seconds=settings.ehr.timeout_seconds,
+        ehr_client(context),
         cache_ttl_seconds=settings.patients.cache_ttl_seconds,
         invalidation=context.invalidation,
     )

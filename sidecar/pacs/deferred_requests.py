@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from sidecar.common.errors import Unavailable
 
-_KEPT_PER_KEY = 2
+_OPENINGS_PER_KEY = 2
 
 Opened = TypeVar("Opened")
 
@@ -182,7 +182,7 @@ class DeferredRequests(Generic[Opened]):
         openings = self._deferred.get(key, [])
         if openings and not self._is_silent(openings[-1]):
             return False  # Another caller has started one in the meantime.
-        if len(openings) == _KEPT_PER_KEY:
+        if len(openings) == _OPENINGS_PER_KEY:
             self._end(openings.pop())
         else:
             owners = [other.owner for others in self._deferred.values() for other in others]

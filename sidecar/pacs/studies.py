@@ -181,12 +181,14 @@ class Studies:
                 for row in rows
             )
 
-        kept = await self._detail(
+        listing = await self._detail(
             (keyword, uid, study, "one" if series is None else "all"), ask, permit.known_as
         )
-        oldest.note(kept.asked)
+        oldest.note(listing.asked)
         rows = [
-            row for row in kept.rows if series is None or text(row, "SeriesInstanceUID") in series
+            row
+            for row in listing.rows
+            if series is None or text(row, "SeriesInstanceUID") in series
         ]
         return bool(await self._own(rows, study, permit.known_as))
 
@@ -222,11 +224,11 @@ class Studies:
             await let_go(rows)
             return own
 
-        kept = await self._detail(
+        listing = await self._detail(
             (query.level, query.study or "", query.series or ""), ask, permit.known_as
         )
-        oldest.note(kept.asked)
-        return await self._own(kept.rows, query.study or "", permit.known_as)
+        oldest.note(listing.asked)
+        return await self._own(listing.rows, query.study or "", permit.known_as)
 
     async def _own(self, rows: list[Row], study: str, known_as: KnownAs) -> list[Row]:
         """Return the patient's rows: a StudyInstanceUID may stand for studies of two people."""

@@ -262,10 +262,10 @@ class StudyLists:
     def forget_listed(self, study: str, known_as: frozenset[PatientIdentifier]) -> None:
         """Forget this patient's lists that show ``study``: its UID is somebody else's, too."""
         for known in known_as:
-            kept = self._listings.peek(known)
-            if kept is None:
+            listing = self._listings.peek(known)
+            if listing is None:
                 continue
-            if decide_owners(kept.owners.get(study, frozenset({known})), known_as) is None:
+            if decide_owners(listing.owners.get(study, frozenset({known})), known_as) is None:
                 self._listings.discard(known)
 
     async def close(self) -> None:

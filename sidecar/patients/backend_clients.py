@@ -12,14 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-
 from sidecar.access.facts import BackendClient, Conditions, is_fhir_id
 from sidecar.common.errors import Unavailable
 from sidecar.common.fetch import FetchedResponse, FetchFailed
 from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
 from sidecar.common.loading_cache import ForgetOn, LoadingCache
-from sidecar.ehr.fhir_client import Credentials, read_resource
+from sidecar.ehr.fhir_client import FhirClient
 from sidecar.patients.validity import is_current
 
 log = logging.getLogger(__name__)
@@ -83,21 +81,15 @@ class Groups:
 
     def __init__(
         self,
-        session: aiohttp.ClientSession,
-        fhir_url: str,
-        credentials: Credentials,
+        client: FhirClient,
         *,
-        timeout_seconds: float,
         cache_ttl_seconds: float = 300,
         invalidation: Invalidation,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._now = now
-        self._session = session
-        self._fhir_url = fhir_url
-        self._credentials = credentials
-        self._timeout_seconds = timeout_seconds
+        self._client = client
         self._members: LoadingCache[str, frozenset[str]] = LoadingCache(
             invalidation,
             ForgetOn.INVALIDATE,
@@ -118,13 +110,7 @@ class Groups:
 
     async def _look_up(self, group: str) -> frozenset[str]:
         try:
-            answer = await read_resource(
-                self._session,
-                f"{self._fhir_url}/Group/{group}",
-                self._credentials,
-                timeout_seconds=self._timeout_seconds,
-                limit_bytes=GROUP_BYTES,
-            )
+            answer = await self._client.read(f"Group/{group}", limit_bytes=GROUP_BYTES)
             if answer.status in (404, 410):
                 log.error("a client's Group does not exist at the EHR: it gives nobody")
                 return frozenset()
@@ -164,7 +150,7 @@ class Groups:
         reference = entity.get("reference") if isinstance(entity, dict) else None
         if not isinstance(reference, str):
             return None
-        kind, _, patient = reference.removeprefix(self._fhir_url + "/").partition("/")
+        kind, _, patient = reference.removeprefix(self._client.url + "/").partition("/")
         return patient if kind == "Patient" and is_fhir_id(patient) else None
 
 

@@ -22,4 +22,4 @@ class DirectMapping:
         return frozenset({PatientIdentifier(value, self.issuer)} if system is None else ())
 
     async def close(self) -> None:
-        """Nothing is under way."""
+        """Do nothing: no query is under way."""

@@ -10,14 +10,12 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-import aiohttp
-
 from sidecar.access.facts import PatientIdentifier, is_fhir_id
 from sidecar.common.errors import BadGateway, Forbidden, Unavailable
 from sidecar.common.fetch import FetchedResponse, FetchFailed
 from sidecar.common.invalidation import FRESH_SECONDS, NEGATIVE_SECONDS, Invalidation
 from sidecar.common.loading_cache import ForgetOn, LoadingCache
-from sidecar.ehr.fhir_client import Credentials, read_resource
+from sidecar.ehr.fhir_client import FhirClient
 from sidecar.patients.validity import is_current
 
 log = logging.getLogger(__name__)
@@ -70,12 +68,9 @@ class EhrMapping:
 
     def __init__(
         self,
-        session: aiohttp.ClientSession,
-        fhir_url: str,
+        client: FhirClient,
         issuers: Mapping[str, str | None],
-        credentials: Credentials,
         *,
-        timeout_seconds: float,
         cache_ttl_seconds: float = 300,
         max_entries: int = 50_000,
         invalidation: Invalidation,
@@ -83,11 +78,8 @@ class EhrMapping:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._now = now
-        self._session = session
-        self._fhir_url = fhir_url
+        self._client = client
         self._issuers = dict(issuers)
-        self._credentials = credentials
-        self._timeout_seconds = timeout_seconds
         self._known: LoadingCache[str, _Known] = LoadingCache(
             invalidation,
             ForgetOn.INVALIDATE,
@@ -131,12 +123,7 @@ class EhrMapping:
 
     async def _look_up(self, patient: str) -> _Known:
         try:
-            answer = await read_resource(
-                self._session,
-                f"{self._fhir_url}/Patient/{patient}",
-                self._credentials,
-                timeout_seconds=self._timeout_seconds,
-            )
+            answer = await self._client.read(f"Patient/{patient}")
             return _Known(await answer.read(lambda whole: self._identifiers(whole, patient)))
         except NotInUse as refused:
             log.warning(refused.log, extra={"reason": refused.reason})
@@ -181,7 +168,7 @@ class EhrMapping:
     def _leads_to_another(self, location: str, patient: str) -> bool:
         """Return whether a redirect names another Patient. It is not followed."""
         try:
-            path = urlsplit(urljoin(f"{self._fhir_url}/Patient/{patient}", location)).path
+            path = urlsplit(urljoin(f"{self._client.url}/Patient/{patient}", location)).path
         except ValueError:
             return False
         found = _PATIENT.fullmatch(path[max(0, path.rfind("/Patient/")) :])

@@ -26,7 +26,6 @@ AT_ONCE, WAITING = 50, 500
 """Limits of concurrent introspections, and of requests that wait for one."""
 _SERVER_FAILED = frozenset({"unreachable", "timeout", "server_busy"})
 _BUSY_STATUSES = frozenset({429, 502, 503, 504})
-SAY = "The access token cannot be checked at the hospital's authorization server now; try again."
 
 
 async def any_issuer() -> tuple[str, ...]:
@@ -79,16 +78,12 @@ class Introspection:
         try:
             async with self._queue.place():
                 if self._breaker.refuses():
-                    raise Unavailable(
-                        SAY, reason="introspection_circuit_open", retry_after=RETRY_AFTER_SECONDS
-                    )
+                    raise _unavailable("circuit_open")
                 return await self._introspect(await self._endpoint(), token)
         except (QueueFull, WaitTooLong):
             self._observe("unavailable", 0)
             log.error("introspection failed", extra={"reason": "queue_full", "detail": None})
-            raise Unavailable(
-                SAY, reason="introspection_queue_full", retry_after=RETRY_AFTER_SECONDS
-            ) from None
+            raise _unavailable("queue_full") from None
 
     async def _introspect(self, endpoint: str, token: str) -> Token | None:
         started = time.perf_counter()
@@ -119,9 +114,7 @@ class Introspection:
             log.error(
                 "introspection failed", extra={"reason": failure.reason, "detail": failure.detail}
             )
-            raise Unavailable(
-                SAY, reason="introspection_" + failure.reason, retry_after=RETRY_AFTER_SECONDS
-            ).because(failure.detail) from None
+            raise _unavailable(failure.reason).because(failure.detail) from None
         except Problem as problem:
             outcome = "bad_credentials" if isinstance(problem, BadGateway) else "unavailable"
             self._observe(outcome, time.perf_counter() - started)
@@ -159,16 +152,24 @@ class Introspection:
         if answer.status != 200:
             reason = "server_busy" if answer.status in _BUSY_STATUSES else "unexpected_status"
             raise FetchFailed(reason, f"status {answer.status}")
-        said = (
+        claims = (
             answer.strict_json_object() if self._signed is None else await self._signed.read(answer)
         )
-        return token_of(said, await self._expected_of(said), now=self._clock())
+        return token_of(claims, await self._expected_of(claims), now=self._clock())
 
-    async def _expected_of(self, said: dict[str, Any]) -> TokenRequirements:
+    async def _expected_of(self, claims: dict[str, Any]) -> TokenRequirements:
         """Return the requirements with the issuers, which an active answer with ``iss`` needs."""
-        if said.get("active") is not True or said.get("iss") is None:
+        if claims.get("active") is not True or claims.get("iss") is None:
             return self._expected
         return replace(self._expected, issuers=await self._issuers())
+
+
+def _unavailable(why: str) -> Unavailable:
+    return Unavailable(
+        "The access token cannot be checked at the hospital's authorization server now; try again.",
+        reason="introspection_" + why,
+        retry_after=RETRY_AFTER_SECONDS,
+    )
 
 
 def _refuses_us(answer: FetchedResponse) -> bool:

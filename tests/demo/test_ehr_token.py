@@ -17,6 +17,7 @@ from sidecar.common.invalidation import Invalidation
 from sidecar.demo.people import MRN_SYSTEM, PATIENTS
 from sidecar.ehr.credentials import BackendServices
 from sidecar.ehr.discovery import Discovery
+from sidecar.ehr.fhir_client import FhirClient
 from sidecar.patients.ehr_lookup import EhrMapping
 from tests.demo.ehr_server import (
     BACKEND_ID,
@@ -182,11 +183,8 @@ async def test_the_sidecar_reads_identifiers_of_every_patient(
         timeout_seconds=60,
     )
     mapping = EhrMapping(
-        session,
-        f"{ehr.url}/fhir",
+        FhirClient(session, f"{ehr.url}/fhir", credentials, timeout_seconds=60),
         {MRN_SYSTEM: None},
-        credentials,
-        timeout_seconds=60,
         invalidation=Invalidation(),
     )
     for patient in PATIENTS:

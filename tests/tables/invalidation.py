@@ -19,6 +19,7 @@ from sidecar.common.invalidation import Invalidation
 from sidecar.dicom.json_model import CompactRow, Row
 from sidecar.dicomweb.paths import Query
 from sidecar.ehr.credentials import NoToken
+from sidecar.ehr.fhir_client import FhirClient
 from sidecar.pacs.issuer_check import Issuers
 from sidecar.pacs.ownership import Ownership, _Series
 from sidecar.pacs.studies import AsOf, Studies
@@ -251,11 +252,8 @@ def identifiers_of(world: World) -> EhrMapping:
 
     url = world.server(patient("1"), patient("2"))
     return EhrMapping(
-        world.session,
-        url,
+        FhirClient(world.session, url, NoToken(), timeout_seconds=60),
         {"urn:mrn": None},
-        NoToken(),
-        timeout_seconds=60,
         invalidation=world.kept,
         clock=Clock(),
     )
@@ -276,7 +274,9 @@ def members(world: World) -> Ask:
 
     url = world.server(group("p1", "p2"), group("p1"))
     asked = Groups(
-        world.session, url, NoToken(), timeout_seconds=60, invalidation=world.kept, clock=Clock()
+        FhirClient(world.session, url, NoToken(), timeout_seconds=60),
+        invalidation=world.kept,
+        clock=Clock(),
     )
     return lambda: asked.members("g")
 
