@@ -24,9 +24,6 @@ from sidecar.access.facts import (
     PatientIdentifier,
     StudyFacts,
     Token,
-    all_are_one_of,
-    all_may_be_one_of,
-    is_shared,
 )
 from sidecar.access.permits import (
     ALL_STUDIES,
@@ -157,9 +154,13 @@ def decide_owners(owners: KnownAs, known_as: KnownAs) -> Deny | None:
     if not owners:
         return Deny(Reason.ABSENT)
     # An archive may hold one UID for two people (a copy, a mistake): a retrieval brings either.
-    if all_are_one_of(owners, known_as):
-        return None
-    return Deny(Reason.SHARED_UID if is_shared(owners, known_as) else Reason.FOREIGN)
+    own = [is_own_row(owner, known_as, unnamed=False) for owner in owners]
+    return None if all(own) else Deny(Reason.SHARED_UID if any(own) else Reason.FOREIGN)
+
+
+def are_own_instances(named: Collection[PatientIdentifier], known_as: KnownAs) -> bool:
+    """Return whether instances that name these patients inside are all the patient's."""
+    return bool(named) and all(any(one.may_be(known) for known in known_as) for one in named)
 
 
 def decide_study(
@@ -167,8 +168,7 @@ def decide_study(
 ) -> StudyPermit | HeaderPermit | Deny:
     """Permit ``part``, of which ``seen`` may be seen.
 
-    Where the ``answer`` does not name its patient, a ``HeaderPermit`` permits to open instances;
-    with what they name, in ``facts.inside``, it is decided.
+    An ``answer`` that names no patient needs ``facts.inside``: a ``HeaderPermit`` to find them.
     """
     if (refused := decide_owners(facts.owners, permit.known_as)) is not None:
         return refused
@@ -177,14 +177,14 @@ def decide_study(
     if answer in (AnswerKind.UNNAMED, AnswerKind.DRAWN):
         if facts.inside is None:
             return HeaderPermit(permit.patient, part, permit.known_as)
-        if not all_may_be_one_of(facts.inside, permit.known_as):
+        if not are_own_instances(facts.inside, permit.known_as):
             return Deny(Reason.FOREIGN)
     return StudyPermit(permit.patient, part, seen.series, permit.known_as)
 
 
 def decide_instance(permit: StudyPermit, header: InstanceHeader) -> Deny | None:
     """Return why an instance with this ``header`` must not pass, ``None`` when it may."""
-    is_theirs = all_may_be_one_of((header.patient,), permit.known_as)
+    is_theirs = are_own_instances((header.patient,), permit.known_as)
     if not (is_theirs and permit.part.covers(header.part)):
         return Deny(Reason.FOREIGN)
     return None if includes(permit.series, header.series) else Deny(Reason.NOT_SHOWN)

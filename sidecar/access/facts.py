@@ -1,7 +1,7 @@
 """The facts that a decision rests on: patient, token, site, study, instance. Pure data."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 
@@ -56,35 +56,6 @@ class PatientIdentifier:
 
 KnownAs = frozenset[PatientIdentifier]
 """All identifiers by which the archive may know one patient."""
-
-
-def is_one_of(identifier: PatientIdentifier, patient: Iterable[PatientIdentifier]) -> bool:
-    """Return whether ``identifier``, from the archive's database, is one of the ``patient``'s."""
-    return any(identifier.is_of(known) for known in patient)
-
-
-def all_are_one_of(
-    identifiers: Collection[PatientIdentifier], patient: Collection[PatientIdentifier]
-) -> bool:
-    """Return whether there are ``identifiers``, and each is one of the ``patient``'s."""
-    return bool(identifiers) and all(is_one_of(identifier, patient) for identifier in identifiers)
-
-
-def is_shared(
-    identifiers: Collection[PatientIdentifier], patient: Collection[PatientIdentifier]
-) -> bool:
-    """Return whether some of ``identifiers`` are the ``patient``'s, and others are not."""
-    own = sum(is_one_of(identifier, patient) for identifier in identifiers)
-    return 0 < own < len(identifiers)
-
-
-def all_may_be_one_of(
-    identifiers: Collection[PatientIdentifier], patient: Collection[PatientIdentifier]
-) -> bool:
-    """Return whether there are ``identifiers``, of images, and none contradicts ``patient``."""
-    return bool(identifiers) and all(
-        any(identifier.may_be(known) for known in patient) for identifier in identifiers
-    )
 
 
 class Effect(StrEnum):

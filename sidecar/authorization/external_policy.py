@@ -49,7 +49,7 @@ class ExternalPolicy:
         cache_seconds: float,
         token: str | None = None,
         observe: Callable[[str], None] = lambda outcome: None,
-        invalidation: Invalidation | None = None,
+        invalidation: Invalidation,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._session = session
@@ -59,7 +59,7 @@ class ExternalPolicy:
         self._observe = observe
         self._queue = FairQueue((AT_ONCE,), waiting=(WAITING,), seconds=timeout_seconds)
         self._verdicts: LoadingCache[bytes, Verdict] = LoadingCache(
-            invalidation or Invalidation(),
+            invalidation,
             ForgetOn.INVALIDATE,
             max_entries=MAXIMUM_KEPT,
             ttl_seconds=cache_seconds,

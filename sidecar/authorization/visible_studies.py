@@ -35,8 +35,8 @@ from sidecar.common.slices import batched, in_slices
 from sidecar.dicom.json_model import Row
 from sidecar.dicom.uid import is_uid
 from sidecar.fhir.imaging_study import Site, study_uid
+from sidecar.pacs.listing import Listing
 from sidecar.pacs.studies import AsOf, Studies
-from sidecar.pacs.study_lists import Listing
 
 KEPT = 2_000
 """Patients' described lists, each as long as the list itself is remembered."""
@@ -124,7 +124,7 @@ class VisibleStudiesLookup:
         *,
         rules: tuple[Rule, ...],
         external: ExternalPolicy | None = None,
-        invalidation: Invalidation | None = None,
+        invalidation: Invalidation,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._studies = studies
@@ -133,7 +133,7 @@ class VisibleStudiesLookup:
         self._rules = rules
         self._external = external
         self._lists: LoadingCache[tuple[KnownAs, frozenset[str]], _DescribedList] = LoadingCache(
-            invalidation or Invalidation(),
+            invalidation,
             lambda key: {known.patient_id for known in key[0]},
             max_entries=KEPT,
             ttl_seconds=math.inf,

@@ -9,7 +9,7 @@ from sidecar.authorization.capability_urls import CapabilityUrls, Sealer, Sealin
 from sidecar.authorization.external_policy import ExternalPolicy
 from sidecar.authorization.study_facts import SERIES_KEYWORDS, STUDY_KEYWORDS
 from sidecar.bootstrap.context import BuildContext
-from sidecar.bootstrap.tokens import patient_credentials
+from sidecar.bootstrap.tokens import ehr_client
 from sidecar.patients.backend_clients import BackendClients, ClientEntry, Groups
 from sidecar.settings.capabilities import keys_in
 from sidecar.settings.document import Settings
@@ -105,10 +105,7 @@ def backend_clients(context: BuildContext) -> BackendClients:
     """Return the clients of ``access.clients``."""
     settings = context.settings
     groups = Groups(
-        context.ehr_session,
-        settings.ehr.fhir_url,
-        patient_credentials(context),
-        timeout_seconds=settings.ehr.timeout_seconds,
+        ehr_client(context),
         cache_ttl_seconds=settings.patients.cache_ttl_seconds,
         invalidation=context.invalidation,
     )

@@ -25,7 +25,7 @@ from sidecar.bootstrap.context import BuildContext, open_session
 from sidecar.bootstrap.discovery import ehr_probes
 from sidecar.bootstrap.pacs import archive, site
 from sidecar.bootstrap.telemetry import certificates, request_tracing
-from sidecar.bootstrap.tokens import TokenValidation, patient_credentials, token_validation
+from sidecar.bootstrap.tokens import TokenValidation, ehr_client, token_validation
 from sidecar.common.background import background
 from sidecar.common.invalidation import Invalidation
 from sidecar.ehr.discovery import Discovery
@@ -233,15 +233,12 @@ def _catalog(settings: Settings) -> Catalog:
 
 
 def _patients(context: BuildContext) -> PatientMapping:
-    settings, patients = context.settings, context.settings.patients
+    patients = context.settings.patients
     if patients.mapping == "direct":
         return DirectMapping(patients.issuer)
     return EhrMapping(
-        context.ehr_session,
-        settings.ehr.fhir_url,
+        ehr_client(context),
         {identifier.system: identifier.issuer for identifier in patients.identifiers},
-        patient_credentials(context),
-        timeout_seconds=settings.ehr.timeout_seconds,
         cache_ttl_seconds=patients.cache_ttl_seconds,
         invalidation=context.invalidation,
     )

@@ -19,7 +19,7 @@ from sidecar.ehr.client_authentication import (
     TlsClientAuth,
 )
 from sidecar.ehr.credentials import BackendServices, NoToken, StaticToken
-from sidecar.ehr.fhir_client import Credentials
+from sidecar.ehr.fhir_client import Credentials, FhirClient
 from sidecar.settings.document import Settings
 from sidecar.settings.upstream_auth import (
     BackendServicesClient,
@@ -212,7 +212,13 @@ def _configured_or_discovered(
     return value
 
 
-def patient_credentials(context: BuildContext) -> Credentials:
+def ehr_client(context: BuildContext) -> FhirClient:
+    """Return the client for the EHR's Patients and Groups."""
+    ehr = context.settings.ehr
+    return FhirClient(context.ehr_session, ehr.fhir_url, _credentials(context), ehr.timeout_seconds)
+
+
+def _credentials(context: BuildContext) -> Credentials:
     """Return our own credentials for reading Patients (SIA-17)."""
     client = context.settings.patients.client
     if isinstance(client, BackendServicesClient):

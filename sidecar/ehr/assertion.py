@@ -1,7 +1,4 @@
-"""A signed assertion of who we are at the authorization server (RFC 7523.
-
-SMART "Asymmetric" client authentication).
-"""
+"""Sign assertions of our client id (RFC 7523, SMART "Asymmetric" client authentication)."""
 
 import time
 import uuid
@@ -11,15 +8,14 @@ import jwt
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ASSERTION_SECONDS = 240
-"""SMART Backend Services: ``exp`` of the assertion SHALL be no more than five minutes in the future."""
+"""Lifetime in seconds; SMART Backend Services allows five minutes at most."""
 
 
 class ClientAssertion:
-    """Signs assertions for ``client_id``.
+    """Sign assertions for ``client_id``.
 
-    ``private_key`` is a PEM or a JWK (JSON text); ``algorithm`` RS384 or ES384.
-
-    Raises ``ValueError`` for a key that cannot be used.
+    ``private_key`` is a PEM or a JWK (JSON text); ``algorithm`` RS384 or ES384. Raises
+    ``ValueError`` for a key that cannot be used.
     """
 
     def __init__(
@@ -38,11 +34,11 @@ class ClientAssertion:
         self._clock = clock
 
     def form(self, audience: str) -> dict[str, str]:
-        """Return the fields that go into the form of a request to ``audience``, the endpoint's URL."""
+        """Return the form fields of a request to ``audience``, the endpoint's URL."""
         return {"client_assertion_type": ASSERTION_TYPE, "client_assertion": self.sign(audience)}
 
     def sign(self, audience: str) -> str:
-        """Return a new assertion, good for this audience once and for minutes."""
+        """Return a new assertion for this audience; its ``jti`` permits one use."""
         now = int(self._clock())
         claims = {
             "iss": self._client_id,
@@ -57,10 +53,7 @@ class ClientAssertion:
 
 
 def private_key_of(text: str, algorithm: str) -> "jwt.PyJWK | str":
-    """Return the key in a form that PyJWT signs with.
-
-    Raises ``ValueError`` when it is not such a private key.
-    """
+    """Return the key for PyJWT. Raises ``ValueError`` when it is no such private key."""
     try:
         key: jwt.PyJWK | str = (
             jwt.PyJWK.from_json(text, algorithm) if text.lstrip().startswith("{") else text

@@ -1,4 +1,4 @@
-"""How we show the authorization server who we are when we ask it about a token (RFC 7662 2.1)."""
+"""Client authentication at the introspection endpoint (RFC 7662 2.1)."""
 
 from base64 import b64encode
 from dataclasses import dataclass, field
@@ -10,17 +10,17 @@ from sidecar.ehr.credentials import BackendServices
 
 
 class ClientAuthentication(Protocol):
-    """Adds to the headers and the form of a request to ``endpoint`` (absolute URL)."""
+    """Add credentials to the headers and the form of a request to ``endpoint`` (absolute URL)."""
 
     async def apply(self, endpoint: str, headers: dict[str, str], form: dict[str, str]) -> None:
         """Add what the method needs. Raises a ``Problem`` when that cannot be had."""
 
     def refused(self) -> bool:
-        """The server refused us: whether it is worth another try, with something new."""
+        """Return whether to try again with new credentials after the server refused these."""
 
 
 class _Fixed:
-    """Always the same: another try would bring the same answer."""
+    """Credentials that do not change: another try would get the same answer."""
 
     def refused(self) -> bool:
         """Return ``False``."""
@@ -80,7 +80,7 @@ class PrivateKeyJwt(_Fixed):
 
 @dataclass(frozen=True, slots=True)
 class TlsClientAuth(_Fixed):
-    """``tls_client_auth`` (RFC 8705 2.1): the connection shows a certificate, the form says whose it is."""
+    """``tls_client_auth`` (RFC 8705 2.1): a client certificate, with the client id in the form."""
 
     client_id: str
 
@@ -102,7 +102,7 @@ class BearerAuthentication(_Fixed):
 
 @dataclass(frozen=True, slots=True)
 class BackendServicesAuthentication:
-    """``backend_services``: an access token of our own, got by client credentials and kept until it expires."""
+    """``backend_services``: our own access token by client credentials, cached until it expires."""
 
     credentials: BackendServices = field(repr=False)
 
@@ -111,6 +111,6 @@ class BackendServicesAuthentication:
         headers["Authorization"] = f"Bearer {await self.credentials.token()}"
 
     def refused(self) -> bool:
-        """Perhaps the token was revoked before its time: once more with a new one."""
+        """Return ``True``: the token may have been revoked, so the next try requests a new one."""
         self.credentials.forget()
         return True

@@ -1,7 +1,4 @@
-"""Our own access token at the EHR (SMART Backend Services).
-
-It is for reading Patients (SIA-17), or for introspection.
-"""
+"""Get our access token at the EHR (SMART Backend Services), to read Patients or to introspect."""
 
 import logging
 import time
@@ -21,12 +18,12 @@ log = logging.getLogger(__name__)
 LIMIT_BYTES = 65_536
 RENEW_BEFORE_SECONDS = 30
 MAXIMUM_LIFETIME_SECONDS = 366 * 86_400
-"""Of an access token that we were given; what says more is not meant."""
+"""Limit in seconds of an access token's lifetime; a longer one is an error."""
 
 
 @dataclass(frozen=True, slots=True)
 class StaticToken:
-    """``bearer``: a token that somebody else keeps fresh."""
+    """``bearer``: a configured token, which is renewed elsewhere."""
 
     value: str = field(repr=False)
 
@@ -35,18 +32,18 @@ class StaticToken:
         return self.value
 
     def forget(self) -> None:
-        """Nothing can be renewed."""
+        """Do nothing: it cannot be renewed."""
 
 
 @dataclass(frozen=True, slots=True)
 class NoToken:
-    """``none``: the EHR's FHIR server lets us read without a token (network rules)."""
+    """``none``: the EHR's FHIR server needs no token (network rules)."""
 
     async def token(self) -> None:
         """Return no token."""
 
     def forget(self) -> None:
-        """Nothing can be renewed."""
+        """Do nothing: it cannot be renewed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +53,12 @@ class _AccessToken:
 
 
 class BackendServices:
-    """``backend_services``: client credentials with a signed assertion.
-
-    RFC 7523, SMART "Asymmetric" authentication.
+    """``backend_services``: client credentials with a signed assertion (RFC 7523).
 
     ``private_key`` is a PEM or a JWK (JSON text); ``algorithm`` RS384 or ES384. The access token is
-    kept until shortly before it expires; one request for a new one at a time. ``setting``: where it
-    is configured, for the log. ``clock``: for the assertion; the age of the token is measured by
-    ``monotonic``. Raises ``ValueError`` for a key that cannot be used.
+    cached until shortly before it expires. ``setting``: its name in the log. ``clock``: for the
+    assertion; ``monotonic`` measures the age of the token. Raises ``ValueError`` for a key that
+    cannot be used.
     """
 
     def __init__(
@@ -97,10 +92,7 @@ class BackendServices:
         )
 
     async def token(self) -> str:
-        """Return a live access token.
-
-        Raises ``Unavailable`` (503) or ``BadGateway`` (502, our key is refused).
-        """
+        """Return a valid token. Raises ``Unavailable``, or ``BadGateway`` for a refused key."""
         return (await self._tokens.get(None, self._request)).value
 
     def forget(self) -> None:

@@ -1,7 +1,4 @@
-"""The EHR's ``.well-known/smart-configuration``.
-
-SMART App Launch 2.2, "Conformance"; SIA-1, SIA-10.
-"""
+"""Fetch the EHR's smart-configuration (SMART App Launch 2.2 "Conformance"; SIA-1, SIA-10)."""
 
 import logging
 import time
@@ -25,7 +22,7 @@ _NO_ANSWER = frozenset({"timeout", "unreachable"})
 
 @dataclass(frozen=True, slots=True)
 class SmartConfiguration:
-    """The endpoints that we use, absolute URLs, ``None`` where the EHR names none."""
+    """Endpoints as absolute URLs, ``None`` where the EHR names none."""
 
     introspection_endpoint: str | None
     token_endpoint: str | None
@@ -42,10 +39,10 @@ def _unavailable(failure: FetchFailed) -> Unavailable:
 
 
 class Discovery:
-    """Fetches the configuration once per ``ttl_seconds``.
+    """Cache the configuration for ``ttl_seconds``.
 
-    An older one serves while the EHR does not answer; it is asked again after ``retry_seconds``.
-    It names endpoints alone: that a stale name is used for a while permits nothing.
+    The last one is used while the EHR does not answer, with a new try after ``retry_seconds``: it
+    names endpoints, and a stale name permits nothing.
     """
 
     def __init__(
@@ -71,13 +68,10 @@ class Discovery:
         self._last: SmartConfiguration | None = None
         self._failure: FetchFailed | None = None
         self.is_absent = False
-        """Whether the EHR said at last that it has no smart-configuration (404)."""
+        """Whether the EHR's last answer was that it has no smart-configuration (404)."""
 
     async def configuration(self) -> SmartConfiguration:
-        """Return the EHR's configuration.
-
-        Raises ``Unavailable`` (503) when it was never to be had.
-        """
+        """Return the EHR's configuration. Raises ``Unavailable`` (503) before the first answer."""
         return await self._configuration.get(None, self._refresh)
 
     async def _refresh(self) -> SmartConfiguration:
@@ -86,7 +80,7 @@ class Discovery:
         except FetchFailed as failure:
             last, self._failure = self._failure, failure
             if last is None or (last.reason, last.detail) != (failure.reason, failure.detail):
-                # Once: an EHR that has none is asked again and again by /readyz, and by apps.
+                # Once: /readyz and apps ask again and again for what an EHR does not have.
                 log.warning(
                     "EHR discovery failed",
                     extra={"reason": failure.reason, "detail": failure.detail},
@@ -98,19 +92,13 @@ class Discovery:
         return self._last
 
     async def probe(self) -> None:
-        """Ask the EHR now, whatever is known.
-
-        Raises ``Unavailable`` when it does not answer usefully.
-        """
+        """Fetch the configuration now. Raises ``Unavailable`` without a usable answer."""
         await self._configuration.reload(None, self._refresh)
         if self._failure is not None:
             raise _unavailable(self._failure)
 
     async def probe_reachable(self) -> None:
-        """Ask the EHR now. Raises ``Unavailable`` when it does not answer at all.
-
-        Any answer will do.
-        """
+        """Ask the EHR now. Raises ``Unavailable`` when it does not answer at all."""
         try:
             await self.probe()
         except Unavailable:
@@ -152,7 +140,7 @@ class Discovery:
             raise FetchFailed("wrong_shape") from None
         if not parts.hostname or parts.scheme not in ("https", "http"):
             raise FetchFailed("wrong_shape")
-        # Tokens go there: an EHR that is reached by https never sends us to plain http.
+        # Tokens go there: no plain http for an EHR that is reached by https.
         if parts.scheme == "http" and self._fhir_url.lower().startswith("https:"):
             raise FetchFailed("insecure_endpoint")
         return url

@@ -1,5 +1,6 @@
-"""Reading one resource at the EHR with our own credentials (SIA-17)."""
+"""Read resources at the EHR with our own credentials (SIA-17)."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import aiohttp
@@ -13,48 +14,44 @@ class Credentials(Protocol):
     """Our own access token at the EHR (``ehr.credentials``)."""
 
     async def token(self) -> str | None:
-        """Return a live token, ``None`` when the EHR wants none."""
+        """Return a valid token, ``None`` when the EHR needs none."""
 
     def forget(self) -> None:
-        """The token was refused: do not use it again."""
+        """Forget the token, which was refused."""
 
 
-async def read_resource(
-    session: aiohttp.ClientSession,
-    url: str,
-    credentials: Credentials,
-    *,
-    timeout_seconds: float,
-    limit_bytes: int = LIMIT_BYTES,
-) -> FetchedResponse:
-    """Return the answer to ``GET url``, whatever its status. Raises ``FetchFailed``.
+@dataclass(frozen=True, slots=True)
+class FhirClient:
+    """Read resources of the EHR at ``url`` (no trailing slash) with our own credentials."""
 
-    After a 401 it is asked once more with a new token: ours may have been revoked before its time.
-    """
-    answer = await _read(session, url, credentials, timeout_seconds, limit_bytes)
-    if answer.status == 401:
-        credentials.forget()
-        answer = await _read(session, url, credentials, timeout_seconds, limit_bytes)
-    return answer
+    session: aiohttp.ClientSession
+    url: str
+    credentials: Credentials
+    timeout_seconds: float
 
+    async def read(self, reference: str, *, limit_bytes: int = LIMIT_BYTES) -> FetchedResponse:
+        """Return the answer to ``GET`` of ``Patient/<id>``, whatever its status.
 
-async def _read(
-    session: aiohttp.ClientSession,
-    url: str,
-    credentials: Credentials,
-    timeout_seconds: float,
-    limit_bytes: int,
-) -> FetchedResponse:
-    headers = {"Accept": "application/fhir+json"}
-    token = await credentials.token()
-    if token is not None:
-        headers["Authorization"] = f"Bearer {token}"
-    return await fetch(
-        session,
-        "GET",
-        url,
-        limit_bytes=limit_bytes,
-        timeout_seconds=timeout_seconds,
-        headers=headers,
-        name="ehr read",
-    )
+        After a 401 it is requested once more with a new token: the old one may have been revoked.
+        Raises ``FetchFailed``.
+        """
+        answer = await self._read(reference, limit_bytes)
+        if answer.status == 401:
+            self.credentials.forget()
+            answer = await self._read(reference, limit_bytes)
+        return answer
+
+    async def _read(self, reference: str, limit_bytes: int) -> FetchedResponse:
+        headers = {"Accept": "application/fhir+json"}
+        token = await self.credentials.token()
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        return await fetch(
+            self.session,
+            "GET",
+            f"{self.url}/{reference}",
+            limit_bytes=limit_bytes,
+            timeout_seconds=self.timeout_seconds,
+            headers=headers,
+            name="ehr read",
+        )

@@ -21,7 +21,7 @@ MAXIMUM_ALTERNATIVES = 500
 """Limit of values in all parameters; those that commas separate count separately."""
 _SHOWN_NAME = re.compile(r"[A-Za-z_-]{1,40}", re.ASCII)
 _NEEDS_VALUE = frozenset({"_id", "identifier", "series", "instance", "endpoint"})
-"""Parameters that say which study it is."""
+"""Parameters that identify studies."""
 _REFUSES_EMPTY = frozenset(
     {"patient", "subject", "patient.identifier", "subject.identifier", "_after"}
 )

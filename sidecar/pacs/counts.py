@@ -1,9 +1,7 @@
-"""How many instances a study or series has, by what the archive says now (PS3.18 10.6.3.
+"""Count the instances that the archive has of a study or series (PS3.18 10.6.3, PS3.4 C.3.4).
 
-PS3.4 C.3.4).
-
-An archive that is corrected during a retrieval leaves out what is gone and closes its answer all
-the same. So a list of instances is compared with this number before its end is passed on (SIA-43).
+An archive that is corrected during a retrieval leaves out what is gone and ends its answer as
+usual. So the number of instances is compared with this one before that end is passed on (SIA-43).
 """
 
 import logging
@@ -30,10 +28,7 @@ _PLACE_FIELDS = includefield(*_WHO, "StudyInstanceUID", "SeriesInstanceUID")
 
 
 def is_counted(retrieval: Retrieval) -> bool:
-    """Whether the number of instances in the answer can be known.
-
-    It can for whole instances and for metadata, of a study or series.
-    """
+    """Return whether the answer is of all instances, or all metadata, of a study or series."""
     return retrieval.part.instance is None and (
         retrieval.kind in OBJECTS or retrieval.kind is Kind.METADATA
     )
@@ -42,10 +37,9 @@ def is_counted(retrieval: Retrieval) -> bool:
 async def count_instances(client: PacsClient, part: Part, known_as: KnownAs) -> int | None:
     """Return how many instances the archive has in the study or series ``part``.
 
-    ``None``: it says that the part is not there, or not only the patient's who is ``known_as``.
-    Nothing is remembered. An archive that does not count is asked for the list of instances. Raises
-    ``BadGateway`` (``pacs_uncounted``) when it neither counts nor lists them, and what
-    ``PacsClient.search`` raises.
+    ``None``: the part is not there, or is not the patient's alone (``known_as``). Nothing is
+    cached. Where the archive does not count, the instances that it lists are counted. Raises
+    ``BadGateway`` (``pacs_uncounted``) when it does neither, and what ``PacsClient.search`` raises.
     """
     rows = await _rows(client, part, known_as)
     # Below a study some archives name no patient.
@@ -100,9 +94,9 @@ async def _listed(client: PacsClient, part: Part, known_as: KnownAs) -> set[str]
 
 
 async def _listed_by_series(client: PacsClient, part: Part, known_as: KnownAs) -> set[str]:
-    """Return those of a whole study from an archive that lists instances of a series alone (tiny_pacs).
+    """Return those of a whole study, series by series (tiny_pacs lists no others).
 
-    The set is empty when one of the series has none: then it is not known what is missing.
+    The set is empty when one of the series has none: what is missing is not known.
     """
     rows = await client.search(
         Query("series", study=part.study), (_PLACE_FIELDS,), permit=Inquiry(known_as), fresh=True
@@ -123,7 +117,7 @@ async def _listed_by_series(client: PacsClient, part: Part, known_as: KnownAs) -
 
 
 def _is_in(row: Row, part: Part) -> bool:
-    """Whether the row says that it is in this study, and series if there is one."""
+    """Return whether the row names this study, and this series if there is one."""
     return text(row, "StudyInstanceUID") == part.study and part.series in (
         None,
         text(row, "SeriesInstanceUID"),
@@ -135,6 +129,7 @@ def _uncounted(detail: str) -> BadGateway:
         "the PACS does not say how many instances a study or series has", extra={"detail": detail}
     )
     return BadGateway(
-        "The image archive does not say how many instances this has, so nobody could tell a part of it from the whole.",
+        "The image archive does not say how many instances this has, "
+        "so nobody could tell a part of it from the whole.",
         reason="pacs_uncounted",
     ).because(detail)

@@ -2,8 +2,7 @@
 
 An archive may need minutes to fetch a study from tape. The first request starts that, waits for
 some seconds, and gets 503; the work goes on in the background. A repeated request gets its result.
-The result is an opened answer, never a permission: the repeated request has been decided anew
-before it comes here.
+The result is an opened answer, never a permission: the repeated request is decided anew before.
 """
 
 import asyncio
@@ -13,17 +12,17 @@ from typing import Generic, TypeVar
 
 from sidecar.common.errors import Unavailable
 
-_KEPT_PER_KEY = 2
+_OPENINGS_PER_KEY = 2
 
 Opened = TypeVar("Opened")
 
 
 @dataclass(eq=False)
 class _Opening(Generic[Opened]):
-    """Something that is being opened, or was, for ``owner``.
+    """A request that is being opened, or was, for ``owner``.
 
-    ``patient_ids``: the patients that it is about (``None``: any). ``heard``: when a part of it
-    came last, or it began, in seconds of the event loop's clock.
+    ``patient_ids``: the patients that it concerns (``None``: any). ``heard``: time of its last
+    part, or of its beginning, in seconds of the event loop's clock.
     """
 
     owner: Hashable
@@ -43,18 +42,17 @@ class _Opening(Generic[Opened]):
 
 
 class DeferredRequests(Generic[Opened]):
-    """Open things with a bounded wait, and go on in the background with what takes longer.
+    """Open requests with a bounded wait, and continue in the background what takes longer.
 
     A caller waits for ``patience_seconds``. The work may take ``warm_seconds`` in all. Its result
-    waits for ``keep_seconds`` for the next caller with the same ``key``; if none takes it, it is
-    passed to ``close``. The key names for whom it is opened: a patient, and his identifiers. At
-    most ``limit`` openings go on in the background, and ``limit_per_owner`` for each ``owner``, so
-    that no owner takes the places of all.
+    waits for ``keep_seconds`` for the next caller with the same ``key``; then it is passed to
+    ``close``. The key contains the patient and his identifiers. At most ``limit`` openings run in
+    the background, and ``limit_per_owner`` for each ``owner``.
 
     An answer may be lost while the archive is well. So when an opening has been silent for
-    ``silence_seconds``, the next call for its key starts another one beside it, and takes what
-    comes first. The silent one goes on until then, as the archive may just be slow. For each key
-    the first and the newest are kept.
+    ``silence_seconds``, the next call for its key starts a second one, and takes the first result.
+    The silent one continues until then: the archive may be slow. Each key has the first and the
+    newest opening.
     """
 
     def __init__(
@@ -93,10 +91,10 @@ class DeferredRequests(Generic[Opened]):
     ) -> Opened:
         """Return what ``start(note)`` opens, or what an earlier call for ``key`` has opened.
 
-        ``start`` calls ``note()`` whenever a part has come: it is not silent then. ``patient_ids``:
-        the PatientIDs with which it is forgotten (``None``: with any). Raises ``Unavailable`` (503)
-        when it takes longer than the patience, and what ``start`` raises. A caller that is
-        cancelled ends what it started itself, not what was already deferred.
+        ``start`` calls ``note()`` for each part that has come. ``patient_ids``: the PatientIDs with
+        which it is forgotten (``None``: with any). Raises ``Unavailable`` (503) after
+        ``patience_seconds``, and what ``start`` raises. A caller that is cancelled ends what it
+        started itself, not what was already deferred.
         """
         openings = list(self._deferred.get(key, ()))
         own = None
@@ -127,10 +125,9 @@ class DeferredRequests(Generic[Opened]):
     async def _first(
         self, key: Hashable, openings: list[_Opening[Opened]], own: _Opening[Opened] | None
     ) -> _Opening[Opened] | None:
-        """Return the first of the ``openings`` that ends, ``None`` when the patience ends before.
+        """Return the first of the ``openings`` that ends, ``None`` after ``patience_seconds``.
 
-        Openings that another caller has taken in the meantime, or that were forgotten, are removed
-        from the list.
+        Openings that another caller took, or that were forgotten, are removed from the list.
         """
         until = asyncio.get_running_loop().time() + self._patience_seconds
         while openings:
@@ -149,7 +146,7 @@ class DeferredRequests(Generic[Opened]):
         return None
 
     def _take(self, key: Hashable, first: _Opening[Opened], own: _Opening[Opened] | None) -> Opened:
-        """Return what was opened, or raise its failure. Other openings of the key end."""
+        """Return what was opened, or raise its failure. End the other openings of the key."""
         if own is not None and own is not first:
             self._end(own)
         if first is not own:
@@ -179,13 +176,13 @@ class DeferredRequests(Generic[Opened]):
         return silence >= self._silence_seconds and not opening.task.done()
 
     def _defer(self, key: Hashable, opening: _Opening[Opened]) -> bool:
-        """Go on with ``opening`` in the background, unless a limit is reached."""
+        """Continue ``opening`` in the background; return ``False`` if a limit is reached."""
         if opening not in self._started:
             return False
         openings = self._deferred.get(key, [])
         if openings and not self._is_silent(openings[-1]):
             return False  # Another caller has started one in the meantime.
-        if len(openings) == _KEPT_PER_KEY:
+        if len(openings) == _OPENINGS_PER_KEY:
             self._end(openings.pop())
         else:
             owners = [other.owner for others in self._deferred.values() for other in others]
@@ -196,7 +193,7 @@ class DeferredRequests(Generic[Opened]):
         return True
 
     def _opened(self, key: Hashable, opening: _Opening[Opened]) -> None:
-        # A failure is kept for a while, too: a repeated request gets it instead of starting anew.
+        # A failure waits, too: a repeated request gets it instead of starting anew.
         if not opening.task.cancelled():
             opening.task.exception()
         asyncio.get_running_loop().call_later(self._keep_seconds, self._give_up, key, opening)
@@ -221,7 +218,7 @@ class DeferredRequests(Generic[Opened]):
             self._close(task.result())
 
     def forget(self, patient_ids: Collection[str] | None) -> None:
-        """End and close what is kept about the patients of these PatientIDs (``None``: everything).
+        """End and close what concerns the patients of these PatientIDs (``None``: everything).
 
         A caller that waits for what it started itself still gets that: it asked before.
         """
@@ -233,7 +230,7 @@ class DeferredRequests(Generic[Opened]):
         self._started = {opening for opening in self._started if not opening.is_about(patient_ids)}
 
     async def close(self) -> None:
-        """End everything that goes on in the background or waits to be taken."""
+        """End everything that runs in the background or waits to be taken."""
         tasks = [opening.task for openings in self._deferred.values() for opening in openings]
         self.forget(None)
         await asyncio.gather(*tasks, return_exceptions=True)

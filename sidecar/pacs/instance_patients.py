@@ -1,9 +1,8 @@
 """Find the patients that instances name, for answers that carry no patient inside (SIA-42).
 
-A frame, a drawn image or bulk data cannot be checked as it goes by. The rows by which its owner was
-found are one channel of text, and an archive may lose characters on it: a number with a Cyrillic
-letter before it was read as the number alone. So one instance of each series is looked at first.
-Nothing of it leaves.
+A frame, a drawn image or bulk data cannot be checked while it is sent. The rows that name its owner
+are text, of which an archive may lose characters: one read a number after a Cyrillic letter as the
+number alone. So one instance of each series is opened first. Nothing of it is sent to the client.
 """
 
 import asyncio
@@ -14,12 +13,12 @@ from dataclasses import asdict
 
 import aiohttp
 
+from sidecar.access.decision import are_own_instances
 from sidecar.access.facts import (
     InstanceHeader,
     KnownAs,
     Part,
     PatientIdentifier,
-    all_may_be_one_of,
 )
 from sidecar.access.permits import HeaderPermit
 from sidecar.common.errors import (
@@ -50,28 +49,27 @@ from sidecar.pacs.retrieve import RetrieveClient
 log = logging.getLogger(__name__)
 
 MAXIMUM_SERIES = 500
-"""Series of one study that are looked at for one answer; more are refused."""
+"""Limit of the series of a study; one with more is refused."""
 AT_ONCE = 4
-"""Series of one study that are looked at at the same time."""
+"""Limit of the series of one study that are looked at concurrently."""
 MAXIMUM_BYTES = 16 * 2**20
-"""Bytes of an instance that are read to find its patient, which stands near its beginning."""
+"""Limit in bytes of what is read of an instance; its patient is near the beginning."""
 
 _Asked = tuple[Part, KnownAs]
-"""A series, and the identifiers of the patient for whom it is looked at."""
+"""A series or instance, and the identifiers of the patient."""
 # The archive does not have the resource in this form.
 _NOT_THERE = frozenset({400, 404, 405, 406, 410, 415, 501})
 NOBODY = PatientIdentifier("")
 
 
 class InstancePatients:
-    """Patients that instances name in themselves, by series.
+    """Find and cache the patients that instances name in themselves, by series.
 
-    What is the patient's is kept for ``ttl_seconds``, what is not for ``absent_seconds``; at most
-    ``max_entries`` each. The clock is monotonic, in seconds. ``header_first``: the instance's own
-    header is read, and its metadata only where the archive does not give the instance; off: the
-    other way round, for archives whose files have older PatientIDs than their database.
-    ``row_bytes``: limit in bytes of one instance's metadata. ``drop(what)`` is called for an
-    instance that cannot be read.
+    What is the patient's is cached for ``ttl_seconds``, what is not for ``absent_seconds``; at most
+    ``max_entries`` each. ``clock``: monotonic, in seconds. ``header_first``: read the instance's
+    header, and its metadata where the archive does not return the instance; else the other way
+    round, for archives whose files have older PatientIDs than their database. ``row_bytes``: limit
+    in bytes of one instance's metadata. ``drop(what)`` is called for an unreadable instance.
     """
 
     def __init__(
@@ -85,7 +83,7 @@ class InstancePatients:
         absent_seconds: float = NEGATIVE_SECONDS,
         max_entries: int = 20_000,
         drop: Callable[[str], None] = lambda what: None,
-        invalidation: Invalidation | None = None,
+        invalidation: Invalidation,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
@@ -95,21 +93,21 @@ class InstancePatients:
         )
         self._row_bytes = row_bytes
         self._drop = drop
-        self._invalidation = kept = invalidation or Invalidation()
+        self._invalidation = invalidation
         self._own: LoadingCache[_Asked, frozenset[PatientIdentifier]] = LoadingCache(
-            kept,
+            invalidation,
             lambda asked: {known.patient_id for known in asked[1]},
             max_entries=max_entries,
             ttl_seconds=ttl_seconds,
-            # What is not the patient's is in ``_refused``.
+            # ``_refused`` has what is not the patient's.
             negative_seconds=0,
-            is_negative=lambda asked, found: not all_may_be_one_of(found, asked[1]),
+            is_negative=lambda asked, found: not are_own_instances(found, asked[1]),
             study=lambda asked: asked[0].study,
             clock=clock,
         )
-        # What was refused a moment ago stays so, in whatever generation of the study.
+        # Independent of the study's generation: what was refused a moment ago stays refused.
         self._refused: LoadingCache[_Asked, frozenset[PatientIdentifier]] = LoadingCache(
-            kept, max_entries=max_entries, ttl_seconds=absent_seconds, clock=clock
+            invalidation, max_entries=max_entries, ttl_seconds=absent_seconds, clock=clock
         )
 
     async def of(self, permit: HeaderPermit) -> frozenset[PatientIdentifier]:
@@ -122,18 +120,18 @@ class InstancePatients:
         study = permit.part.study
         if permit.part.series is not None:
             return await self._of_series(permit, permit.part)
-        turns = asyncio.Semaphore(AT_ONCE)
+        limit = asyncio.Semaphore(AT_ONCE)
 
         async def look(series: str) -> frozenset[PatientIdentifier]:
-            async with turns:
+            async with limit:
                 return await self._of_series(permit, Part(study, series))
 
         looks = [asyncio.ensure_future(look(series)) for series in await self._series(permit)]
         try:
             found = await asyncio.gather(*looks)
         finally:
-            for one in looks:  # After a failure nothing more is looked at.
-                one.cancel()
+            for look_task in looks:  # After a failure nothing more is looked at.
+                look_task.cancel()
         return frozenset[PatientIdentifier]().union(*found)
 
     async def _series(self, permit: HeaderPermit) -> list[str]:
@@ -154,8 +152,8 @@ class InstancePatients:
         return sorted(found)
 
     async def _of_series(self, permit: HeaderPermit, part: Part) -> frozenset[PatientIdentifier]:
-        # Where something foreign was seen in a study, it was forgotten, and an instance speaks for
-        # itself alone.
+        # A study is forgotten when something foreign was seen in it. From then on each instance is
+        # opened, not one for its series.
         was_forgotten = self._invalidation.of(part.study) > 0
         asked = (part if was_forgotten else Part(part.study, part.series), permit.known_as)
         known = self._own.peek(asked) or self._refused.peek(asked)
@@ -176,8 +174,8 @@ class InstancePatients:
             part.instance,
         )
         found = frozenset({header.patient if is_where else NOBODY})
-        # Else it may be from before what made us forget.
-        if started == self._own.stamp(asked) and not all_may_be_one_of(found, asked[1]):
+        # After a forgetting, the answer may be older than what caused it.
+        if started == self._own.stamp(asked) and not are_own_instances(found, asked[1]):
             self._refused.put(asked, found, self._refused.stamp(asked))
         return found
 
@@ -262,12 +260,12 @@ class InstancePatients:
         ).because(why)
 
     async def close(self) -> None:
-        """End what is under way."""
+        """Cancel the queries that are under way."""
         await self._own.close()
 
 
 class _Found(Exception):
-    """The instance has said whose it is: nothing more of it is wanted."""
+    """The patient of the instance was read: the rest is not needed."""
 
     def __init__(self, header: InstanceHeader) -> None:
         super().__init__()
@@ -279,10 +277,7 @@ def _found(header: InstanceHeader) -> None:
 
 
 async def _feed(upstream: Upstream, scanner: Scanner) -> None:
-    """Give the body to ``scanner`` until that has found what it looks for.
-
-    Raises ``Malformed`` for too long a one.
-    """
+    """Pass the body to ``scanner`` until that raises. Raises ``Malformed`` for too long a body."""
     size = 0
     while came := await upstream.read():
         await scan(scanner, came)

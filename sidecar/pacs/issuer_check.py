@@ -1,10 +1,8 @@
-"""Check that a PatientID without a known issuer is one person's.
+"""Check that a PatientID without a known issuer is one person's (PS3.3 C.7.1.1).
 
-A PatientID is unique within its issuer alone (PS3.3 C.7.1.1).
-
-A site that configures no issuer says "our numbers are unique". Where the PACS has one of them under
-several issuers, or with an issuer and without one, that is not so, and nobody can say whose the
-images are: nothing is served (SIA-16).
+A site that configures no issuer says "our numbers are unique". That is wrong where the PACS has a
+number under several issuers, or with an issuer and without one. Then the owner of the images is not
+known, and nothing is served (SIA-16).
 """
 
 import asyncio
@@ -27,9 +25,8 @@ from sidecar.pacs.client import PacsClient
 
 log = logging.getLogger(__name__)
 
-
 UNIQUE_SECONDS = 15
-"""Seconds for which a number counts as one person's: what comes later may be another's."""
+"""Time in seconds for which a number counts as one person's; later images may be another's."""
 
 
 def is_generated(issuer: str, patterns: Sequence[str]) -> bool:
@@ -38,11 +35,11 @@ def is_generated(issuer: str, patterns: Sequence[str]) -> bool:
 
 
 class Issuers:
-    """Asks the PACS under which issuers it has a number; at most ``max_entries`` answers are kept.
+    """Find and cache whether the PACS has a number under several issuers.
 
     ``generated``: patterns (``*``, ``?``) of issuers that the PACS makes up itself; they count as
-    none. That a number is one person's is kept for ``ttl_seconds``, that it stands for several for
-    ``NEGATIVE_SECONDS`` at most.
+    none. That a number is one person's is cached for ``ttl_seconds``, that it is several people's
+    for ``NEGATIVE_SECONDS`` at most; at most ``max_entries`` each.
     """
 
     def __init__(
@@ -52,14 +49,14 @@ class Issuers:
         generated: Sequence[str] = (),
         ttl_seconds: float = UNIQUE_SECONDS,
         max_entries: int = 50_000,
-        invalidation: Invalidation | None = None,
+        invalidation: Invalidation,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._generated = tuple(generated)
         self._has_joined = False
         self._unique: LoadingCache[str, bool] = LoadingCache(
-            invalidation or Invalidation(),
+            invalidation,
             lambda patient_id: {patient_id},
             max_entries=max_entries,
             ttl_seconds=ttl_seconds,
@@ -69,7 +66,7 @@ class Issuers:
         )
 
     async def check(self, known_as: Iterable[PatientIdentifier]) -> None:
-        """Raise ``BadGateway`` when a number without issuer is several people's at the PACS."""
+        """Raise ``BadGateway`` when the PACS has a number without issuer for several people."""
         unknown = {known.patient_id for known in known_as if known.issuer is None}
         answers = await asyncio.gather(
             *(self._is_unique(patient_id) for patient_id in sorted(unknown))
@@ -86,7 +83,7 @@ class Issuers:
 
     async def _ask(self, patient_id: str) -> bool:
         parameters = (("PatientID", patient_id), includefield("PatientID", "IssuerOfPatientID"))
-        nobody = Inquiry(frozenset())  # Whoever they are.
+        nobody = Inquiry(frozenset())  # Rows of all patients are wanted.
         rows = await self._client.search(Query("studies"), parameters, permit=nobody)
         owners = await in_slices(map(owner_of, rows))
         named = {owner.issuer for owner in owners if owner.patient_id == patient_id}
@@ -103,7 +100,7 @@ class Issuers:
         return is_unique
 
     def _log_joined(self, count: int) -> None:
-        """Log, the first time, that a number counts as one person's by the patterns alone."""
+        """Log once that a number counts as one person's by the patterns alone."""
         if not self._has_joined:
             self._has_joined = True
             log.warning(
@@ -120,5 +117,5 @@ class Issuers:
         return None if issuer is None or is_generated(issuer, self._generated) else issuer
 
     async def close(self) -> None:
-        """End what is under way."""
+        """Cancel the queries that are under way."""
         await self._unique.close()

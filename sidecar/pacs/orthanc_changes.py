@@ -1,10 +1,10 @@
 """Follow Orthanc's ``/changes`` (its REST API, not DICOMweb) to invalidate what is cached.
 
-Orthanc numbers what happens to its patients, studies, series and instances. We ask every few
-seconds for the changes after the last number that we know, look up their patients, and invalidate
-those patients' lists. A deletion has no number. It shows in ``/statistics``, which counts fewer
-instances than came. Whenever the patients are unclear (something was deleted, much happened at
-once, Orthanc began anew), everything is invalidated.
+Orthanc numbers the changes of its patients, studies, series and instances. Every few seconds the
+changes after the last known number are read, their patients looked up, and those patients' lists
+invalidated. A deletion has no number: ``/statistics`` then counts fewer instances than came.
+Whenever the patients are unclear (a deletion, many changes at once, a new Orthanc), everything is
+invalidated.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 PAGE = 200
 """Limit of the changes in one round; more of them invalidate everything."""
 LOOKUPS = 32
-"""Limit of the resources whose patient is looked up in one round; more of them, too."""
+"""Limit of the patients looked up in one round; more of them invalidate everything."""
 LIMIT_BYTES = 2**20
 """Limit in bytes of one answer."""
 
@@ -35,7 +35,7 @@ _PATH = {
     "Series": "/series/{}/patient",
     "Instance": "/instances/{}/patient",
 }
-# Nothing that a search shows: a pause after the last image, an attachment.
+# No search shows these: a pause after the last image, an attachment.
 _IRRELEVANT = frozenset(
     {
         "StablePatient",
@@ -80,8 +80,8 @@ class OrthancChanges:
             self._headers["Authorization"] = authorization
         self._observe = observe
         self._last: int | None = None
-        self._instances = 0  # Counted by the changes that we have seen.
-        self._counted = 0  # Counted by Orthanc itself in the last round.
+        self._instances = 0  # As the changes so far count them.
+        self._counted = 0  # As Orthanc counted them in the last round.
         self._failing = False
 
     async def follow(self) -> None:
@@ -100,7 +100,7 @@ class OrthancChanges:
                         extra={"reason": reason, "detail": detail},
                     )
                 self._failing = True
-                self._last = None  # Begin anew, whatever happens meanwhile.
+                self._last = None  # Begin anew: changes in between are not known.
             else:
                 if self._failing:
                     log.info("Orthanc's /changes can be read again")
@@ -122,11 +122,11 @@ class OrthancChanges:
             patients = await self._patients(changes)
             came = sum(change.get("ChangeType") == "NewInstance" for change in changes)
             if self._counted > self._instances + came:
-                # Some instances came without a change: somebody else deletes /changes.
+                # Some instances came without a change: another client deletes /changes.
                 raise _Unclear
             instances = await self._count()
             if instances < self._instances + came:
-                # Some were deleted. Instances that came since are among the next changes.
+                # Some were deleted. Later instances are among the next changes.
                 raise _Unclear
         except _Unclear:
             await self._begin()
@@ -136,7 +136,7 @@ class OrthancChanges:
             self._forget(patients)
 
     async def _begin(self) -> None:
-        """Follow from the present number on; invalidate everything that was cached before."""
+        """Follow from the present number on, and invalidate everything cached before."""
         last = _number(await self._get("/changes?last"), "Last")
         self._instances = self._counted = await self._count()
         self._last = last

@@ -1,7 +1,6 @@
 """Find the owners of a study, and whether series and instance are in it (SIA-42).
 
-Asked at the PACS by QIDO-RS, by UID alone: if the PACS has one StudyInstanceUID under two patients
-we must know.
+The query has a UID alone: it must show whether the PACS has the UID under two patients.
 """
 
 import math
@@ -10,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from sidecar.access.decision import decide_owners, is_own_row
-from sidecar.access.facts import KnownAs, Part, PatientIdentifier, StudyFacts, all_are_one_of
+from sidecar.access.facts import KnownAs, Part, PatientIdentifier, StudyFacts
 from sidecar.access.permits import Inquiry
 from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
 from sidecar.common.loading_cache import LoadingCache
@@ -24,40 +23,37 @@ from sidecar.dicomweb.upstream_errors import UnknownTexts
 from sidecar.pacs.client import PacsClient
 
 UNNAMED_SECONDS = 4
-"""Age in seconds up to which remembered owners permit an answer that names no patient.
+"""Age in seconds up to which cached owners permit an answer that names no patient.
 
-Such are frames, drawn images, bulk data: nothing in them would show that the study has been filed
-for somebody else.
+Frames, drawn images and bulk data do not show that the study was filed for somebody else.
 """
 INDEXED_INSTANCES = 5_000
-"""Limit of a query for all instances of a series, sent when a second one is asked for."""
+"""Limit of a query for all instances of a series, sent when a second one is wanted."""
 _PLACE_FIELDS = includefield(
     "StudyInstanceUID", "SeriesInstanceUID", "PatientID", "IssuerOfPatientID"
 )
 
 _Asked = tuple[str, KnownAs]
-"""A StudyInstanceUID, and the identifiers of the patient for whom it is asked."""
+"""A StudyInstanceUID, and the identifiers of the patient."""
 _AskedPart = tuple[Part, KnownAs]
-"""A series or instance, and the identifiers of the patient for whom it is asked."""
+"""A series or instance, and the identifiers of the patient."""
 
 
 @dataclass(slots=True)
 class _Series:
-    """What is known of a series in its study: single instances, or (``whole``) all of them."""
+    """The known instances of a series in its study; ``whole``: all of them."""
 
     instances: set[str] = field(default_factory=set)
     whole: bool = False
 
 
 class Ownership:
-    """Facts on studies for the decision.
+    """Find and cache the facts on studies for the decision.
 
-    What is the patient's is kept for ``ttl_seconds``, what is not for ``absent_seconds`` (images
-    arrive); at most ``max_entries`` studies, series and absences each. The clock is monotonic, in
-    seconds.
-
-    Kept apart for each patient, and a foreign study for as long as an absent one: else an app could
-    tell by the time of a 404 which studies of others there are, or were just looked at (SIA-45).
+    What is the patient's is cached for ``ttl_seconds``, what is not for ``absent_seconds`` (images
+    arrive); at most ``max_entries`` studies, series and absences each. ``clock``: monotonic, in
+    seconds. Each patient has entries of his own, and a foreign study is cached like an absent one:
+    else the time of a 404 would show which studies of others there are (SIA-45).
     """
 
     def __init__(
@@ -67,19 +63,17 @@ class Ownership:
         ttl_seconds: float = 300,
         absent_seconds: float = NEGATIVE_SECONDS,
         max_entries: int = 20_000,
-        invalidation: Invalidation | None = None,
+        invalidation: Invalidation,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
-        invalidation = invalidation or Invalidation()
-        # Whoever changed, no owner is kept: what came for one patient may be under a UID of
-        # another's.
+        # Any change forgets all owners: what came for one patient may have a UID of another's.
         self._owners: LoadingCache[_Asked, frozenset[PatientIdentifier]] = LoadingCache(
             invalidation,
             max_entries=max_entries,
             ttl_seconds=ttl_seconds,
             negative_seconds=absent_seconds,
-            is_negative=lambda asked, owners: not all_are_one_of(owners, asked[1]),
+            is_negative=lambda asked, owners: decide_owners(owners, asked[1]) is not None,
             study=lambda asked: asked[0],
             clock=clock,
         )
@@ -91,11 +85,11 @@ class Ownership:
             study=_study_of,
             clock=clock,
         )
-        # Keeps nothing: an index is added to the entry of ``_series``, whose time began before.
+        # A single flight, without entries: an index is added to the entry of ``_series``.
         self._indexed: LoadingCache[_AskedPart, bool] = LoadingCache(
             invalidation, max_entries=1, ttl_seconds=0, study=_study_of, clock=clock
         )
-        # That a part is there is kept in ``_series``: here is what is absent.
+        # Absent parts; those that are there are in ``_series``.
         self._absent: LoadingCache[_AskedPart, bool] = LoadingCache(
             invalidation,
             max_entries=max_entries,
@@ -115,8 +109,8 @@ class Ownership:
     ) -> StudyFacts:
         """Return the owners of the study, and whether the part of it is the patient's.
 
-        The part is looked for only in the patient's own studies. ``max_age_seconds``: of owners
-        that are remembered. Raises what ``PacsClient.search`` raises.
+        A part of another's study counts as not found, without a query. ``max_age_seconds``: limit
+        for cached owners. Raises what ``PacsClient.search`` raises.
         """
         owners = await self.owners(part.study, known_as, max_age_seconds=max_age_seconds)
         is_own = decide_owners(owners, known_as) is None
@@ -132,9 +126,9 @@ class Ownership:
     ) -> frozenset[PatientIdentifier]:
         """Return the patients of every study that the PACS has under this UID.
 
-        Empty when it has none. With a ``max_age_seconds``, what is not remembered is asked for now
-        and not taken from an earlier slow query. The age limits what permits: a refusal that is
-        remembered counts as long as it is.
+        Empty when it has none. With a ``max_age_seconds``, owners that are not cached come from a
+        new query, not from an earlier slow one. The age limits what permits: a cached refusal
+        counts for its own lifetime.
         """
         asked = (study, known_as)
         if (refused := self._refused(asked)) is not None:
@@ -146,13 +140,11 @@ class Ownership:
         )
 
     async def holds(self, part: Part, known_as: KnownAs) -> bool:
-        """Whether the series, and the instance, are in the study, and this patient's.
+        """Return whether series and instance are in the study and this patient's.
 
-        True for the study alone.
-
-        The study's owners may have been asked for a while ago, and images drawn from a part carry
-        no patient inside: so the rows of the part must name the patient themselves, where the PACS
-        names patients there at all.
+        True for the study alone. The study's owners may be cached, and an image drawn from a part
+        names no patient. So the rows of the part must name the patient, where the PACS names
+        patients there.
         """
         if part.series is None:
             return True
@@ -167,16 +159,18 @@ class Ownership:
         parameters = (("StudyInstanceUID", study), includefield("PatientID", "IssuerOfPatientID"))
         # All rows: an owner who was not seen would count as nobody.
         try:
-            # A 404 must not tell by its time whether the archive had something to refuse (SIA-45).
+            # The time of a 404 must not show whether the archive had something to refuse (SIA-45).
             rows = await self._client.search(
                 Query("studies"),
                 parameters,
                 permit=Inquiry(known_as),
                 fresh=fresh,
-                is_own=lambda found: all_are_one_of(frozenset(_owners_in(found, study)), known_as),
+                is_own=lambda page: (
+                    decide_owners(frozenset(_owners_in(page, study)), known_as) is None
+                ),
             )
             return frozenset(await in_slices(_owners_in(rows, study)))
-        except UnknownTexts:  # It is there and nobody's: refused like a foreign one (SIA-45).
+        except UnknownTexts:  # Its owner cannot be read: refused like a foreign one (SIA-45).
             return frozenset({PatientIdentifier("")})
 
     async def _find_part(self, part: Part, known_as: KnownAs) -> bool:
@@ -207,8 +201,7 @@ class Ownership:
         series = self._series.peek(asked)
         query = Query("instances", study=part.study, series=part.series)
         if series is not None and series.instances and not series.whole:
-            # A second instance of the series: the client is walking through it. Learn them all in
-            # one query.
+            # At a second instance, the client walks through the series: one query for all of them.
             known = series
             await self._indexed.reload(asked, lambda: self._index(known, query, part, known_as))
             if instance in series.instances:
@@ -239,18 +232,18 @@ class Ownership:
         return True
 
     def forget_owners(self, study: str, known_as: KnownAs) -> None:
-        """Ask for the owners of this study anew: a list saw that they are not the patient alone."""
+        """Forget the owners of this study: a list showed that they are not the patient alone."""
         asked = (study, known_as)
         if self._refused(asked) is None:
             self._owners.discard(asked)
 
     def _refused(self, asked: _Asked) -> frozenset[PatientIdentifier] | None:
-        """Return the remembered owners of a study that is not the patient's, ``None``: no such."""
+        """Return the cached owners of a study that is not the patient's, ``None``: no such."""
         owners = self._owners.peek(asked)
-        return None if owners is None or all_are_one_of(owners, asked[1]) else owners
+        return None if owners is None or decide_owners(owners, asked[1]) is None else owners
 
     async def close(self) -> None:
-        """End what is under way."""
+        """Cancel the queries that are under way."""
         await self._indexed.close()
         await self._owners.close()
         await self._absent.close()
@@ -281,9 +274,8 @@ def is_row_of(row: Row, known_as: KnownAs, *, unnamed: bool) -> bool:
 
 
 def _is_in(row: Row, part: Part, known_as: KnownAs) -> bool:
-    """Return whether the row says itself that it is in this study and series.
+    """Return whether the row names this study and series; a PACS may ignore the path.
 
-    A PACS may ignore what the path says.
     A row that names a patient must name this one; some archives name none below a study.
     """
     if not is_row_of(row, known_as, unnamed=True):

@@ -1,8 +1,6 @@
-"""The studies of a patient, and the series and instances of a study, for the FHIR side.
+"""Query the studies of a patient, and the series and instances of a study, for the FHIR side.
 
-Kept for some seconds.
-
-What is kept is the PACS's rows, never a permission: each answer is decided afresh.
+The PACS's rows are cached for some seconds, never a permission: each answer is decided anew.
 """
 
 import asyncio
@@ -21,28 +19,19 @@ from sidecar.common.slices import batched, in_slices, let_go
 from sidecar.dicom.json_model import Row, text, values
 from sidecar.dicomweb.paths import Query
 from sidecar.pacs.client import PacsClient
+from sidecar.pacs.listing import Listing, count_series, log_dropped
 from sidecar.pacs.ownership import Ownership, is_row_of
-from sidecar.pacs.study_lists import (
-    ASKED_SECONDS,
-    Listing,
-    StudyLists,
-    counted,
-    include,
-    say_dropped,
-)
+from sidecar.pacs.study_lists import ASKED_SECONDS, StudyLists, include
 from sidecar.pacs.study_owners import StudyOwners
 
 DETAILS_OF_ONE = 4
-"""So many queries for the details of one patient's studies are under way at once.
-
-All others wait in their own line.
-"""
+"""Limit of concurrent queries for the details of one patient's studies; further ones wait."""
 DETAILS_WAITING = (20_000, 5_000)
-"""In all, and for one patient."""
+"""Limits of waiting queries: of all patients, and of one."""
 DETAILS_SECONDS = 120
 
 _Asked = tuple[tuple[str, ...], KnownAs]
-"""The level and UIDs that are asked for, and the identifiers of the patient."""
+"""Level and UIDs of a query, and the identifiers of the patient."""
 
 INSTANCE_FIELDS = (
     "SOPInstanceUID",
@@ -58,24 +47,22 @@ MORE_INSTANCE_FIELDS = ("ContentLabel", "DocumentTitle", "ConceptNameCodeSequenc
 
 
 class AsOf:
-    """When the oldest part of an answer was asked for: later changes may not be in it."""
+    """The time when the oldest part of an answer was asked for; it may lack later changes."""
 
     def __init__(self, moment: datetime) -> None:
         self.moment = moment
 
     def note(self, asked: datetime) -> None:
-        """Something that was asked for then is in it, too."""
+        """Record that a part of the answer was asked for at that time."""
         self.moment = min(self.moment, asked)
 
 
 class Studies:
-    """Lists from the PACS, each kept for ``cache_seconds``.
+    """Cache lists from the PACS for ``cache_seconds``.
 
-    At most ``concurrency`` queries at once for the details.
-
-    ``with_series``: the list of a patient's studies comes with all their series, in one query more,
-    instead of one for each study. ``drop(what)`` is told of each row that the PACS returned for
-    somebody else.
+    ``concurrency``: limit of concurrent queries for details. ``with_series``: one more query brings
+    all series of a patient's studies, instead of one for each study. ``drop(what)`` is called for
+    each row that the PACS returned for somebody else.
     """
 
     def __init__(
@@ -90,13 +77,12 @@ class Studies:
         max_entries: int = 5_000,
         concurrency: int = 8,
         drop: Callable[[str], None] = lambda what: None,
-        invalidation: Invalidation | None = None,
+        invalidation: Invalidation,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._ownership = ownership
-        kept = invalidation or Invalidation()
         self.owners = StudyOwners(client, ownership, clock=clock)
         self._lists = StudyLists(
             client,
@@ -107,7 +93,7 @@ class Studies:
             cache_seconds=cache_seconds,
             max_entries=max_entries,
             drop=drop,
-            invalidation=kept,
+            invalidation=invalidation,
             now=now,
             clock=clock,
         )
@@ -119,11 +105,11 @@ class Studies:
             (concurrency, DETAILS_OF_ONE), waiting=DETAILS_WAITING, seconds=DETAILS_SECONDS
         )
         self._listings: LoadingCache[_Asked, Listing] = LoadingCache(
-            kept, max_entries=max_entries, ttl_seconds=cache_seconds, clock=clock
+            invalidation, max_entries=max_entries, ttl_seconds=cache_seconds, clock=clock
         )
-        # When a search that goes on in the background (SIA-23) was first asked for.
+        # The first time of a search that goes on in the background (SIA-23).
         self._asked: LoadingCache[_Asked, datetime] = LoadingCache(
-            kept, max_entries=max_entries, ttl_seconds=ASKED_SECONDS, clock=clock
+            invalidation, max_entries=max_entries, ttl_seconds=ASKED_SECONDS, clock=clock
         )
 
     async def series_of(
@@ -135,9 +121,9 @@ class Studies:
     ) -> dict[str, list[Row]]:
         """Return the patient's series rows of ``studies`` in the ``listing``, by study."""
         wanted = list(studies)
-        # A study that came between the two queries of the listing has no series in it.
-        counts = await counted(listing.rows) if listing.counts is None else listing.counts
-        # Nor does a PACS that cuts long lists tell: then the study knows of more.
+        # A study that came between the two queries of the listing has none of its series there.
+        counts = await count_series(listing.rows) if listing.counts is None else listing.counts
+        # A PACS may cut long lists without saying so: then the study's row counts more series.
         listed = {
             study: rows
             for study in wanted
@@ -160,8 +146,7 @@ class Studies:
     ) -> set[str]:
         """Return the ``studies`` with an instance of the patient whose ``keyword`` is ``uid``.
 
-        ``only``: StudyInstanceUID -> the series that count in it; in a study that is not there all
-        of them do.
+        ``only``: StudyInstanceUID -> the series that count; without an entry all of them do.
         """
         wanted = list(studies)
         found = await asyncio.gather(
@@ -184,8 +169,7 @@ class Studies:
         query, fields = Query("instances", study=study), include(self._client, INSTANCE_FIELDS)
 
         async def ask() -> list[Row]:
-            # One row says it, unless the PACS does not match by this attribute: then all of them
-            # do.
+            # One row is enough, unless the PACS does not match by this attribute.
             limit = 1 if series is None else None
             rows = await self._client.search(
                 query, ((keyword, uid), fields), limit=limit, permit=permit
@@ -197,20 +181,19 @@ class Studies:
                 for row in rows
             )
 
-        kept = await self._detail(
+        listing = await self._detail(
             (keyword, uid, study, "one" if series is None else "all"), ask, permit.known_as
         )
-        oldest.note(kept.asked)
+        oldest.note(listing.asked)
         rows = [
-            row for row in kept.rows if series is None or text(row, "SeriesInstanceUID") in series
+            row
+            for row in listing.rows
+            if series is None or text(row, "SeriesInstanceUID") in series
         ]
         return bool(await self._own(rows, study, permit.known_as))
 
     async def series(self, permit: SearchPermit, study: str, oldest: AsOf) -> list[Row]:
-        """Return the patient's series rows of a study.
-
-        ``oldest`` is told when the PACS was asked.
-        """
+        """Return the patient's series rows of a study; ``oldest`` notes when it was asked."""
         fields = self._lists.series_fields()
         return await self._level(
             permit, Query("series", study=study), fields, "SeriesInstanceUID", oldest
@@ -219,10 +202,7 @@ class Studies:
     async def instances(
         self, permit: SearchPermit, study: str, series: str, oldest: AsOf
     ) -> list[Row]:
-        """Return the patient's instance rows of a series.
-
-        ``oldest`` is told when the PACS was asked.
-        """
+        """Return the patient's instance rows of a series; ``oldest`` notes when it was asked."""
         fields = include(self._client, INSTANCE_FIELDS, MORE_INSTANCE_FIELDS)
         query = Query("instances", study=study, series=series)
         return await self._level(permit, query, fields, "SOPInstanceUID", oldest)
@@ -240,20 +220,19 @@ class Studies:
             own = await in_slices(
                 row if text(row, uid) and self._is_below(row, query) else None for row in rows
             )
-            say_dropped(len(rows) - len(own))
+            log_dropped(len(rows) - len(own))
             await let_go(rows)
             return own
 
-        kept = await self._detail(
+        listing = await self._detail(
             (query.level, query.study or "", query.series or ""), ask, permit.known_as
         )
-        oldest.note(kept.asked)
-        return await self._own(kept.rows, query.study or "", permit.known_as)
+        oldest.note(listing.asked)
+        return await self._own(listing.rows, query.study or "", permit.known_as)
 
     async def _own(self, rows: list[Row], study: str, known_as: KnownAs) -> list[Row]:
         """Return the patient's rows: a StudyInstanceUID may stand for studies of two people."""
-        # Some PACSs name no patient below the study: for such a row the whole study must be the
-        # patient's.
+        # Some PACSs name no patient below the study. Then the whole study must be the patient's.
         named = await in_slices(bool(values(row, "PatientID")) for row in rows)
         is_own_study = (
             not all(named)
@@ -294,6 +273,6 @@ class Studies:
         return False
 
     async def close(self) -> None:
-        """End what is under way."""
+        """Cancel the queries that are under way."""
         await self._listings.close()
         await self._lists.close()

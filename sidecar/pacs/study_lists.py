@@ -1,87 +1,54 @@
-"""The whole list of a patient's studies, with all their series where those are wanted.
+"""Query the whole list of a patient's studies, with their series if wanted (SIA-25).
 
-Kept for some seconds (SIA-25).
-
-What is kept is the PACS's rows, never a permission: each answer is decided afresh.
+The PACS's rows are cached for some seconds, never a permission: each answer is decided anew.
 """
 
 import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 from sidecar.access.decision import decide_owners, is_own_row
-from sidecar.access.facts import KnownAs, PatientIdentifier, all_are_one_of
+from sidecar.access.facts import PatientIdentifier
 from sidecar.access.permits import SearchPermit
-from sidecar.access.reasons import Reason
 from sidecar.common.errors import BadGateway
 from sidecar.common.invalidation import FRESH_SECONDS, Invalidation
 from sidecar.common.loading_cache import LoadingCache
 from sidecar.common.slices import in_slices
-from sidecar.dicom.json_model import Row, number, text
+from sidecar.dicom.json_model import Row, text
 from sidecar.dicom.owner import owner_of
 from sidecar.dicomweb.paths import Query
 from sidecar.dicomweb.query import includefield
 from sidecar.dicomweb.upstream_errors import QueryRefused, ResourceNotOffered
 from sidecar.pacs.client import PacsClient
+from sidecar.pacs.listing import (
+    MORE_SERIES_FIELDS,
+    MORE_STUDY_FIELDS,
+    SERIES_FIELDS,
+    STUDY_FIELDS,
+    Listing,
+    count_series,
+    join_listings,
+    log_dropped,
+)
 from sidecar.pacs.study_owners import Owners, StudyOwners
 
 log = logging.getLogger(__name__)
 
 ARRIVED_SECONDS = 60
-"""Seconds for which a half-fetched list is kept (SIA-23)."""
+"""Time in seconds for which the half of a list that has come is cached (SIA-23)."""
 NOT_SUPPORTED_SECONDS = 3_600
-"""So long is a PACS that cannot list a patient's series not asked for that again."""
+"""Time in seconds after which a PACS that cannot list a patient's series is asked again."""
 
 ASKED_SECONDS = 3_600
-"""Seconds for which it is kept when a query was first asked for that goes on (SIA-23)."""
+"""Time in seconds for which the first time of a query that goes on is cached (SIA-23)."""
 
 _TOO_MUCH = ("query_too_many_results", "query_too_large")
-"""More series than the PACS lists at once: then study by study."""
-
-STUDY_FIELDS = (
-    "PatientID",
-    "IssuerOfPatientID",
-    "StudyInstanceUID",
-    "StudyDate",
-    "StudyTime",
-    "TimezoneOffsetFromUTC",
-    "AccessionNumber",
-    "StudyDescription",
-    "ModalitiesInStudy",
-    "NumberOfStudyRelatedSeries",
-    "NumberOfStudyRelatedInstances",
-    "InstanceAvailability",
-    "ReferringPhysicianName",
-)
-SERIES_FIELDS = (
-    "SeriesInstanceUID",
-    "StudyInstanceUID",
-    "Modality",
-    "SeriesNumber",
-    "SeriesDescription",
-    "BodyPartExamined",
-    "NumberOfSeriesRelatedInstances",
-    "SeriesDate",
-    "SeriesTime",
-    "TimezoneOffsetFromUTC",
-    "PatientID",
-    "IssuerOfPatientID",
-)
-
-# What an archive may have beside those; some read each file for it (``Dialect.keeps_details``).
-MORE_STUDY_FIELDS = (
-    "NameOfPhysiciansReadingStudy",
-    "ProcedureCodeSequence",
-    "ReasonForRequestedProcedureCodeSequence",
-    "ReasonForTheRequestedProcedure",
-    "AdmittingDiagnosesCodeSequence",
-    "PlacerOrderNumberImagingServiceRequest",
-)
-MORE_SERIES_FIELDS = ("Laterality", "PerformingPhysicianName", "OperatorsName")
+"""Failures that mean more series than the PACS lists at once: then study by study."""
 
 
 def include(client: PacsClient, always: Iterable[str], more: Iterable[str] = ()) -> tuple[str, str]:
@@ -89,30 +56,9 @@ def include(client: PacsClient, always: Iterable[str], more: Iterable[str] = ())
     return includefield(*always, *(more if client.dialect.keeps_details else ()))
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """Study rows of a patient, and the time (of ``now``) when the PACS was ``asked`` for them.
-
-    ``series``: StudyInstanceUID -> its series rows, for all of the patient's studies; ``None`` when
-    they were not asked for, or the PACS can list them study by study only. ``copies``: rows of a
-    StudyInstanceUID that is in ``rows`` already, under another of the patient's identifiers.
-    ``owners``: StudyInstanceUID -> whose it is, of what is not this one identifier's alone.
-    ``shared``: UIDs that are somebody else's, too; nothing of them is in the rest. ``counts``:
-    StudyInstanceUID -> how many series its row says it has; ``None``: nobody has counted.
-    """
-
-    rows: list[Row]
-    asked: datetime
-    series: Mapping[str, list[Row]] | None = None
-    copies: Sequence[Row] = ()
-    owners: Mapping[str, Owners] = field(default_factory=dict)
-    shared: frozenset[str] = frozenset()
-    counts: Mapping[str, int] | None = None
-
-
 @dataclass(slots=True)
 class _Arrived:
-    """What has come of one identifier's list: a repeated request asks for the rest alone."""
+    """The part of one identifier's list that has come; a repeated request asks for the rest."""
 
     studies: list[Row] | None = None
     series: dict[str, list[Row]] | None = None
@@ -120,11 +66,10 @@ class _Arrived:
 
 
 class StudyLists:
-    """Lists from the PACS, each kept for ``cache_seconds``; with their series if ``with_series``.
+    """Cache lists from the PACS for ``cache_seconds``, with their series if ``with_series``.
 
     ``study_fields``, ``series_fields``: DICOM keywords of what is wanted beside the usual.
-
-    ``drop(what)`` is told of each row that the PACS returned for somebody else (a query matches
+    ``drop(what)`` is called for each row that the PACS returned for somebody else (a query matches
     more loosely than we compare).
     """
 
@@ -146,14 +91,8 @@ class StudyLists:
         self._client = client
         self._owners = owners
         self._with_series = with_series
-        self._study_fields = (
-            *STUDY_FIELDS,
-            *(one for one in study_fields if one not in STUDY_FIELDS),
-        )
-        self._series_fields = (
-            *SERIES_FIELDS,
-            *(one for one in series_fields if one not in SERIES_FIELDS),
-        )
+        self._study_fields = tuple(dict.fromkeys((*STUDY_FIELDS, *study_fields)))
+        self._series_fields = tuple(dict.fromkeys((*SERIES_FIELDS, *series_fields)))
         self._drop = drop
         self._now = now
         self._clock = clock
@@ -165,7 +104,7 @@ class StudyLists:
             ttl_seconds=cache_seconds,
             clock=clock,
         )
-        # The same lists are joined to the same one: what is known of it can be remembered, too.
+        # The same lists make the same one, so that what is known of it can be cached, too.
         self._joined: LoadingCache[frozenset[PatientIdentifier], tuple[list[Listing], Listing]] = (
             LoadingCache(
                 invalidation, max_entries=max_entries, ttl_seconds=cache_seconds, clock=clock
@@ -179,7 +118,7 @@ class StudyLists:
             ttl_seconds=ASKED_SECONDS,
             clock=clock,
         )
-        # Its owners may change with any patient.
+        # The owners in it may change with any patient.
         self._arrived: LoadingCache[PatientIdentifier, _Arrived] = LoadingCache(
             invalidation, max_entries=max_entries, ttl_seconds=ARRIVED_SECONDS, clock=clock
         )
@@ -187,139 +126,71 @@ class StudyLists:
     async def of_patient(self, permit: SearchPermit, *, fresh: bool = False) -> Listing:
         """Return the studies of a patient under all identifiers, each StudyInstanceUID once.
 
-        ``fresh``: not what is kept, unless that was asked for so a moment ago (``FRESH_SECONDS``).
+        ``fresh``: ask the PACS unless that was done less than ``FRESH_SECONDS`` ago.
         """
         known_as = permit.known_as
+        max_age_seconds = FRESH_SECONDS if fresh else math.inf
         lists = await asyncio.gather(
             *(
-                self._of_identifier(permit, known, fresh=fresh)
+                self._listings.get(
+                    known, partial(self._ask, permit, known), max_age_seconds=max_age_seconds
+                )
                 for known in sorted(known_as, key=lambda known: known.patient_id)
             )
         )
         if len(lists) == 1 and not lists[0].owners:
             return lists[0]
         parts, joined = self._joined.peek(known_as) or ([], None)
-        if (
-            joined is None
-            or len(parts) != len(lists)
-            or any(a is not b for a, b in zip(parts, lists, strict=True))
-        ):
+        if joined is None or list(map(id, parts)) != list(map(id, lists)):
             stamp = self._joined.stamp(known_as)
-            joined = await self._join(lists, known_as)
+            joined = await join_listings(lists, known_as, now=self._now())
             self._joined.put(known_as, (lists, joined), stamp)
         return joined
 
-    async def _join(self, lists: list[Listing], known_as: frozenset[PatientIdentifier]) -> Listing:
-        """Join the lists of one patient's identifiers, without what a read refuses by owners."""
-        refused = {
-            uid: deny.reason
-            for one in lists
-            for uid, owners in one.owners.items()
-            if (deny := decide_owners(owners, known_as)) is not None
-        }
-        named = await in_slices(
-            (uid, row) if (uid := text(row, "StudyInstanceUID")) and uid not in refused else None
-            for one in lists
-            for row in one.rows
-        )
-        by_uid = dict(named)
-        asked = min((one.asked for one in lists), default=self._now())
-        listed = {id(row) for row in by_uid.values()}
-        others = await in_slices(
-            None if text(row, "StudyInstanceUID") in refused else row
-            for one in lists
-            for row in one.copies
-        )
-        copies = [row for row in (*(row for _, row in named), *others) if id(row) not in listed]
-        series = _joined([one.series for one in lists])
-        rows = list(by_uid.values())
-        return Listing(
-            rows,
-            asked,
-            None
-            if series is None
-            else {uid: found for uid, found in series.items() if uid not in refused},
-            copies,
-            shared=frozenset(uid for uid, reason in refused.items() if reason is Reason.SHARED_UID),
-            counts=await counted(rows),
-        )
-
-    async def _of_identifier(
-        self, permit: SearchPermit, identifier: PatientIdentifier, *, fresh: bool
-    ) -> Listing:
-        return await self._listings.get(
-            identifier,
-            lambda: self._ask(permit, identifier),
-            max_age_seconds=FRESH_SECONDS if fresh else math.inf,
-        )
-
     async def _ask(self, permit: SearchPermit, identifier: PatientIdentifier) -> Listing:
-        parameters = [("PatientID", identifier.patient_id)]
-        if identifier.issuer is not None:
-            parameters.append(("IssuerOfPatientID", identifier.issuer))
         asked = self._asked.setdefault(identifier, self._now())
         arrived = self._arrived.peek(identifier) or _Arrived()
         self._arrived.put(identifier, arrived, self._arrived.stamp(identifier))
         # Owners are asked for while the series still come.
         (rows, copies, owners), series = await asyncio.gather(
-            self._ask_studies(permit, identifier, parameters, arrived),
-            self._ask_series(permit, identifier, parameters, arrived),
+            self._ask_studies(permit, identifier, arrived),
+            self._ask_series(permit, identifier, arrived),
         )
         self._asked.discard(identifier)
-        found = Listing(rows, asked, series, copies, owners, counts=await counted(rows))
+        found = Listing(rows, asked, series, copies, owners, counts=await count_series(rows))
         if self._arrived.peek(identifier) is arrived:
             self._arrived.discard(identifier)
         return found
 
     async def _ask_studies(
-        self,
-        permit: SearchPermit,
-        identifier: PatientIdentifier,
-        parameters: list[tuple[str, str]],
-        arrived: _Arrived,
+        self, permit: SearchPermit, identifier: PatientIdentifier, arrived: _Arrived
     ) -> tuple[list[Row], list[Row], dict[str, Owners]]:
-        """Return a row for each UID, its copies, and the owners of those that others have, too."""
-        fields = include(self._client, self._study_fields, MORE_STUDY_FIELDS)
+        """Return a row for each UID, its copies, and the owners where others have it, too."""
         if arrived.studies is None:
-            arrived.studies = await self._client.search(
-                Query("studies"), [*parameters, fields], permit=permit
-            )
-        rows, alone = arrived.studies, frozenset({identifier})
-        own = await in_slices(
-            (uid, row)
-            if (uid := text(row, "StudyInstanceUID")) and self._is_of(row, alone, "study_row")
-            else None
-            for row in rows
-        )
-        say_dropped(len(rows) - len(own))
+            fields = include(self._client, self._study_fields, MORE_STUDY_FIELDS)
+            arrived.studies = await self._search(permit, identifier, "studies", fields)
+        own = await self._own(arrived.studies, identifier, "StudyInstanceUID", "study_row")
         by_uid = dict(own)
-        # UNAVAILABLE: rejected or gone.
+        # An UNAVAILABLE study was rejected, or is gone.
         listed = await in_slices(
             row if text(row, "InstanceAvailability") != "UNAVAILABLE" else None
             for row in by_uid.values()
         )
         owners = await self._owners.of(by_uid, permit.known_as, arrived.owners)
-        others = {uid: one for uid, one in owners.items() if not all_are_one_of(one, (identifier,))}
-        return (
-            listed,
-            await in_slices(row if row != by_uid[uid] else None for uid, row in own),
-            others,
-        )
+        alone = frozenset({identifier})
+        others = {uid: found for uid, found in owners.items() if decide_owners(found, alone)}
+        copies = await in_slices(row if row != by_uid[uid] else None for uid, row in own)
+        return listed, copies, others
 
     async def _ask_series(
-        self,
-        permit: SearchPermit,
-        identifier: PatientIdentifier,
-        parameters: list[tuple[str, str]],
-        arrived: _Arrived,
+        self, permit: SearchPermit, identifier: PatientIdentifier, arrived: _Arrived
     ) -> dict[str, list[Row]] | None:
         if arrived.series is not None:
             return arrived.series
         if not self._with_series or self._clock() < self._no_series_until:
             return None
-        fields = self.series_fields()
         try:
-            rows = await self._client.search(Query("series"), [*parameters, fields], permit=permit)
+            rows = await self._search(permit, identifier, "series", self.series_fields())
         except ResourceNotOffered:
             self._without_series()
             return None
@@ -331,27 +202,54 @@ class StudyLists:
             return None
         named = await in_slices(row if text(row, "PatientID") else None for row in rows)
         if len(named) < len(rows):
-            # Some may be this patient's: study by study it is told which. None with a patient: it
-            # never tells here.
+            # Some of the others may be this patient's: queries study by study show which. Where no
+            # row names a patient, the PACS never does at this level.
             if not named:
                 self._without_series()
             return None
-        alone = frozenset({identifier})
-        own = await in_slices(
-            (text(row, "StudyInstanceUID") or "", row)
-            if text(row, "SeriesInstanceUID") and self._is_of(row, alone, "series_row")
-            else None
-            for row in rows
-        )
-        say_dropped(len(rows) - len(own))
         by_study: dict[str, list[Row]] = {}
-        for study, row in own:
+        for study, row in await self._own(rows, identifier, "SeriesInstanceUID", "series_row"):
             by_study.setdefault(study, []).append(row)
         arrived.series = by_study
         return by_study
 
+    async def _search(
+        self,
+        permit: SearchPermit,
+        identifier: PatientIdentifier,
+        level: str,
+        fields: tuple[str, str],
+    ) -> list[Row]:
+        issuer = [("IssuerOfPatientID", identifier.issuer)] if identifier.issuer else []
+        parameters = [("PatientID", identifier.patient_id), *issuer, fields]
+        return await self._client.search(Query(level), parameters, permit=permit)
+
+    async def _own(
+        self, rows: list[Row], identifier: PatientIdentifier, keyword: str, what: str
+    ) -> list[tuple[str, Row]]:
+        """Return StudyInstanceUID and row of those that have the ``keyword`` and are the patient's.
+
+        The others are logged, and ``drop(what)`` is called for those of somebody else.
+        """
+        alone = frozenset({identifier})
+
+        def is_own(row: Row) -> bool:
+            own = is_own_row(owner_of(row), alone, unnamed=False)
+            if not own:
+                self._drop(what)
+            return own
+
+        found = await in_slices(
+            (text(row, "StudyInstanceUID") or "", row)
+            if text(row, keyword) and is_own(row)
+            else None
+            for row in rows
+        )
+        log_dropped(len(rows) - len(found))
+        return found
+
     def series_fields(self) -> tuple[str, str]:
-        """The query parameter that wants what is to be known of series."""
+        """Return the ``includefield`` parameter of queries for series."""
         return include(self._client, self._series_fields, MORE_SERIES_FIELDS)
 
     def _without_series(self) -> None:
@@ -361,60 +259,19 @@ class StudyLists:
         )
         self._no_series_until = self._clock() + NOT_SUPPORTED_SECONDS
 
-    def _is_of(self, row: Row, known_as: KnownAs, what: str) -> bool:
-        if is_own_row(owner_of(row), known_as, unnamed=False):
-            return True
-        self._drop(what)
-        return False
-
     def forget_listed(self, study: str, known_as: frozenset[PatientIdentifier]) -> None:
-        """Forget this patient's lists that show ``study``.
-
-        A read saw that its UID is somebody else's, too.
-        """
+        """Forget this patient's lists that show ``study``: its UID is somebody else's, too."""
         for known in known_as:
-            kept = self._listings.peek(known)
-            if kept is not None and all_are_one_of(
-                kept.owners.get(study, frozenset({known})), known_as
-            ):
+            listing = self._listings.peek(known)
+            if listing is None:
+                continue
+            if decide_owners(listing.owners.get(study, frozenset({known})), known_as) is None:
                 self._listings.discard(known)
 
     async def close(self) -> None:
-        """End what is under way."""
+        """Cancel the queries that are under way."""
         await self._listings.close()
 
 
 def _patient_ids(known: PatientIdentifier) -> set[str]:
     return {known.patient_id}
-
-
-def _joined(all_series: list[Mapping[str, list[Row]] | None]) -> dict[str, list[Row]] | None:
-    joined: dict[str, list[Row]] = {}
-    for series in all_series:
-        if series is None:
-            return None
-        for study, rows in series.items():
-            joined.setdefault(study, []).extend(rows)
-    return joined
-
-
-async def counted(rows: Iterable[Row]) -> dict[str, int]:
-    """How many series each of these studies has, by its row and StudyInstanceUID.
-
-    0: it does not say.
-    """
-    return dict(
-        await in_slices(
-            (text(row, "StudyInstanceUID") or "", number(row, "NumberOfStudyRelatedSeries") or 0)
-            for row in rows
-        )
-    )
-
-
-def say_dropped(count: int) -> None:
-    """Tell operators of rows that the PACS returned and nobody asked for."""
-    if count:
-        log.warning(
-            "the PACS returned rows that were not asked for; they are left out",
-            extra={"rows": count},
-        )

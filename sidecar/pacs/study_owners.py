@@ -1,7 +1,7 @@
-"""The patients of all studies of a list, so that it shows nothing that a read refuses (SIA-42).
+"""Find the owners of all studies of a list: it must show nothing that a read refuses (SIA-42).
 
-A PACS may hold one StudyInstanceUID for two patients. Asked by lists of UIDs (PS3.18 8.3.4.1),
-without any PatientID.
+A PACS may hold one StudyInstanceUID for two patients. So the query has a list of UIDs
+(PS3.18 8.3.4.1), and no PatientID.
 """
 
 import asyncio
@@ -9,7 +9,8 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from sidecar.access.facts import KnownAs, PatientIdentifier, all_are_one_of
+from sidecar.access.decision import decide_owners
+from sidecar.access.facts import KnownAs, PatientIdentifier
 from sidecar.access.permits import Inquiry
 from sidecar.common.errors import BadGateway
 from sidecar.dicom.character_sets import is_known_text
@@ -25,11 +26,11 @@ from sidecar.pacs.ownership import Ownership
 log = logging.getLogger(__name__)
 
 AT_ONCE = 4
-"""Queries that run at once for one list."""
+"""Limit of concurrent queries for one list."""
 AT_ONCE_FOR_ALL = 8
-"""Queries that run at once for all lists."""
+"""Limit of concurrent queries for all lists."""
 NO_LISTS_SECONDS = 3_600
-"""How long a PACS that does not take lists of UIDs is asked for one at a time."""
+"""Time in seconds for which a PACS that takes no lists of UIDs gets one UID a query."""
 
 _FIELDS = includefield("StudyInstanceUID", "PatientID", "IssuerOfPatientID")
 
@@ -37,10 +38,7 @@ Owners = frozenset[PatientIdentifier]
 
 
 class StudyOwners:
-    """Asks the PACS; remembers nothing but whether it takes lists of UIDs.
-
-    The clock is monotonic, in seconds.
-    """
+    """Query the PACS by lists of UIDs, while it takes them. ``clock``: monotonic, in seconds."""
 
     def __init__(
         self,
@@ -60,10 +58,10 @@ class StudyOwners:
     ) -> dict[str, Owners]:
         """Return the patients of every study that the PACS has under each of these UIDs.
 
-        There are none for a UID that the PACS does not have, or that it cannot be asked for. A read
-        asks anew for the owners of a study that is not the patient's alone (``known_as``), whatever
-        it remembers. ``arrived``: what an earlier try has brought before it failed; what this one
-        brings is put there. Raises what ``PacsClient.search`` raises.
+        There are none for a UID that the PACS does not have, or cannot be asked for. The cached
+        owners of a study that is not the patient's alone (``known_as``) are forgotten. ``arrived``
+        has what an earlier try found before it failed, and gets what this one finds. Raises what
+        ``PacsClient.search`` raises.
         """
         found = {} if arrived is None else arrived
         wanted = dict.fromkeys(studies)
@@ -89,8 +87,8 @@ class StudyOwners:
             for task in tasks:  # After a failure the PACS is not asked the rest.
                 task.cancel()
         owners = {uid: found.get(uid, frozenset()) for uid in wanted}
-        for uid, one in owners.items():
-            if not all_are_one_of(one, known_as):
+        for uid, found_owners in owners.items():
+            if decide_owners(found_owners, known_as) is not None:
                 self._ownership.forget_owners(uid, known_as)
         return owners
 
@@ -100,20 +98,21 @@ class StudyOwners:
         found: Mapping[str, Owners] = {}
         try:
             found = await self._search(batch, known_as)
-        except UnknownTexts:  # Some of them are nobody's: which ones is seen one by one.
+        except UnknownTexts:  # Some have an owner who cannot be read: which, a query each shows.
             return await self._one_by_one(batch, known_as)
-        except BadGateway:  # It may refuse what it does not know.
+        except BadGateway:  # The PACS may refuse a list.
             if len(batch) == 1:
                 raise
         missing = [uid for uid in batch if not found.get(uid)]
         if not missing or len(batch) == 1:
             return found
-        # Gone a moment ago, or the list was cut or not understood: then who else has the others is
-        # not known either.
+        # They are gone, or the list was cut or not understood. Then the owners of the others may be
+        # incomplete, too.
         singly = await self._one_by_one(batch, known_as)
         if any(singly[uid] for uid in missing):
             log.warning(
-                "the PACS does not take lists of UIDs: the owners of listed studies are asked for one by one"
+                "the PACS does not take lists of UIDs: "
+                "the owners of listed studies are asked for one by one"
             )
             self._no_lists_until = self._clock() + NO_LISTS_SECONDS
         return singly
@@ -135,7 +134,7 @@ class StudyOwners:
 
 
 def _batches(uids: Iterable[str], most: int) -> Iterator[list[str]]:
-    """Lists of UIDs that have at most so many characters when they are joined by commas."""
+    """Yield lists of UIDs with at most ``most`` characters, commas between them included."""
     batch: list[str] = []
     characters = 0
     for uid in uids:

@@ -1,7 +1,7 @@
-"""What each backend client was given: ``access.clients`` -> facts for the decision (SIA-13).
+"""Find the patients of each backend client, from ``access.clients`` (SIA-13).
 
-Patients are named in the configuration, in a file that is read anew when it changes, or by FHIR
-Groups of the EHR. Whatever cannot be read gives nothing: a client without patients may see nobody.
+The configuration names them, or a file that is read again when it changes, or FHIR Groups of the
+EHR. A source that cannot be read adds no patients.
 """
 
 import logging
@@ -12,26 +12,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-
 from sidecar.access.facts import BackendClient, Conditions, is_fhir_id
 from sidecar.common.errors import Unavailable
 from sidecar.common.fetch import FetchedResponse, FetchFailed
 from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
 from sidecar.common.loading_cache import ForgetOn, LoadingCache
-from sidecar.ehr.fhir_client import Credentials, read_resource
+from sidecar.ehr.fhir_client import FhirClient
 from sidecar.patients.validity import is_current
 
 log = logging.getLogger(__name__)
 
 GROUP_BYTES = 64 * 1_048_576
-"""Most of a Group: some hundred thousand members."""
+"""Limit in bytes of a Group: some hundred thousand members."""
 FILE_BYTES = 64 * 1_048_576
 
 
 @dataclass(frozen=True, slots=True)
 class ClientEntry:
-    """One of ``access.clients``. ``groups``: FHIR ids of Groups."""
+    """An entry of ``access.clients``. ``groups``: FHIR ids of Groups."""
 
     patients: frozenset[str] = frozenset()
     patients_file: Path | None = None
@@ -41,7 +39,7 @@ class ClientEntry:
 
 
 class PatientsFile:
-    """A FHIR id on each line; empty lines and those that begin with ``#`` do not count."""
+    """A file with a FHIR id on each line; empty lines and those with ``#`` at first are skipped."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -49,10 +47,7 @@ class PatientsFile:
         self._patients: frozenset[str] = frozenset()
 
     def patients(self) -> frozenset[str]:
-        """Return whom it lists now.
-
-        Nobody when it cannot be read or has a line that is no FHIR id.
-        """
+        """Return its ids: none if it cannot be read or has a line that is no FHIR id."""
         try:
             stat = self._file.stat()
             version = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
@@ -79,30 +74,24 @@ class PatientsFile:
 
 
 class Groups:
-    """Members of FHIR Groups at the EHR (https://hl7.org/fhir/R4/group.html).
+    """Cache the members of FHIR Groups at the EHR (https://hl7.org/fhir/R4/group.html).
 
-    Each is kept for ``cache_ttl_seconds``, a Group of nobody for ``NEGATIVE_SECONDS`` at most.
+    Each is cached for ``cache_ttl_seconds``, an empty Group for ``NEGATIVE_SECONDS`` at most.
     """
 
     def __init__(
         self,
-        session: aiohttp.ClientSession,
-        fhir_url: str,
-        credentials: Credentials,
+        client: FhirClient,
         *,
-        timeout_seconds: float,
         cache_ttl_seconds: float = 300,
-        invalidation: Invalidation | None = None,
+        invalidation: Invalidation,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._now = now
-        self._session = session
-        self._fhir_url = fhir_url
-        self._credentials = credentials
-        self._timeout_seconds = timeout_seconds
+        self._client = client
         self._members: LoadingCache[str, frozenset[str]] = LoadingCache(
-            invalidation or Invalidation(),
+            invalidation,
             ForgetOn.INVALIDATE,
             max_entries=1_000,
             ttl_seconds=cache_ttl_seconds,
@@ -112,25 +101,16 @@ class Groups:
         )
 
     async def members(self, group: str) -> frozenset[str]:
-        """Return the FHIR ids of the Group's active patients.
-
-        Raises ``Unavailable`` (503) when it cannot be read.
-        """
+        """Return the FHIR ids of its active patients. Raises ``Unavailable`` (503) without it."""
         return await self._members.get(group, lambda: self._look_up(group))
 
     async def close(self) -> None:
-        """End what is under way."""
+        """Cancel the queries that are under way."""
         await self._members.close()
 
     async def _look_up(self, group: str) -> frozenset[str]:
         try:
-            answer = await read_resource(
-                self._session,
-                f"{self._fhir_url}/Group/{group}",
-                self._credentials,
-                timeout_seconds=self._timeout_seconds,
-                limit_bytes=GROUP_BYTES,
-            )
+            answer = await self._client.read(f"Group/{group}", limit_bytes=GROUP_BYTES)
             if answer.status in (404, 410):
                 log.error("a client's Group does not exist at the EHR: it gives nobody")
                 return frozenset()
@@ -152,16 +132,16 @@ class Groups:
         if resource.get("resourceType") != "Group" or resource.get("id") != group:
             raise FetchFailed("wrong_resource")
         members, now = resource.get("member", []), self._now()
-        # A Group that is not actual describes whom it is meant for, and has no members (R4 grp-1).
+        # A Group that is not actual is a description, and has no members (R4 grp-1).
         is_in_use = all(resource.get(name, True) is True for name in ("active", "actual"))
         if not isinstance(members, list) or not is_in_use:
             return frozenset()
         return frozenset(
-            one for member in members if (one := self._patient(member, now)) is not None
+            found for member in members if (found := self._patient(member, now)) is not None
         )
 
     def _patient(self, member: Any, now: datetime) -> str | None:
-        """The FHIR id of a member who is a patient of this EHR and still belongs to the Group."""
+        """Return the FHIR id of a current member who is a patient of this EHR, else ``None``."""
         if not isinstance(member, dict) or member.get("inactive", False) is not False:
             return None
         if not is_current(member.get("period"), now):
@@ -170,12 +150,12 @@ class Groups:
         reference = entity.get("reference") if isinstance(entity, dict) else None
         if not isinstance(reference, str):
             return None
-        kind, _, patient = reference.removeprefix(self._fhir_url + "/").partition("/")
+        kind, _, patient = reference.removeprefix(self._client.url + "/").partition("/")
         return patient if kind == "Patient" and is_fhir_id(patient) else None
 
 
 class BackendClients:
-    """The entries by client_id."""
+    """The entries of ``access.clients``, by client_id."""
 
     def __init__(self, entries: Mapping[str, ClientEntry], groups: Groups) -> None:
         self._entries = dict(entries)
@@ -187,10 +167,7 @@ class BackendClients:
         self._groups = groups
 
     async def client(self, client_id: str | None) -> BackendClient | None:
-        """Return what a client was given, ``None`` for one that nobody knows.
-
-        Raises ``Unavailable`` (503).
-        """
+        """Return what a client was given, ``None`` for an unknown one. Raises ``Unavailable``."""
         entry = self._entries.get(client_id or "")
         if entry is None or client_id is None:
             return None

@@ -9,24 +9,22 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-import aiohttp
-
 from sidecar.access.facts import PatientIdentifier, is_fhir_id
 from sidecar.common.errors import BadGateway, Forbidden, Unavailable
 from sidecar.common.fetch import FetchedResponse, FetchFailed
 from sidecar.common.invalidation import FRESH_SECONDS, NEGATIVE_SECONDS, Invalidation
 from sidecar.common.loading_cache import ForgetOn, LoadingCache
-from sidecar.ehr.fhir_client import Credentials, read_resource
+from sidecar.ehr.fhir_client import FhirClient
 from sidecar.patients.validity import is_current
 
 log = logging.getLogger(__name__)
 
 _MISFITS = frozenset({"wrong_shape", "wrong_resource"})
-"""What asking again does not mend."""
+"""Failures that another request does not mend."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PATIENT = re.compile(r"/Patient/([^/]+)(?:/_history/[^/]+)?/?")
 _USES = frozenset({"usual", "official", "temp", "secondary"})
-"""R4 identifier-use, but for ``old``: such a number may have been given to somebody else since."""
+"""Codes of R4 identifier-use without ``old``: such a number may be somebody else's now."""
 
 
 class NotInUse(Exception):
@@ -38,7 +36,7 @@ class NotInUse(Exception):
 
 
 class PatientMerged(NotInUse):
-    """The EHR answers with another record, or says that another one replaces this one."""
+    """Another record replaces this one at the EHR, or is what the EHR returns."""
 
     reason = "patient_merged"
     text = (
@@ -53,41 +51,34 @@ class PatientMerged(NotInUse):
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What the EHR said of a patient; ``refused``: why nobody may use this record."""
+    """The EHR's answer about a patient; ``refused``: why nobody may use this record."""
 
     identifiers: frozenset[PatientIdentifier]
     refused: NotInUse | None = None
 
 
 class EhrMapping:
-    """Reads the Patient and maps the system of each identifier to an IssuerOfPatientID.
+    """Read the Patient and map the system of each identifier to an IssuerOfPatientID.
 
-    ``issuers``: system -> IssuerOfPatientID or ``None``.
-    Answers are kept for ``cache_ttl_seconds``, at most ``max_entries``; one without identifiers for
-    ``NEGATIVE_SECONDS`` at most. A patient whom the EHR does not know has no identifiers.
+    ``issuers``: system -> IssuerOfPatientID or ``None``. Answers are cached for
+    ``cache_ttl_seconds``, at most ``max_entries``; one without identifiers for ``NEGATIVE_SECONDS``
+    at most. A patient whom the EHR does not know has no identifiers.
     """
 
     def __init__(
         self,
-        session: aiohttp.ClientSession,
-        fhir_url: str,
+        client: FhirClient,
         issuers: Mapping[str, str | None],
-        credentials: Credentials,
         *,
-        timeout_seconds: float,
         cache_ttl_seconds: float = 300,
         max_entries: int = 50_000,
-        invalidation: Invalidation | None = None,
+        invalidation: Invalidation,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._now = now
-        self._session = session
-        self._fhir_url = fhir_url
+        self._client = client
         self._issuers = dict(issuers)
-        self._credentials = credentials
-        self._timeout_seconds = timeout_seconds
-        invalidation = invalidation or Invalidation()
         # Who was asked for anew a moment ago.
         self._refreshed: LoadingCache[str, bool] = LoadingCache(
             invalidation,
@@ -111,10 +102,10 @@ class EhrMapping:
     ) -> frozenset[PatientIdentifier]:
         """Return every identifier of the patient (FHIR id) that the PACS may know, possibly none.
 
-        ``fresh``: not what is kept, unless that was asked for so a moment ago (``FRESH_SECONDS``).
+        ``fresh``: ask the EHR unless that was done less than ``FRESH_SECONDS`` ago.
         Raises ``Unavailable`` (503) when the EHR does not answer usefully, ``BadGateway`` (502)
-        when it refuses us or says what is no Patient of this id, ``Forbidden`` (403) when the
-        patient's record was merged into another one or is not active.
+        when it refuses us or returns no Patient of this id, ``Forbidden`` (403) when the patient's
+        record was merged into another one or is not active.
         """
         # Not by ``max_age_seconds``, which would discard what is kept: that the EHR fails one who
         # asks anew takes nothing from others.
@@ -128,10 +119,7 @@ class EhrMapping:
         return known.identifiers
 
     def named(self, system: str | None, value: str) -> frozenset[PatientIdentifier]:
-        """What an identifier of a FHIR search is at the PACS.
-
-        Without ``system`` one of any that is configured.
-        """
+        """Return what an identifier in a FHIR search is at the PACS; ``None``: of any system."""
         return frozenset(
             PatientIdentifier(value, issuer)
             for known, issuer in self._issuers.items()
@@ -139,17 +127,12 @@ class EhrMapping:
         )
 
     async def close(self) -> None:
-        """End what is under way."""
+        """Cancel the queries that are under way."""
         await self._known.close()
 
     async def _look_up(self, patient: str) -> _Known:
         try:
-            answer = await read_resource(
-                self._session,
-                f"{self._fhir_url}/Patient/{patient}",
-                self._credentials,
-                timeout_seconds=self._timeout_seconds,
-            )
+            answer = await self._client.read(f"Patient/{patient}")
             return _Known(await answer.read(lambda whole: self._identifiers(whole, patient)))
         except NotInUse as refused:
             log.warning(refused.log, extra={"reason": refused.reason})
@@ -192,12 +175,9 @@ class EhrMapping:
         return self.pick(answer.strict_json_object(), patient)
 
     def _leads_to_another(self, location: str, patient: str) -> bool:
-        """Whether a redirect names another Patient.
-
-        It is not followed: the token is for nobody else.
-        """
+        """Return whether a redirect names another Patient. It is not followed."""
         try:
-            path = urlsplit(urljoin(f"{self._fhir_url}/Patient/{patient}", location)).path
+            path = urlsplit(urljoin(f"{self._client.url}/Patient/{patient}", location)).path
         except ValueError:
             return False
         found = _PATIENT.fullmatch(path[max(0, path.rfind("/Patient/")) :])
@@ -237,10 +217,7 @@ class EhrMapping:
 
 
 def _check_in_use(resource: Mapping[str, Any], patient: str) -> None:
-    """Raise unless it is the Patient of this id, and the record that is in use.
-
-    See ``EhrMapping.pick``.
-    """
+    """Raise as ``EhrMapping.pick`` unless this is the Patient of this id, and in use."""
     if resource.get("resourceType") != "Patient":
         raise FetchFailed("wrong_resource")
     if resource.get("id") != patient:
@@ -261,14 +238,11 @@ def _check_in_use(resource: Mapping[str, Any], patient: str) -> None:
 
 
 def _is_valid(identifier: Mapping[str, Any], now: datetime) -> bool:
-    """Return whether an Identifier is in use (R4 datatypes.html#Identifier).
-
-    That is: by ``use``, a known code, and in its period.
-    """
+    """Return whether an Identifier has a known ``use`` and is in its period (R4 Identifier)."""
     use = identifier.get("use", "usual")
     return isinstance(use, str) and use in _USES and is_current(identifier.get("period"), now)
 
 
 def _is_another(found: object, patient: str) -> bool:
-    """Whether it is the FHIR id of another record."""
+    """Return whether ``found`` is the FHIR id of another record."""
     return isinstance(found, str) and is_fhir_id(found) and found != patient

@@ -1,4 +1,4 @@
-"""What a mapping from FHIR Patients to PatientIDs offers."""
+"""The interface of mappings from FHIR Patients to PatientIDs."""
 
 from typing import Protocol
 
@@ -6,18 +6,15 @@ from sidecar.access.facts import PatientIdentifier
 
 
 class PatientMapping(Protocol):
-    """FHIR Patient id -> identifiers at the PACS (``patients``)."""
+    """Map a FHIR Patient id to identifiers at the PACS (``patients``)."""
 
     async def identifiers(
         self, patient: str, *, fresh: bool = False
     ) -> frozenset[PatientIdentifier]:
-        """Return the identifiers, possibly none.
-
-        ``fresh``: not those that are kept (at a limited rate).
-        """
+        """Return the identifiers, possibly none; ``fresh``: not cached ones, at a limited rate."""
 
     def named(self, system: str | None, value: str) -> frozenset[PatientIdentifier]:
-        """What an identifier that a FHIR search names is at the PACS, possibly nothing."""
+        """Return what an identifier in a FHIR search is at the PACS, possibly nothing."""
 
     async def close(self) -> None:
-        """End what is under way."""
+        """Cancel the queries that are under way."""

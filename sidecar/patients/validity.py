@@ -10,16 +10,16 @@ _DATE_TIME = re.compile(
     re.ASCII,
 )
 _EARLIEST_ZONE = timezone(timedelta(hours=14))
-"""A date names no time zone. It is read where its day begins, and ends, first: what has begun
-somewhere has begun, and what is over somewhere is over."""
+"""Time zone of dates: where a day begins and ends first. What has begun somewhere has begun, and
+what is over somewhere is over."""
 
 
 def is_current(period: object, now: datetime) -> bool:
     """Return whether ``now`` (with a time zone) is in ``period``, a value as it came in JSON.
 
     ``None``, no period, bounds nothing. Bounds are inclusive in their precision: ``2024`` ends with
-    that year. What is no Period that can be read, or says why its end is not there (``_end``),
-    holds at no time.
+    that year. An unreadable Period, or one that says why its end is missing (``_end``), holds at no
+    time.
     """
     if period is None:
         return True

@@ -4,22 +4,20 @@ import re
 from collections.abc import Sequence
 
 MAXIMUM_LENGTH = 8_192
-"""Bytes. Longer tokens do not fit the header limit either."""
+"""Limit in bytes of a token. Longer ones do not fit the header limit either."""
 
 _CREDENTIALS = re.compile(r"bearer +(?P<token>[A-Za-z0-9\-._~+/]+=*)", re.ASCII | re.IGNORECASE)
 
 
 class MalformedCredentials(ValueError):
-    """The Authorization header is there and is not exactly one well-formed bearer token."""
+    """The Authorization header is not exactly one well-formed bearer token."""
 
 
 def bearer_token(authorization: Sequence[str]) -> str | None:
-    """Return the token of the request's Authorization header values.
+    """Return the token in the values of the Authorization header, ``None`` without any.
 
-    ``None`` when there is no such header.
-
-    Raises ``MalformedCredentials`` for two headers, another scheme, or anything after the token:
-    which of two credentials a peer would pick is not ours to guess.
+    Raises ``MalformedCredentials`` for two headers, another scheme, or anything after the token: a
+    peer might use the other of two credentials.
     """
     if not authorization:
         return None

@@ -1,7 +1,7 @@
 """Cache introspected tokens: one introspection per token and lifetime (docs/decisions/0007).
 
-Keys are SHA-256 of the token; the token itself is never kept. Inactive answers have a table of
-their own, so that junk tokens cannot push out good ones. Failures are not cached.
+Keys are the SHA-256 of tokens. Inactive answers have a table of their own, so that junk tokens
+cannot push out good ones. Failures are not cached.
 """
 
 import hashlib
@@ -19,10 +19,10 @@ from sidecar.tokens.rejection import TokenRejected
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What was found out about a token.
+    """The result for a token: its facts, ``None`` when it is not active.
 
-    ``token``: its facts, ``None`` when it is not active. ``reason``: why it was rejected, if it
-    was. ``until``: end of an active answer, in seconds of the monotonic clock.
+    ``reason``: why it was rejected, if it was. ``until``: end of an active answer, in seconds of
+    the monotonic clock.
     """
 
     token: Token | None
@@ -31,15 +31,14 @@ class _Answer:
 
 
 class TokenCache:
-    """Puts a cache with single flight before ``introspect``.
+    """Cache the answers of ``introspect``, with single flight.
 
-    An active answer serves for min(``ttl_seconds``, ``exp`` - now), less up to a tenth of chance so
-    that entries made together do not end together; an inactive one for ``negative_ttl_seconds``.
-    Both tables hold at most ``max_entries``. ``observe(result)`` takes ``hit``, ``negative_hit``,
-    ``miss``.
-
-    Ages are measured by the ``monotonic`` clock: a wall clock that is put back must not keep a
-    revoked token alive. ``clock``, in seconds since 1970, is compared with ``exp`` alone.
+    An active answer is cached for min(``ttl_seconds``, ``exp`` - now), less a random part of up to
+    a tenth, so that entries made together do not end together; an inactive one for
+    ``negative_ttl_seconds``. Both tables hold at most ``max_entries``. ``observe(result)`` takes
+    ``hit``, ``negative_hit``, ``miss``. The ``monotonic`` clock measures ages: a wall clock that is
+    put back must not keep a revoked token alive. ``clock``, in seconds since 1970, is compared with
+    ``exp`` alone.
     """
 
     def __init__(
@@ -87,7 +86,7 @@ class TokenCache:
         return answer.token
 
     async def _ask(self, key: bytes, token: str) -> _Answer:
-        # Lifetimes count from the question: the answer may be as old as that.
+        # Lifetimes count from the request: the answer may be as old.
         asked_at, asked_on = self._monotonic(), self._clock()
         try:
             found = await self._introspect(token)
@@ -101,10 +100,10 @@ class TokenCache:
         return _Answer(found, until=min(asked_at + lifetime, expires_at))
 
     async def close(self) -> None:
-        """End what is under way."""
+        """Cancel the introspections that are under way."""
         await self._answers.close()
 
 
 def _has_expired(answer: _Answer, clock: Callable[[], float]) -> bool:
-    """Whether the wall clock has reached the token's ``exp``."""
+    """Return whether the wall clock has reached the token's ``exp``."""
     return answer.token is not None and clock() >= answer.token.expires_at

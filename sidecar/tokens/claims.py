@@ -1,7 +1,4 @@
-"""An introspection answer -> ``Token`` (RFC 7662 section 2.2.
-
-SMART App Launch 2.2 "Token Introspection"; SIA-10).
-"""
+"""Read introspection answers (RFC 7662 2.2, SMART App Launch 2.2 "Token Introspection"; SIA-10)."""
 
 import logging
 import math
@@ -17,22 +14,18 @@ from sidecar.tokens.rejection import TokenRejected
 
 
 class WrongShape(ValueError):
-    """The answer is not what RFC 7662 and SMART say: ``field`` is the member that is wrong."""
+    """The answer breaks RFC 7662 or SMART at the member ``field``."""
 
     def __init__(self, field: str) -> None:
         super().__init__(f"introspection answer: {field}")
         self.field = field
 
     def problem(self, reason: str, logger: logging.Logger, text: str) -> BadGateway:
-        """Log ``text`` with the member.
-
-        Return the app's answer (502): asking again does not mend it.
-        """
+        """Log ``text`` with the member, and return the app's answer (502)."""
         logger.error(text, extra={"reason": reason, "field": self.field})
         return BadGateway(
             "What the hospital's authorization server says of this access token "
-            "cannot be used here. "
-            "The operators of this server have been told.",
+            "cannot be used here. The operators of this server have been told.",
             reason=reason,
         ).because(self.field)
 
@@ -47,22 +40,22 @@ _ACCESS_TOKEN_TYPES = frozenset(
         "application/at+jwt",
     }
 )
-"""What stands for an access token that is sent as a bearer token, in lower case.
+"""Types of access tokens that are sent as bearer tokens, in lower case.
 
-ID, refresh, offline and logout tokens have other values, and values that nobody thought of are not
-guessed at. A DPoP-bound token is not among them: its proof would have to be checked (RFC 9449).
+ID, refresh, offline and logout tokens have other values, and unknown ones are refused. A DPoP-bound
+token is not among them: its proof would have to be checked (RFC 9449).
 """
 _TYPE_CLAIMS = ("token_type", "token_use", "typ")
 _MAXIMUM_NAME = 512
 CLOCKS_DIFFER_SECONDS = 10
 """Longest time in seconds by which the authorization server's clock may be ahead of ours."""
 MAXIMUM_CONSTRAINTS = 100
-"""Limit of a token's scopes with a constraint: each is looked at for each study."""
+"""Limit of a token's scopes with a constraint: each is evaluated for each study."""
 
 
 @dataclass(frozen=True, slots=True)
 class PatientClaim:
-    """Where the launch's patient stands: names on the way, and whether as id or as reference.
+    """The place of the launch's patient: the names that lead there, for an id or a reference.
 
     A ``reference`` is ``Patient/<id>`` or the absolute URL of a Patient at the EHR; one of anything
     else (a practitioner in ``sub``) is no patient.
@@ -74,7 +67,7 @@ class PatientClaim:
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """Where an authorization server puts what we need; the names on the way to each."""
+    """The places of claims in an answer, each as the names that lead there."""
 
     patient: tuple[PatientClaim, ...] = (PatientClaim(("patient",)),)
     scope: tuple[str, ...] = ("scope",)
@@ -84,12 +77,12 @@ class Claims:
 
 @dataclass(frozen=True, slots=True)
 class TokenRequirements:
-    """What a token must say to count here.
+    """Requirements that a token must meet.
 
-    ``issuers``: with any, a token that names an ``iss`` must name one of them. ``audience``: with
-    any, a token must name one of them in ``aud``. ``leeway_seconds``: how wrong clocks may be at
-    ``nbf`` and ``exp``. ``fhir_url``: the EHR's own. ``lifetime_seconds``: how long a token is good
-    that says no ``exp``, ``None``: it must say one.
+    ``issuers``: if any, an ``iss`` must be one of them. ``audience``: if any, ``aud`` must name one
+    of them. ``leeway_seconds``: permitted difference of clocks at ``nbf`` and ``exp``.
+    ``fhir_url``: the EHR's base. ``lifetime_seconds``: lifetime of a token without ``exp``;
+    ``None``: it must have one.
     """
 
     issuers: tuple[str, ...] = ()
@@ -101,17 +94,17 @@ class TokenRequirements:
 
 
 ANYTHING = TokenRequirements()
-"""Neither issuer nor audience are looked at, and everything is where RFC 7662 and SMART have it."""
+"""Requirements of no issuer and no audience, with claims where RFC 7662 and SMART have them."""
 
 
 def names_audience(found: object, audience: Collection[str]) -> bool:
-    """Whether ``aud`` (a text, or a list of them: RFC 7519 4.1.3) names one of ``audience``."""
+    """Return whether ``aud`` (a text or a list: RFC 7519 4.1.3) names one of ``audience``."""
     named = found if isinstance(found, list) else [found]
-    return any(isinstance(one, str) and one in audience for one in named)
+    return any(isinstance(name, str) and name in audience for name in named)
 
 
 def is_access_token_type(found: object) -> bool:
-    """Whether ``found`` is what a server calls an access token that is sent as a bearer token."""
+    """Return whether ``found`` is a type of access tokens that are sent as bearer tokens."""
     return isinstance(found, str) and found.lower() in _ACCESS_TOKEN_TYPES
 
 
@@ -120,10 +113,8 @@ def token_of(
 ) -> Token | None:
     """Return the facts of an active token, ``None`` for an inactive one.
 
-    ``now`` in seconds since 1970.
-
-    Raises ``TokenRejected`` for a token that is active and not good here. Raises ``WrongShape``:
-    ``"true"`` or ``1`` are not ``true``, and nothing is guessed.
+    ``now``: in seconds since 1970. Raises ``TokenRejected`` for an active token that does not meet
+    the requirements, ``WrongShape`` for a malformed answer (``"true"`` and ``1`` are not ``true``).
     """
     active = answer.get("active")
     if not isinstance(active, bool):
@@ -160,7 +151,7 @@ def _grants(scope: str) -> tuple[Grant, ...]:
 
 
 def _at(answer: dict[str, Any], path: tuple[str, ...]) -> object:
-    """What stands at the end of ``path``, ``None`` when nothing does."""
+    """Return the value at the end of ``path``, ``None`` without one."""
     found: object = answer
     for name in path:
         if found is None:
@@ -172,9 +163,9 @@ def _at(answer: dict[str, Any], path: tuple[str, ...]) -> object:
 
 
 def _scope(found: object) -> str:
-    """The scopes as one text: RFC 7662 has a text, others write a list."""
+    """Return the scopes as one text; some servers write a list instead (RFC 7662: a text)."""
     if isinstance(found, list):
-        if not all(isinstance(one, str) for one in found):
+        if not all(isinstance(scope, str) for scope in found):
             raise WrongShape("scope")
         return " ".join(found)
     if found is not None and not isinstance(found, str):
@@ -183,7 +174,7 @@ def _scope(found: object) -> str:
 
 
 def _patient(answer: dict[str, Any], expected: TokenRequirements) -> str | None:
-    """The patient that all places name, as far as they name one; two that differ are nobody."""
+    """Return the patient that the claims name. Raises ``WrongShape`` for two different ones."""
     found = set()
     for claim in expected.claims.patient:
         value = _at(answer, claim.path)
@@ -203,7 +194,7 @@ def _patient(answer: dict[str, Any], expected: TokenRequirements) -> str | None:
 
 
 def _referenced(reference: str, fhir_url: str) -> str | None:
-    """The id in a reference to a Patient at the EHR, ``None`` for a reference to anything else."""
+    """Return the id in a reference to a Patient at the EHR, ``None`` for any other reference."""
     relative = reference.removeprefix(fhir_url + "/") if fhir_url else reference
     kind, slash, patient = relative.partition("/")
     return patient if kind == "Patient" and slash else None
@@ -212,8 +203,7 @@ def _referenced(reference: str, fhir_url: str) -> str | None:
 def _check_type(answer: dict[str, Any]) -> None:
     """Raise ``TokenRejected`` for what is no access token, or is bound to a key.
 
-    The proof of a bound one (``cnf``: RFC 9449 6.2, RFC 8705 3.2) is not checked here, so it is not
-    taken for a bearer token.
+    The proof of a bound one (``cnf``: RFC 9449 6.2, RFC 8705 3.2) is not checked here.
     """
     for name in _TYPE_CLAIMS:
         kind = _text(answer, name)
@@ -226,10 +216,7 @@ def _check_type(answer: dict[str, Any]) -> None:
 
 
 def _valid_until(answer: dict[str, Any], expected: TokenRequirements, now: float) -> float:
-    """Return when the token ends, in seconds since 1970.
-
-    Raises ``TokenRejected`` outside of its time.
-    """
+    """Return ``exp`` in seconds since 1970. Raises ``TokenRejected`` outside of its time."""
     expires_at, not_before = _seconds(answer, "exp"), _seconds(answer, "nbf")
     if expires_at is not None:
         expires_at += expected.leeway_seconds
@@ -252,7 +239,7 @@ def _valid_until(answer: dict[str, Any], expected: TokenRequirements, now: float
 
 
 def _name(answer: dict[str, Any], field: str) -> str | None:
-    """A text that goes into the audit trail: printable, of bounded length."""
+    """Return a text for the audit trail: printable, of bounded length."""
     return _printable(_text(answer, field), field)
 
 

@@ -1,4 +1,4 @@
-"""RFC 7662 token introspection at the EHR, once, without caching (``cache.py`` adds that)."""
+"""Introspect tokens at the EHR (RFC 7662), without caching (``cache.py`` adds that)."""
 
 import logging
 import time
@@ -23,25 +23,23 @@ log = logging.getLogger(__name__)
 LIMIT_BYTES = 65_536
 RETRY_AFTER_SECONDS = 5
 AT_ONCE, WAITING = 50, 500
-"""Introspections under way (the EHR is not ours to overrun), and requests that wait for one."""
+"""Limits of concurrent introspections, and of requests that wait for one."""
 _SERVER_FAILED = frozenset({"unreachable", "timeout", "server_busy"})
 _BUSY_STATUSES = frozenset({429, 502, 503, 504})
-SAY = "The access token cannot be checked at the hospital's authorization server now; try again."
 
 
 async def any_issuer() -> tuple[str, ...]:
-    """Nothing names an issuer: ``iss`` of an answer is not looked at."""
+    """Return no issuers: any ``iss`` of an answer is accepted."""
     return ()
 
 
 class Introspection:
-    """Asks the authorization server what a token is.
+    """Ask the authorization server about tokens.
 
-    ``endpoint`` returns the URL (fixed, or from discovery); ``expected`` is what an answer must say
-    to count here; ``signed``: answers must be signed (RFC 9701). ``issuers`` returns those of which
-    an answer may name one in ``iss``. ``observe(outcome, seconds)`` takes each call's outcome:
-    ``active``, ``inactive``, a reason of ``INVALID_TOKEN``, ``wrong_shape``, ``unavailable``,
-    ``bad_credentials``.
+    ``endpoint`` returns the URL (fixed, or from discovery); ``expected``: requirements of an
+    answer; ``signed``: answers must be signed (RFC 9701). ``issuers`` returns the permitted
+    ``iss``. ``observe(outcome, seconds)`` takes each call's outcome: ``active``, ``inactive``, a
+    reason of ``INVALID_TOKEN``, ``wrong_shape``, ``unavailable``, ``bad_credentials``.
     """
 
     def __init__(
@@ -73,23 +71,19 @@ class Introspection:
     async def introspect(self, token: str) -> Token | None:
         """Return the token's facts, ``None`` when it is not active.
 
-        Raises ``TokenRejected`` when it is active and not good here, ``Unavailable`` (503) when the
-        server does not answer usefully (SIA-16), ``BadGateway`` (502) when it refuses our own
-        credentials, or says of this token what no repetition will mend.
+        Raises ``TokenRejected`` when it is active and does not meet the requirements,
+        ``Unavailable`` (503) without a usable answer (SIA-16), ``BadGateway`` (502) when the server
+        refuses our credentials, or its answer has a wrong shape.
         """
         try:
             async with self._queue.place():
                 if self._breaker.refuses():
-                    raise Unavailable(
-                        SAY, reason="introspection_circuit_open", retry_after=RETRY_AFTER_SECONDS
-                    )
+                    raise _unavailable("circuit_open")
                 return await self._introspect(await self._endpoint(), token)
         except (QueueFull, WaitTooLong):
             self._observe("unavailable", 0)
             log.error("introspection failed", extra={"reason": "queue_full", "detail": None})
-            raise Unavailable(
-                SAY, reason="introspection_queue_full", retry_after=RETRY_AFTER_SECONDS
-            ) from None
+            raise _unavailable("queue_full") from None
 
     async def _introspect(self, endpoint: str, token: str) -> Token | None:
         started = time.perf_counter()
@@ -110,8 +104,8 @@ class Introspection:
                 "introspection_wrong_shape", log, "introspection answer has a wrong shape"
             ) from None
         except FetchFailed as failure:
-            # An answer about this token, even a 500, says nothing of the others: an app must not be
-            # able to shut the door for everybody with tokens that the server stumbles over.
+            # An answer about this token, even a 500, does not concern the others: no app may open
+            # the circuit for everybody with tokens that the server fails at.
             if failure.reason in _SERVER_FAILED:
                 self._breaker.failed()
             else:
@@ -120,9 +114,7 @@ class Introspection:
             log.error(
                 "introspection failed", extra={"reason": failure.reason, "detail": failure.detail}
             )
-            raise Unavailable(
-                SAY, reason="introspection_" + failure.reason, retry_after=RETRY_AFTER_SECONDS
-            ).because(failure.detail) from None
+            raise _unavailable(failure.reason).because(failure.detail) from None
         except Problem as problem:
             outcome = "bad_credentials" if isinstance(problem, BadGateway) else "unavailable"
             self._observe(outcome, time.perf_counter() - started)
@@ -160,16 +152,24 @@ class Introspection:
         if answer.status != 200:
             reason = "server_busy" if answer.status in _BUSY_STATUSES else "unexpected_status"
             raise FetchFailed(reason, f"status {answer.status}")
-        said = (
+        claims = (
             answer.strict_json_object() if self._signed is None else await self._signed.read(answer)
         )
-        return token_of(said, await self._expected_of(said), now=self._clock())
+        return token_of(claims, await self._expected_of(claims), now=self._clock())
 
-    async def _expected_of(self, said: dict[str, Any]) -> TokenRequirements:
-        """Add the issuers, which may have to be asked for; an answer that names none needs none."""
-        if said.get("active") is not True or said.get("iss") is None:
+    async def _expected_of(self, claims: dict[str, Any]) -> TokenRequirements:
+        """Return the requirements with the issuers, which an active answer with ``iss`` needs."""
+        if claims.get("active") is not True or claims.get("iss") is None:
             return self._expected
         return replace(self._expected, issuers=await self._issuers())
+
+
+def _unavailable(why: str) -> Unavailable:
+    return Unavailable(
+        "The access token cannot be checked at the hospital's authorization server now; try again.",
+        reason="introspection_" + why,
+        retry_after=RETRY_AFTER_SECONDS,
+    )
 
 
 def _refuses_us(answer: FetchedResponse) -> bool:

@@ -1,4 +1,4 @@
-"""The authorization server's public keys (RFC 7517), fetched and kept for a while."""
+"""Fetch and cache the authorization server's public keys (RFC 7517)."""
 
 import logging
 import time
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 LIMIT_BYTES = 1_048_576
 MAXIMUM_KEYS = 100
 REFRESH_SECONDS = 10
-"""So often at most do tokens with a ``kid`` that nobody knows make us fetch the keys anew."""
+"""Shortest time in seconds between fetches for tokens with an unknown ``kid``."""
 KEY_TYPES = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}
 """First letters of an algorithm -> ``kty``: a key of another kind never verifies (RFC 8725 3.1)."""
 _UNAVAILABLE = "The keys of the hospital's authorization server cannot be had now; try again."
@@ -27,10 +27,7 @@ _UNAVAILABLE = "The keys of the hospital's authorization server cannot be had no
 
 @dataclass(frozen=True, slots=True)
 class PublicKey:
-    """``key`` as PyJWT verifies with it.
-
-    ``algorithm`` when the set says which one alone it is for.
-    """
+    """A ``key`` for PyJWT; ``algorithm``: the one that it is restricted to, if any."""
 
     key: Any
     key_type: str
@@ -39,12 +36,11 @@ class PublicKey:
 
 
 class Jwks:
-    """Public keys from ``url()``, cached for ``ttl_seconds``.
+    """Cache the public keys from ``url()`` for ``ttl_seconds``.
 
-    A key that was withdrawn verifies nothing after that time.
-    A ``kid`` that is not among them has them fetched anew, at most every ``REFRESH_SECONDS``: keys
-    rotate, and junk tokens cost nothing. Raises ``Unavailable`` (503) when no keys are to be had
-    (SIA-16). The clock is monotonic.
+    A key that was withdrawn verifies nothing after that time. An unknown ``kid`` has the keys
+    fetched again, at most every ``REFRESH_SECONDS``: keys rotate, and junk tokens must cost
+    nothing. Raises ``Unavailable`` (503) without keys (SIA-16). ``clock``: monotonic, in seconds.
     """
 
     def __init__(
@@ -79,12 +75,11 @@ class Jwks:
         return len(await self._keys.reload(None, self._fetch))
 
     async def close(self) -> None:
-        """End what is under way."""
+        """Cancel the fetch that is under way."""
         await self._keys.close()
 
     async def _fetch(self) -> list[PublicKey]:
-        # Also a fetch that fails counts: an authorization server that is down is not asked for each
-        # token.
+        # A failed fetch counts, too: a server that is down does not get one for each token.
         self._refresh_from = self._clock() + REFRESH_SECONDS
         try:
             answer = await fetch(
@@ -113,21 +108,19 @@ def _read(document: Mapping[str, Any]) -> list[PublicKey]:
     if not isinstance(listed, list) or len(listed) > MAXIMUM_KEYS:
         raise FetchFailed("wrong_shape")
     keys = []
-    for one in listed:
-        # Secret keys have no place there, and would verify what anybody who read the set has
-        # signed.
+    for entry in listed:
+        # A secret key there would verify what anybody who reads the set has signed.
         if (
-            not isinstance(one, dict)
-            or one.get("kty") not in KEY_TYPES.values()
-            or one.get("use", "sig") != "sig"
+            not isinstance(entry, dict)
+            or entry.get("kty") not in KEY_TYPES.values()
+            or entry.get("use", "sig") != "sig"
         ):
             continue
         try:
-            keys.append(
-                PublicKey(jwt.PyJWK(one).key, one["kty"], _text(one, "kid"), _text(one, "alg"))
-            )
+            key = jwt.PyJWK(entry).key
+            keys.append(PublicKey(key, entry["kty"], _text(entry, "kid"), _text(entry, "alg")))
         except (jwt.PyJWTError, ValueError, TypeError, KeyError):
-            continue  # Of a kind that we cannot use.
+            continue  # Unusable here.
     return keys
 
 

@@ -1,8 +1,6 @@
-"""Access tokens that are signed JWTs, validated here (RFC 9068, RFC 8725.
+"""Validate access tokens that are signed JWTs (RFC 9068, RFC 8725; SIA-10).
 
-SIA-10 "locally verified signed tokens").
-
-Cheap and without a call, but a token that was revoked is good until it expires: nobody tells us.
+It needs no call to the server. But a revoked token stays valid until it expires.
 """
 
 import logging
@@ -24,11 +22,11 @@ Validate = Callable[[str], Awaitable[Token | None]]
 
 
 class LocalValidation:
-    """Validates JWTs of ``issuer()`` for the audiences in ``expected``.
+    """Validate JWTs of ``issuer()`` for the audiences in ``expected``.
 
-    ``token_type``: what ``typ`` in the header must be (``at+jwt`` is RFC 9068's), ``None``: ``JWT``
-    or nothing, which say no kind, will do as well. ``observe(outcome)`` takes ``active``,
-    ``inactive``, a reason of ``INVALID_TOKEN``, ``wrong_shape`` and ``unavailable``.
+    ``token_type``: the required ``typ`` of the header (``at+jwt`` in RFC 9068); ``None``: ``JWT``
+    and no ``typ`` are valid, too. ``observe(outcome, seconds)`` takes ``active``, ``inactive``, a
+    reason of ``INVALID_TOKEN``, ``wrong_shape`` and ``unavailable``.
     """
 
     def __init__(
@@ -51,10 +49,10 @@ class LocalValidation:
         self._clock = clock
 
     async def validate(self, token: str) -> Token | None:
-        """Return the token's facts, ``None`` when it says that it is not active.
+        """Return the token's facts, ``None`` when its claims say that it is not active.
 
-        Raises ``TokenRejected`` when it is not good here, ``Unavailable`` (503) without keys, and
-        ``BadGateway`` (502) for one that is well signed and cannot be used.
+        Raises ``TokenRejected`` when it is not accepted, ``Unavailable`` (503) without keys, and
+        ``BadGateway`` (502) for one that is well signed and has a wrong shape.
         """
         started = time.perf_counter()
         try:
@@ -64,8 +62,7 @@ class LocalValidation:
             rejected.log(log)
             raise
         except WrongShape as wrong:
-            # Its signature is good: the authorization server means it, and tokens.claims does not
-            # fit.
+            # Its signature is good, so tokens.claims does not fit this server.
             self._observe("wrong_shape", time.perf_counter() - started)
             text = "an access token has a wrong shape: check tokens.claims"
             raise wrong.problem("token_wrong_shape", log, text) from None
@@ -103,10 +100,7 @@ class LocalValidation:
         return token_of({**claims, "active": True}, self._expected, now=now)
 
     def _check_header(self, header: dict[str, Any]) -> None:
-        """Raise ``TokenRejected`` unless ``typ`` is an access token's.
-
-        See RFC 8725 3.11 and RFC 9068 2.1.
-        """
+        """Raise ``TokenRejected`` unless ``typ`` is an access token's (RFC 8725 3.11, 9068 2.1)."""
         kind = media_type_of(header)
         if self._type is not None:
             is_right = kind == self._type
@@ -122,17 +116,16 @@ class LocalValidation:
 
 
 class LocalThenIntrospection:
-    """Rejects what is not good, and has the rest introspected: junk costs the EHR nothing."""
+    """Validate tokens locally, and introspect those that pass: junk costs the EHR nothing."""
 
     def __init__(self, local: Validate, introspect: Validate) -> None:
         self._local = local
         self._introspect = introspect
 
     async def validate(self, token: str) -> Token | None:
-        """Return what introspection says, ``None`` unless both say that the token is good.
+        """Return the introspected facts, ``None`` unless the token is active for both.
 
-        Raises what they raise, and ``TokenRejected`` when they speak of different patients or
-        clients.
+        Raises what they raise, and ``TokenRejected`` for different patients or clients.
         """
         local = await self._local(token)
         if local is None:

@@ -8,15 +8,15 @@ from sidecar.access.reasons import Reason
 _MAXIMUM_CHARACTERS = 200
 _MAXIMUM_VALUES = 5
 _LEVELS = {Reason.UNVERIFIED_TOKEN: logging.DEBUG, Reason.EXPIRED_TOKEN: logging.INFO}
-"""Anybody can send junk, and every token expires. The others are somebody's mistake: a warning."""
+"""Levels of junk, which anybody can send, and of expiry. Other reasons are mistakes: warnings."""
 
 
 class TokenRejected(Exception):
     """An access token is not accepted.
 
-    ``reason`` is one of ``INVALID_TOKEN``. ``claim`` is the member that it rests on, ``expected``
-    what the configuration wants there, and ``received`` what the token says. None of them is a
-    secret, or names a person.
+    ``reason`` is one of ``INVALID_TOKEN``. ``claim``: the member in question; ``expected``: its
+    value in the configuration; ``received``: that in the token. None of them is a secret, or names
+    a person.
     """
 
     def __init__(
@@ -65,10 +65,7 @@ class TokenRejected(Exception):
 
 
 def _shown(value: object) -> str | None:
-    """Return a bounded, printable text.
-
-    Of what is no text, number or list of them, its type alone.
-    """
+    """Return a bounded, printable text; for what is no text, number or list: its type."""
     if value is None:
         return None
     if isinstance(value, str):

@@ -21,15 +21,12 @@ ALGORITHMS = (
     "ES512",
     "EdDSA",
 )
-"""What can be allowed: signatures by a private key alone.
-
-Neither ``none`` nor HMAC is among them.
-"""
+"""Algorithms that can be allowed: signatures by a private key, neither ``none`` nor HMAC."""
 MAXIMUM_CHARACTERS = 16_384
 
 
 class NotSigned(ValueError):
-    """It is no JWT that one of the keys has signed. ``why`` is a constant."""
+    """A text is no JWT that one of the keys has signed. ``why`` is a constant."""
 
     def __init__(self, why: str) -> None:
         super().__init__(why)
@@ -37,33 +34,29 @@ class NotSigned(ValueError):
 
 
 class Signatures:
-    """Verifies by the keys of ``jwks`` with the ``algorithms`` allowed (of ``ALGORITHMS``)."""
+    """Verify by the keys of ``jwks`` with those of ``ALGORITHMS`` in ``algorithms``."""
 
     def __init__(self, jwks: Jwks, algorithms: Collection[str]) -> None:
         self._jwks = jwks
         self._algorithms = frozenset(algorithms) & frozenset(ALGORITHMS)
 
     async def claims(self, compact: str, types: Collection[str]) -> dict[str, Any]:
-        """Return the claims of a signed JWT whose ``typ`` is one of ``types`` (in lower case).
-
-        Raises as ``verify``.
-        """
+        """Return the claims of a JWT whose ``typ`` is in ``types`` (lower case), as ``verify``."""
         header, claims = await self.verify(compact)
         if media_type_of(header) not in types:
             raise NotSigned("type")
         return claims
 
     async def verify(self, compact: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return header and claims of a signed JWT (compact form).
+        """Return header and claims of a signed JWT (compact form); claims are not checked.
 
-        Nothing but the signature and the header is looked at. Raises ``NotSigned``, and
-        ``Unavailable`` (503) when the keys cannot be had.
+        Raises ``NotSigned``, and ``Unavailable`` (503) without keys.
         """
         header = _header(compact)
         algorithm = header.get("alg")
         if not isinstance(algorithm, str) or algorithm not in self._algorithms:
             raise NotSigned("algorithm")
-        # What we must understand and do not (RFC 7515 4.1.11).
+        # Extensions that must be understood (RFC 7515 4.1.11), and are not here.
         if "crit" in header or "b64" in header:
             raise NotSigned("crit")
         for key in await self._jwks.candidates(header, algorithm):

@@ -1,4 +1,4 @@
-"""Verify signed introspection answers (RFC 9701): nobody between us and the server made them."""
+"""Verify signed introspection answers (RFC 9701)."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -11,11 +11,11 @@ from sidecar.tokens.signatures import NotSigned, Signatures
 
 SIGNED_ANSWER = "application/token-introspection+jwt"
 AGE_SECONDS = 300
-"""An answer that was signed longer ago is an old one, played again."""
+"""Limit in seconds of an answer's age: an older one may be a replay."""
 
 
 class SignedAnswers:
-    """Reads the answers of ``issuer()`` that are for ``audience``, our client id."""
+    """Read the answers of ``issuer()`` for ``audience``, our client id."""
 
     def __init__(
         self,
@@ -33,10 +33,10 @@ class SignedAnswers:
         self._clock = clock
 
     async def read(self, answer: FetchedResponse) -> dict[str, Any]:
-        """Return what the answer says of the token (its ``token_introspection`` member).
+        """Return the ``token_introspection`` member of the answer.
 
         Raises ``FetchFailed`` for an answer that is not signed, or not for us, ``WrongShape`` for
-        one that says nothing of a token, and ``Unavailable`` without keys.
+        one without that member, and ``Unavailable`` without keys.
         """
         try:
             if parse_media_type(answer.headers.get("Content-Type", "")).name != SIGNED_ANSWER:
@@ -48,7 +48,7 @@ class SignedAnswers:
             raise FetchFailed("not_signed", wrong.why) from None
         except ValueError:
             raise FetchFailed("not_signed", "shape") from None
-        issued_at, said = claims.get("iat"), claims.get("token_introspection")
+        issued_at, introspection = claims.get("iat"), claims.get("token_introspection")
         if claims.get("iss") != await self._issuer():
             raise FetchFailed("not_signed", "iss")
         if not names_audience(claims.get("aud"), (self._audience,)):
@@ -57,6 +57,6 @@ class SignedAnswers:
             raise FetchFailed("not_signed", "iat")
         if not -AGE_SECONDS <= issued_at - self._clock() <= self._leeway_seconds:
             raise FetchFailed("not_signed", "iat")
-        if not isinstance(said, dict):
+        if not isinstance(introspection, dict):
             raise WrongShape("token_introspection")
-        return said
+        return introspection

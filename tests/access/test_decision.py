@@ -9,7 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.access.decision import is_own_row, is_unambiguous
+from sidecar.access.decision import (
+    are_own_instances,
+    decide_owners,
+    is_own_row,
+    is_unambiguous,
+)
 from sidecar.access.facts import AnswerKind, Part, PatientIdentifier, Policy, StudyFacts, Token
 from sidecar.access.permits import Deny, Interaction, Operation, PatientPermit
 from sidecar.access.reasons import STATUS, Reason
@@ -455,3 +460,20 @@ def test_a_number_under_two_issuers_is_nobodys(
     issuers: list[str | None], unambiguous: bool
 ) -> None:
     assert is_unambiguous(issuers) is unambiguous
+
+
+def test_owners_that_are_all_some_or_none_of_the_patient() -> None:
+    """No owners are nobody's; a study of which some owners are the patient is shared."""
+    mine, also_mine, hers = map(PatientIdentifier, ("1", "2", "3"))
+    patient = frozenset({mine, also_mine})
+    for owners, reason in (
+        ([], Reason.ABSENT),
+        ([mine], None),
+        ([mine, also_mine], None),
+        ([mine, hers], Reason.SHARED_UID),
+        ([mine, also_mine, hers], Reason.SHARED_UID),
+        ([hers], Reason.FOREIGN),
+    ):
+        refused = decide_owners(frozenset(owners), patient)
+        assert (refused and refused.reason) == reason
+        assert are_own_instances(owners, patient) is (reason is None)

@@ -6,11 +6,7 @@ from hypothesis import strategies as st
 
 from sidecar.access.facts import (
     PatientIdentifier,
-    all_are_one_of,
-    all_may_be_one_of,
     is_fhir_id,
-    is_one_of,
-    is_shared,
 )
 
 SAME: list[tuple[PatientIdentifier, PatientIdentifier]] = [
@@ -91,15 +87,6 @@ def test_the_compare_rests_on_the_id(found: PatientIdentifier, known: PatientIde
         assert None in (found.issuer, known.issuer) or found.issuer == known.issuer
 
 
-@given(IDENTIFIERS, st.lists(IDENTIFIERS, max_size=4))
-def test_one_of_many_is_the_same_as_one_of_them(
-    identifier: PatientIdentifier, known: list[PatientIdentifier]
-) -> None:
-    """No identifiers, no patient."""
-    assert is_one_of(identifier, known) == any(identifier.is_of(entry) for entry in known)
-    assert not is_one_of(identifier, ())
-
-
 def test_padding_does_not_make_two_identifiers() -> None:
     """Equal ones are equal in a set, so that they are asked for once."""
     assert {
@@ -178,20 +165,3 @@ def test_only_spaces_are_taken_off() -> None:
     """A letter at an end is part of the value, in the number and in the issuer."""
     found = PatientIdentifier(" X1X ", " XaX ")
     assert (found.patient_id, found.issuer) == ("X1X", "XaX")
-
-
-def test_owners_that_are_all_some_or_none_of_the_patient() -> None:
-    """No owners are nobody's; a study of which some owners are the patient is shared."""
-    mine, also_mine, hers = map(PatientIdentifier, ("1", "2", "3"))
-    patient = [mine, also_mine]
-    for owners, all_mine, shared in (
-        ([], False, False),
-        ([mine], True, False),
-        ([mine, also_mine], True, False),
-        ([mine, hers], False, True),
-        ([mine, also_mine, hers], False, True),
-        ([hers], False, False),
-    ):
-        assert all_are_one_of(owners, patient) is all_mine
-        assert all_may_be_one_of(owners, patient) is all_mine
-        assert is_shared(owners, patient) is shared

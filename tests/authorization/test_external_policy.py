@@ -17,6 +17,7 @@ from sidecar.access.permits import Interaction
 from sidecar.authorization.external_policy import ExternalPolicy, policy_input, read_verdict
 from sidecar.common.errors import Unavailable
 from sidecar.common.fetch import FetchFailed
+from sidecar.common.invalidation import Invalidation
 from sidecar.dicom.uid import is_uid
 from tests.common.peer import Clock, Peer, Reply, all_that_is_said
 from tests.permits import patient_permit
@@ -31,10 +32,9 @@ STUDY = DescribedStudy(
 
 def policy(session: aiohttp.ClientSession, peer: Peer, **options: Any) -> ExternalPolicy:
     """At ``peer``."""
+    given: dict[str, Any] = {"cache_seconds": 10, "invalidation": Invalidation()} | options
     return ExternalPolicy(
-        session,
-        peer.url + "/v1/data/imaging/access",
-        **{"timeout_seconds": 60, "cache_seconds": 10} | options,
+        session, peer.url + "/v1/data/imaging/access", **{"timeout_seconds": 60} | given
     )
 
 
@@ -160,7 +160,13 @@ async def test_without_a_clear_answer_nothing_is_decided(
 
 
 async def test_a_policy_that_is_not_there(session: aiohttp.ClientSession) -> None:
-    gone = ExternalPolicy(session, "http://127.0.0.1:9/x", timeout_seconds=60, cache_seconds=10)
+    gone = ExternalPolicy(
+        session,
+        "http://127.0.0.1:9/x",
+        timeout_seconds=60,
+        cache_seconds=10,
+        invalidation=Invalidation(),
+    )
     with pytest.raises(Unavailable):
         await gone.probe()
 

@@ -13,12 +13,13 @@ from sidecar.access.permits import ALL_STUDIES, Interaction, PatientPermit, Sear
 from sidecar.access.visibility import HIDDEN, SHARED, Visible
 from sidecar.authorization.row_filter import shown_rows
 from sidecar.authorization.visible_studies import VisibleStudiesLookup
+from sidecar.common.invalidation import Invalidation
 from sidecar.dicom.json_model import Row
 from sidecar.dicomweb.paths import Query
 from sidecar.dicomweb.query import parse_matching
 from sidecar.fhir.imaging_study import study_uid
+from sidecar.pacs.listing import Listing
 from sidecar.pacs.studies import AsOf, Studies
-from sidecar.pacs.study_lists import Listing
 from tests.common.peer import Clock
 from tests.fakes.site import SITE
 from tests.fhir.rows import row
@@ -79,7 +80,13 @@ def views(
     archive: Archive, clock: Clock | None = None, rules: tuple[Rule, ...] = ()
 ) -> VisibleStudiesLookup:
     """On this archive."""
-    return VisibleStudiesLookup(archive, SITE, rules=rules, clock=clock or Clock(DAY_ENDS))
+    return VisibleStudiesLookup(
+        archive,
+        SITE,
+        rules=rules,
+        invalidation=Invalidation(),
+        clock=clock or Clock(DAY_ENDS),
+    )
 
 
 @pytest.mark.parametrize(

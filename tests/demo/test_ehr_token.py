@@ -13,9 +13,11 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from sidecar.access.facts import PatientIdentifier
+from sidecar.common.invalidation import Invalidation
 from sidecar.demo.people import MRN_SYSTEM, PATIENTS
 from sidecar.ehr.credentials import BackendServices
 from sidecar.ehr.discovery import Discovery
+from sidecar.ehr.fhir_client import FhirClient
 from sidecar.patients.ehr_lookup import EhrMapping
 from tests.demo.ehr_server import (
     BACKEND_ID,
@@ -181,7 +183,9 @@ async def test_the_sidecar_reads_identifiers_of_every_patient(
         timeout_seconds=60,
     )
     mapping = EhrMapping(
-        session, f"{ehr.url}/fhir", {MRN_SYSTEM: None}, credentials, timeout_seconds=60
+        FhirClient(session, f"{ehr.url}/fhir", credentials, timeout_seconds=60),
+        {MRN_SYSTEM: None},
+        invalidation=Invalidation(),
     )
     for patient in PATIENTS:
         found = await mapping.identifiers(patient.id)

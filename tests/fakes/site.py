@@ -12,6 +12,7 @@ from sidecar.audit.sinks import NoSink
 from sidecar.audit.trail import AuditTrail
 from sidecar.authorization.visible_studies import VisibleStudiesLookup
 from sidecar.bootstrap.build import Sidecar, build
+from sidecar.common.invalidation import Invalidation
 from sidecar.fhir.imaging_study import Site
 from sidecar.server.listener import listen
 from sidecar.settings.document import Settings
@@ -25,6 +26,7 @@ NO_VIEWS = VisibleStudiesLookup(
     cast("Any", SimpleNamespace(forget_listed=lambda study, known_as: None)),
     SITE,
     rules=(),
+    invalidation=Invalidation(),
 )
 """For a authorizer whose permits are never limited."""
 NO_AUDIT = AuditTrail(NoSink(), AuditSource("test", "https://ehr.example.org/fhir"), b"key")

@@ -12,7 +12,7 @@ from sidecar.fhir.catalog.catalog import Catalog, MemoryStore, Store
 from sidecar.fhir.cursor import PageLinks
 from sidecar.fhir.imaging_study import Site
 from sidecar.fhir.search_parser import parse_search
-from sidecar.pacs.study_lists import Listing
+from sidecar.pacs.listing import Listing
 from tests.fhir.observing import observe
 from tests.fhir.selection import select
 

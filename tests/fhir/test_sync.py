@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from sidecar.dicom.json_model import Row
 from sidecar.fhir.catalog.catalog import MemoryStore
-from sidecar.pacs.study_lists import Listing
+from sidecar.pacs.listing import Listing
 from tests.fhir.rows import row
 from tests.fhir.syncing import Client, Clock, Server
 

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from sidecar.access.facts import PatientIdentifier
 from sidecar.common.errors import Problem
+from sidecar.common.invalidation import Invalidation
 from sidecar.dicomweb.paths import Query
 from sidecar.dicomweb.upstream_errors import QueryRefused, UnknownTexts
 from sidecar.pacs.client import PacsClient
@@ -159,11 +160,16 @@ async def test_what_is_not_the_patients_costs_as_much_as_what_is_refused(
         peer.say(reply)
         for fresh in (False, True):
             peer.asked.clear()
-            await Ownership(client(session, peer, dialect)).owners(
+            await Ownership(client(session, peer, dialect), invalidation=Invalidation()).owners(
                 "1.2", known_as, max_age_seconds=0 if fresh else math.inf
             )
             assert len(peer.asked) == cost, name
     peer.say(Reply([said("ISO_IR 100")]))
     peer.asked.clear()
-    assert await Ownership(client(session, peer, dialect)).owners("1.2", known_as) == known_as
+    assert (
+        await Ownership(client(session, peer, dialect), invalidation=Invalidation()).owners(
+            "1.2", known_as
+        )
+        == known_as
+    )
     assert len(peer.asked) == 1

@@ -1,4 +1,4 @@
-"""How many instances a study or series has now, whatever the archive says or leaves out (SIA-43)."""
+"""The number of instances of a study or series, whatever the archive leaves out (SIA-43)."""
 
 from typing import Any
 

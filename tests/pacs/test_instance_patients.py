@@ -120,9 +120,8 @@ class Archive(FakePacs):
 
 
 def looking(archive: Archive, clock: Clock | None = None, **more: Any) -> InstancePatients:
-    return InstancePatients(
-        archive, cast("RetrieveClient", archive), clock=clock or Clock(), **more
-    )
+    given: dict[str, Any] = {"clock": clock or Clock(), "invalidation": Invalidation()} | more
+    return InstancePatients(archive, cast("RetrieveClient", archive), **given)
 
 
 async def look(patients: InstancePatients, part: Part = PART) -> frozenset[PatientIdentifier]:
@@ -180,8 +179,8 @@ UNREADABLE: dict[str, dict[Kind, Body]] = {
     "no patient": {Kind.INSTANCE: Body(instance(""))},
     "no character set": {Kind.INSTANCE: Body(instance("Ä").replace(b"ISO_IR 192", b"          "))},
     "another character set": {Kind.INSTANCE: Body(instance("Ä").replace("Ä".encode(), b"\xc4 "))},
-    "a character set that nobody knows": {Kind.INSTANCE: Body(instance("Ä").replace(b"ISO_IR 192",
-                                                                                    b"ISO_IR 999"))},
+    "an unknown character set": {Kind.INSTANCE: Body(instance("Ä").replace(b"ISO_IR 192",
+                                                                           b"ISO_IR 999"))},
     "another type": {Kind.INSTANCE: Body(instance(),
                                          {"Content-Type": "text/html", "Content-Length": "1"})},
     "a part of it": {Kind.INSTANCE: Body(instance(), status=206)},

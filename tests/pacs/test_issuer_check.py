@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sidecar.access.facts import PatientIdentifier
 from sidecar.common.errors import BadGateway, Unavailable
-from sidecar.common.invalidation import NEGATIVE_SECONDS
+from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
 from sidecar.pacs.issuer_check import UNIQUE_SECONDS, Issuers
 from tests.common.peer import Clock
 from tests.pacs.fake import FakePacs, row
@@ -18,8 +18,10 @@ from tests.pacs.fake import FakePacs, row
 ALICE = frozenset({PatientIdentifier("p1")})
 
 
-def issuers(pacs: FakePacs, clock: Clock | None = None) -> Issuers:
-    return Issuers(pacs, clock=clock or Clock())
+def issuers(
+    pacs: FakePacs, clock: Clock | None = None, *, generated: tuple[str, ...] = ()
+) -> Issuers:
+    return Issuers(pacs, generated=generated, clock=clock or Clock(), invalidation=Invalidation())
 
 
 def archive(*names: str | None) -> FakePacs:
@@ -56,7 +58,7 @@ ISSUERS: list[tuple[tuple[str | None, ...], tuple[str, ...], bool]] = [
 async def test_whether_a_number_is_one_persons(
     names: tuple[str | None, ...], generated: tuple[str, ...], is_unique: bool
 ) -> None:
-    known = Issuers(archive(*names), generated=generated, clock=Clock())
+    known = issuers(archive(*names), generated=generated)
     with (
         contextlib.nullcontext()
         if is_unique
@@ -73,7 +75,7 @@ async def test_one_person_is_one_issuer_or_none_at_all(
     names: list[str | None], generated: tuple[str, ...]
 ) -> None:
     """Whatever the order and the number of studies; a pattern never makes two issuers of one."""
-    known = Issuers(archive(*names), generated=generated, clock=Clock())
+    known = issuers(archive(*names), generated=generated)
     counted = {None if generated and name in (ONE, OTHER) else name for name in names}
     with contextlib.nullcontext() if len(counted) <= 1 else pytest.raises(BadGateway):
         await known.check(ALICE)
@@ -126,9 +128,7 @@ async def test_joined_issuers_are_logged_once(caplog: pytest.LogCaptureFixture) 
         for number in ("p1", "p2")
         for issuer in (ONE, OTHER)
     ]
-    known = Issuers(
-        FakePacs(*rows, row("p3", "1.2.3", issuer=ONE)), generated=MADE_UP, clock=Clock()
-    )
+    known = issuers(FakePacs(*rows, row("p3", "1.2.3", issuer=ONE)), generated=MADE_UP)
     await known.check({PatientIdentifier("p3")})
     assert caplog.records == []
     for number in ("p1", "p2"):
@@ -143,7 +143,7 @@ async def test_issuers_that_count_anyway_are_not_logged_as_joined(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """One issuer, or a refusal: nothing was joined."""
-    await Issuers(archive("A", "A"), generated=MADE_UP, clock=Clock()).check(ALICE)
+    await issuers(archive("A", "A"), generated=MADE_UP).check(ALICE)
     with pytest.raises(BadGateway):
-        await Issuers(archive(ONE, "A"), generated=MADE_UP, clock=Clock()).check(ALICE)
+        await issuers(archive(ONE, "A"), generated=MADE_UP).check(ALICE)
     assert [vars(one)["reason"] for one in caplog.records] == ["several_issuers"]

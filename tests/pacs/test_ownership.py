@@ -45,7 +45,9 @@ def ownership(
 ) -> Ownership:
     """With the product's times and few entries, or others."""
     given: dict[str, Any] = {"ttl_seconds": 300.0, "absent_seconds": 5.0, "max_entries": 100} | more
-    return Ownership(pacs, clock=clock or Clock(), invalidation=invalidation, **given)
+    return Ownership(
+        pacs, clock=clock or Clock(), invalidation=invalidation or Invalidation(), **given
+    )
 
 
 PARTS: dict[str, tuple[Part, bool]] = {
@@ -109,7 +111,7 @@ async def test_a_foreign_study_costs_what_an_absent_one_costs(part: Part) -> Non
 
 @pytest.mark.parametrize(("seconds", "queries"), [(UNNAMED_SECONDS - 0.1, 0), (UNNAMED_SECONDS, 1)])
 async def test_owners_may_not_be_older_than_is_wanted(seconds: float, queries: int) -> None:
-    """SIA-42: nothing in a frame would show that its study has been filed for somebody else since."""
+    """SIA-42: a frame does not show that its study was filed for somebody else since."""
     clock = Clock()
     pacs = archive()
     facts = ownership(pacs, clock)
@@ -157,7 +159,7 @@ async def test_no_such_study() -> None:
 
 
 async def test_two_patients_under_one_uid_are_both_owners() -> None:
-    """A copy, a mistake: a retrieval by UID could bring either, so the decision must know of both."""
+    """A retrieval by UID could bring either (a copy, a mistake): the decision must know of both."""
     pacs = FakePacs(
         row("p1", STUDY), row("p2", STUDY), row("p1", STUDY, issuer="A"), row(None, STUDY)
     )
@@ -309,7 +311,7 @@ async def test_all_who_ask_at_once_share_a_query() -> None:
 
 
 async def test_many_instances_at_once_bring_the_whole_series_once() -> None:
-    """A viewer with 16 connections: the 5,000 rows of a series are not asked for by each of them."""
+    """A viewer with 16 connections causes one query for the 5,000 rows of a series."""
     pacs = archive(instances=40)
     facts = ownership(pacs)
     await facts.facts(Part(STUDY, SERIES, f"{SERIES}.0"), KNOWN)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from sidecar.access.facts import PatientIdentifier
 from sidecar.common.errors import Unavailable
+from sidecar.common.invalidation import Invalidation
 from sidecar.dicom.json_model import text
 from sidecar.dicomweb.paths import Query
 from sidecar.pacs.ownership import Ownership
@@ -32,12 +33,14 @@ class World:
         self.pacs = FakePacs(*rows, filters=filters)
         self.clock = Clock()
         self.dropped: Counter[str] = Counter()
+        invalidation = Invalidation()
         self.studies = Studies(
             self.pacs,
-            Ownership(self.pacs, clock=self.clock),
+            Ownership(self.pacs, clock=self.clock, invalidation=invalidation),
             cache_seconds=15,
             clock=self.clock,
             drop=self._drop,
+            invalidation=invalidation,
             **more,
         )
 

@@ -73,7 +73,7 @@ class World:
         self.invalidation = Invalidation()
         self.studies = Studies(
             self.pacs,
-            Ownership(self.pacs, clock=self.clock),
+            Ownership(self.pacs, clock=self.clock, invalidation=self.invalidation),
             with_series=True,
             clock=self.clock,
             drop=self._drop,
@@ -303,7 +303,7 @@ async def test_owners_are_asked_for_while_the_series_still_come() -> None:
 
 
 async def test_a_list_in_which_each_query_is_slow_comes_at_last() -> None:
-    """Each is given up for this request and goes on (SIA-23); what has come is not asked for again."""
+    """Each goes on in the background (SIA-23); what has come is not asked for again."""
     world = World()
     search = world.pacs.search
     slow: set[tuple[str, bool]] = set()

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.common.errors import Unavailable
-from sidecar.common.invalidation import NEGATIVE_SECONDS
+from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
 from sidecar.ehr.credentials import NoToken
+from sidecar.ehr.fhir_client import FhirClient
 from sidecar.patients.backend_clients import BackendClients, ClientEntry, Groups, PatientsFile
 from tests.common.peer import Clock, Peer, Reply
 from tests.permits import backend_client
@@ -29,7 +30,8 @@ def member(reference: Any = "Patient/p1", **more: Any) -> dict[str, Any]:
 
 def groups(session: aiohttp.ClientSession, peer: Peer, **options: Any) -> Groups:
     """At this EHR."""
-    return Groups(session, peer.url + "/fhir", NoToken(), timeout_seconds=60, **options)
+    client = FhirClient(session, peer.url + "/fhir", NoToken(), timeout_seconds=60)
+    return Groups(client, **{"invalidation": Invalidation()} | options)
 
 
 async def test_patients_come_from_list_file_and_group(

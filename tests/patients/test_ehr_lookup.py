@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from sidecar.access.facts import PatientIdentifier, is_fhir_id
 from sidecar.common.errors import BadGateway, Problem, Unavailable
 from sidecar.common.fetch import FetchFailed
-from sidecar.common.invalidation import FRESH_SECONDS, NEGATIVE_SECONDS
+from sidecar.common.invalidation import FRESH_SECONDS, NEGATIVE_SECONDS, Invalidation
 from sidecar.ehr.credentials import NoToken, StaticToken
+from sidecar.ehr.fhir_client import FhirClient
 from sidecar.patients.ehr_lookup import EhrMapping, PatientMerged
 from tests.common.peer import Clock, Peer, Reply, all_that_is_said
 from tests.waiting import forever
@@ -64,7 +65,8 @@ def mapping(peer: Peer | str, session: aiohttp.ClientSession, **options: Any) ->
     """The mapping at ``peer``."""
     url = peer if isinstance(peer, str) else f"{peer.url}/fhir"
     credentials = options.pop("credentials", None) or StaticToken(TOKEN)
-    return EhrMapping(session, url, ISSUERS, credentials, **{"timeout_seconds": 60} | options)
+    client = FhirClient(session, url, credentials, options.pop("timeout_seconds", 60))
+    return EhrMapping(client, ISSUERS, **{"invalidation": Invalidation()} | options)
 
 
 async def problem_of(patients: EhrMapping) -> Problem:
@@ -518,7 +520,8 @@ def test_any_resource_gives_searchable_identifiers_or_a_failure(
     """SIA-17: no other failure, no identifier that the resource does not have, none that matches
     more than itself.
     """
-    patients = EhrMapping(None, "", ISSUERS, NoToken(), timeout_seconds=60)  # type: ignore[arg-type]
+    client: Any = None
+    patients = EhrMapping(client, ISSUERS, invalidation=Invalidation())
     try:
         found = patients.pick({"resourceType": kind, "id": name, "identifier": listed}, "p1")
     except FetchFailed as failure:

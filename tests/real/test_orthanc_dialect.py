@@ -14,8 +14,8 @@ from sidecar.dicomweb.paths import Kind, Query, Retrieval
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.detection import detect_dialect
 from sidecar.pacs.dialects import DIALECTS
+from sidecar.pacs.listing import SERIES_FIELDS, STUDY_FIELDS
 from sidecar.pacs.retrieve import RetrieveClient
-from sidecar.pacs.study_lists import SERIES_FIELDS, STUDY_FIELDS
 from tests.data import ct_study
 from tests.permits import ASKED, study_permit
 from tests.real.orthanc import Orthanc, require_orthanc

@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 
 from sidecar.access.facts import PatientIdentifier
+from sidecar.common.invalidation import Invalidation
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.dialects import DIALECTS
 from sidecar.pacs.ownership import Ownership
@@ -35,7 +36,7 @@ async def test_a_refusal_costs_the_same_whatever_there_is(encoding: str, tmp_pat
                 session, orthanc.dicomweb_url, DIALECTS["orthanc"], timeout_seconds=60,
                 observe=lambda kind, status, seconds: asked.append(status),
             )  # fmt: skip
-            ownership, seen = Ownership(client), {}
+            ownership, seen = Ownership(client, invalidation=Invalidation()), {}
             cases = {case.name: study_uid(number) for number, case in enumerate(TABLE)}
             for name, uid in {
                 **cases,

@@ -18,6 +18,7 @@ from sidecar.common.invalidation import Invalidation
 from sidecar.dicom.json_model import CompactRow, Row
 from sidecar.dicomweb.paths import Query
 from sidecar.ehr.credentials import NoToken
+from sidecar.ehr.fhir_client import FhirClient
 from sidecar.pacs.issuer_check import Issuers
 from sidecar.pacs.ownership import Ownership, _Series
 from sidecar.pacs.studies import AsOf, Studies
@@ -163,7 +164,9 @@ def studies(world: World) -> Studies:
     """Lists of a patient whose study gets another series."""
     old, new = (row("p1", "1.2", series, Modality="CT") for series in ("1.2.3", "1.2.4"))
     archive = world.archive([old], [new])
-    return Studies(archive, Ownership(archive), invalidation=world.kept, clock=Clock())
+    return Studies(
+        archive, Ownership(archive, invalidation=world.kept), invalidation=world.kept, clock=Clock()
+    )
 
 
 def one_list(world: World) -> Ask:
@@ -246,11 +249,8 @@ def identifiers_of(world: World) -> EhrMapping:
 
     url = world.server(patient("1"), patient("2"))
     return EhrMapping(
-        world.session,
-        url,
+        FhirClient(world.session, url, NoToken(), timeout_seconds=60),
         {"urn:mrn": None},
-        NoToken(),
-        timeout_seconds=60,
         invalidation=world.kept,
         clock=Clock(),
     )
@@ -271,7 +271,9 @@ def members(world: World) -> Ask:
 
     url = world.server(group("p1", "p2"), group("p1"))
     asked = Groups(
-        world.session, url, NoToken(), timeout_seconds=60, invalidation=world.kept, clock=Clock()
+        FhirClient(world.session, url, NoToken(), timeout_seconds=60),
+        invalidation=world.kept,
+        clock=Clock(),
     )
     return lambda: asked.members("g")
 

@@ -68,7 +68,8 @@ def living(seconds: float) -> Server:
 
 SECRET = "a-recognizable-secret"
 ACTIVE: dict[str, Any] = {
-    "active": True, "scope": "patient/ImagingStudy.rs", "client_id": "app", "exp": 9_999_999_999, "patient": "p1",
+    "active": True, "scope": "patient/ImagingStudy.rs", "client_id": "app", "exp": 9_999_999_999,
+    "patient": "p1",
 }  # fmt: skip
 
 

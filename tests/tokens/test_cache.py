@@ -40,7 +40,7 @@ async def test_an_active_answer_is_fresh_for_the_lesser_of_ttl_and_exp(
 
 
 async def test_a_clock_that_is_put_back_keeps_no_revoked_token_alive() -> None:
-    """The age of an answer is measured by the monotonic clock; the wall clock is for ``exp`` alone."""
+    """The monotonic clock measures the age of an answer; the wall clock is for ``exp`` alone."""
     server = living(7 * 86_400)
     wall = Clock(server.clock.now)
     cache = build(server, ttl=60, wall=wall)

@@ -1,4 +1,4 @@
-"""RFC 7662 introspection against a real server, and against one that misbehaves (SIA-10, SIA-16)."""
+"""RFC 7662 introspection at a real server, and at one that misbehaves (SIA-10, SIA-16)."""
 
 import asyncio
 import json
@@ -131,12 +131,14 @@ async def test_a_token_that_is_not_active(peer: Peer, session: aiohttp.ClientSes
     ("changes", "reason", "claim"),
     [
         ({"exp": 1}, "expired_token", "exp"), ({"iss": "https://other"}, "wrong_issuer", "iss"),
-        ({"aud": "the viewer"}, "wrong_audience", "aud"), ({"nbf": 9_999_999_998}, "not_yet_valid", "nbf"),
+        ({"aud": "the viewer"}, "wrong_audience", "aud"),
+        ({"nbf": 9_999_999_998}, "not_yet_valid", "nbf"),
         ({"token_use": "refresh_token"}, "wrong_token_type", "token_use"),
     ],
 )  # fmt: skip
 async def test_an_active_token_that_is_not_good_here(
-    peer: Peer, session: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture, changes: dict[str, Any],
+    peer: Peer, session: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture,
+    changes: dict[str, Any],
     reason: str, claim: str,
 ) -> None:  # fmt: skip
     """SIA-10: for our own reasons; log and metric tell which, with what came and what is
@@ -186,7 +188,7 @@ async def test_each_of_the_issuers_will_do(
 async def test_issuers_are_looked_up_only_for_an_answer_that_names_one(
     peer: Peer, session: aiohttp.ClientSession
 ) -> None:
-    """Discovery may be down; then nothing is known of the issuer, and nothing is decided (SIA-16)."""
+    """Without discovery the issuer is not known, and nothing is decided (SIA-16)."""
 
     async def down() -> tuple[str, ...]:
         raise Unavailable("x", reason="discovery_timeout")
@@ -295,7 +297,7 @@ async def test_our_own_credentials_are_refused(
 
 
 async def test_basic_encodes_id_and_secret(peer: Peer, session: aiohttp.ClientSession) -> None:
-    """RFC 6749 2.3.1: each form-encoded on its own, so that the colon between them is the only one."""
+    """RFC 6749 2.3.1: each is form-encoded, so that there is one colon, between them."""
     peer.say(Reply(ACTIVE))
     await introspection(
         peer, session, authentication=ClientSecretBasic(ODD_ID, ODD_SECRET)
@@ -316,7 +318,8 @@ async def test_post_encodes_id_and_secret(peer: Peer, session: aiohttp.ClientSes
         peer, session, authentication=ClientSecretPost(ODD_ID, ODD_SECRET)
     ).introspect(TOKEN)
     assert peer.asked[0].form == {
-        "token": TOKEN, "token_type_hint": "access_token", "client_id": ODD_ID, "client_secret": ODD_SECRET,
+        "token": TOKEN, "token_type_hint": "access_token", "client_id": ODD_ID,
+        "client_secret": ODD_SECRET,
     }  # fmt: skip
     assert "Authorization" not in peer.asked[0].headers
 

@@ -1,4 +1,4 @@
-"""Signed access tokens, verified here: RFC 8725's list of what goes wrong with JWTs (SIA-10, 16)."""
+"""Verify signed access tokens: RFC 8725's list of what goes wrong with JWTs (SIA-10, 16)."""
 
 import base64
 import contextlib
@@ -53,9 +53,11 @@ async def refused_for(validating: LocalValidation, token: str) -> Reason | None:
 
 @pytest.mark.parametrize(
     "token",
-    [sign(claims()), with_header({"alg": "RS256", "kid": "one"}), sign(claims(), EC_KEY, "ES384", "two"),
+    [sign(claims()), with_header({"alg": "RS256", "kid": "one"}),
+     sign(claims(), EC_KEY, "ES384", "two"),
      sign(claims(), key_id=None),
-     sign(claims(aud=["x", AUDIENCE])), sign(claims(scope=["patient/ImagingStudy.rs"])), sign(claims(), typ="at+jwt")],
+     sign(claims(aud=["x", AUDIENCE])), sign(claims(scope=["patient/ImagingStudy.rs"])),
+     sign(claims(), typ="at+jwt")],
 )  # fmt: skip
 async def test_good_tokens(session: aiohttp.ClientSession, peer: Peer, token: str) -> None:
     found = await validated(session, peer, token)
@@ -65,8 +67,10 @@ async def test_good_tokens(session: aiohttp.ClientSession, peer: Peer, token: st
 
 MISFITS = {
     "no expiry": sign(claims(exp=None)), "odd expiry": sign(claims(exp="x")),
-    "issued at a truth": sign(claims(iat=None) | {"iat": True}), "a patient in an object": sign(claims(patient={})),
-    "a subject in numbers": sign(claims(sub=None) | {"sub": 4711}), "an odd kind": sign(claims(typ=["at+jwt"])),
+    "issued at a truth": sign(claims(iat=None) | {"iat": True}),
+    "a patient in an object": sign(claims(patient={})),
+    "a subject in numbers": sign(claims(sub=None) | {"sub": 4711}),
+    "an odd kind": sign(claims(typ=["at+jwt"])),
 }  # fmt: skip
 
 

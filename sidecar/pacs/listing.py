@@ -1,0 +1,145 @@
+"""A patient's studies as the archive lists them: what is asked for, and how lists are joined."""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sidecar.access.decision import decide_owners
+from sidecar.access.facts import KnownAs
+from sidecar.access.reasons import Reason
+from sidecar.common.slices import in_slices
+from sidecar.dicom.json_model import Row, number, text
+
+log = logging.getLogger(__name__)
+
+STUDY_FIELDS = (
+    "PatientID",
+    "IssuerOfPatientID",
+    "StudyInstanceUID",
+    "StudyDate",
+    "StudyTime",
+    "TimezoneOffsetFromUTC",
+    "AccessionNumber",
+    "StudyDescription",
+    "ModalitiesInStudy",
+    "NumberOfStudyRelatedSeries",
+    "NumberOfStudyRelatedInstances",
+    "InstanceAvailability",
+    "ReferringPhysicianName",
+)
+SERIES_FIELDS = (
+    "SeriesInstanceUID",
+    "StudyInstanceUID",
+    "Modality",
+    "SeriesNumber",
+    "SeriesDescription",
+    "BodyPartExamined",
+    "NumberOfSeriesRelatedInstances",
+    "SeriesDate",
+    "SeriesTime",
+    "TimezoneOffsetFromUTC",
+    "PatientID",
+    "IssuerOfPatientID",
+)
+
+# An archive may have these, too; some read each file for them (``Dialect.keeps_details``).
+MORE_STUDY_FIELDS = (
+    "NameOfPhysiciansReadingStudy",
+    "ProcedureCodeSequence",
+    "ReasonForRequestedProcedureCodeSequence",
+    "ReasonForTheRequestedProcedure",
+    "AdmittingDiagnosesCodeSequence",
+    "PlacerOrderNumberImagingServiceRequest",
+)
+MORE_SERIES_FIELDS = ("Laterality", "PerformingPhysicianName", "OperatorsName")
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Study rows of a patient, and the time (of ``now``) when the PACS was ``asked`` for them.
+
+    ``series``: StudyInstanceUID -> its series rows, for all of the patient's studies; ``None`` when
+    they were not asked for, or the PACS can list them study by study only. ``copies``: rows of a
+    StudyInstanceUID that is in ``rows`` already, under another of the patient's identifiers.
+    ``owners``: StudyInstanceUID -> its owners, where they are not this one identifier alone.
+    ``shared``: UIDs that are somebody else's, too; nothing of them is in the rest. ``counts``:
+    StudyInstanceUID -> how many series its row says it has; ``None``: not counted.
+    """
+
+    rows: list[Row]
+    asked: datetime
+    series: Mapping[str, list[Row]] | None = None
+    copies: Sequence[Row] = ()
+    owners: Mapping[str, KnownAs] = field(default_factory=dict)
+    shared: frozenset[str] = frozenset()
+    counts: Mapping[str, int] | None = None
+
+
+async def join_listings(
+    listings: Sequence[Listing], known_as: KnownAs, *, now: datetime
+) -> Listing:
+    """Join the lists of one patient's identifiers, without what a read refuses by owners.
+
+    It is as old as the oldest; without any it is of ``now``.
+    """
+    refused = {
+        uid: deny.reason
+        for listing in listings
+        for uid, owners in listing.owners.items()
+        if (deny := decide_owners(owners, known_as)) is not None
+    }
+    named = await in_slices(
+        (uid, row) if (uid := text(row, "StudyInstanceUID")) and uid not in refused else None
+        for listing in listings
+        for row in listing.rows
+    )
+    by_uid = dict(named)
+    listed = {id(row) for row in by_uid.values()}
+    others = await in_slices(
+        None if text(row, "StudyInstanceUID") in refused else row
+        for listing in listings
+        for row in listing.copies
+    )
+    rows = list(by_uid.values())
+    return Listing(
+        rows,
+        min((listing.asked for listing in listings), default=now),
+        _join_series([listing.series for listing in listings], refused),
+        [row for row in (*(row for _, row in named), *others) if id(row) not in listed],
+        shared=frozenset(uid for uid, reason in refused.items() if reason is Reason.SHARED_UID),
+        counts=await count_series(rows),
+    )
+
+
+def _join_series(
+    listed: Iterable[Mapping[str, list[Row]] | None], refused: Iterable[str]
+) -> dict[str, list[Row]] | None:
+    joined: dict[str, list[Row]] = {}
+    for series in listed:
+        if series is None:
+            return None
+        for study, rows in series.items():
+            joined.setdefault(study, []).extend(rows)
+    for study in refused:
+        joined.pop(study, None)
+    return joined
+
+
+async def count_series(rows: Iterable[Row]) -> dict[str, int]:
+    """Return StudyInstanceUID -> how many series its row says that the study has, 0: nothing."""
+    return dict(
+        await in_slices(
+            (text(row, "StudyInstanceUID") or "", number(row, "NumberOfStudyRelatedSeries") or 0)
+            for row in rows
+        )
+    )
+
+
+def log_dropped(count: int) -> None:
+    """Log that the PACS returned ``count`` rows that were not asked for, if there are any."""
+    if count:
+        log.warning(
+            "the PACS returned rows that were not asked for; they are left out",
+            extra={"rows": count},
+        )
