@@ -5,8 +5,8 @@ from typing import Any
 
 import aiohttp
 
-from tests.dcm4chee.dialogue import WATCHED
 from tests.dcm4chee.retrieve import STORAGE
+from tests.tables.dcm4chee_dialogue import WATCHED
 
 
 def is_json(body: bytes) -> bool:
