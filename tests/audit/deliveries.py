@@ -66,7 +66,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 @asynccontextmanager
 async def line_to(
     folder: Path, repository: FhirRepository, *, port: int = 0, **how: Any
-) -> AsyncIterator[Line]:  # fmt: skip
+) -> AsyncIterator[Line]:
     async with repository.running(port) as url, aiohttp.ClientSession() as session:
         line = Line(folder, url, session, **how)
         async with line.delivery.running():

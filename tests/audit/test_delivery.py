@@ -67,8 +67,9 @@ async def test_a_repository_that_is_down_for_long_loses_nothing(
     assert numbers(repository) == list(range(250))
     messages = [record.getMessage() for record in caplog.records]
     assert messages == [
-        "audit events wait: the repository does not take them", "the audit repository takes events again",
-    ]  # fmt: skip
+        "audit events wait: the repository does not take them",
+        "the audit repository takes events again",
+    ]
 
 
 async def test_what_is_left_at_the_end_is_told_by_the_next_process(tmp_path: Path) -> None:
@@ -158,9 +159,14 @@ async def test_a_batch_that_is_too_large_is_halved(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "mangle",
-    [lambda answer: {}, lambda answer: [], lambda answer: {"entry": answer["entry"][:-1]},
-     lambda answer: {"entry": [{} for _ in answer["entry"]]}, lambda answer: {"entry": None}],
-)  # fmt: skip
+    [
+        lambda answer: {},
+        lambda answer: [],
+        lambda answer: {"entry": answer["entry"][:-1]},
+        lambda answer: {"entry": [{} for _ in answer["entry"]]},
+        lambda answer: {"entry": None},
+    ],
+)
 async def test_an_answer_that_does_not_say_it_of_each_is_none(
     tmp_path: Path, mangle: Callable[[dict[str, Any]], Any]
 ) -> None:
@@ -318,7 +324,7 @@ async def test_what_cannot_be_put_aside_repeats_nothing_else(
 async def test_one_that_fails_for_ever_holds_nothing_up_for_ever(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, batch: int
 ) -> None:
-    """A server that crashes on it and takes all others: after many tries it is put aside, and said."""
+    """A server crashes on one record and takes all others: after many tries it is put aside."""
     repository = FhirRepository()
     repository.of_event = lambda event: 500 if event["number"] in (3, 4) else 201
     async with line_to(tmp_path, repository, batch=batch) as line:
@@ -370,7 +376,7 @@ async def test_a_repository_that_fails_between_gives_up_no_event(tmp_path: Path)
 
 
 async def test_the_next_generation_delivers_at_once(tmp_path: Path) -> None:
-    """To the new address, also what the old one still writes: its transfers may go on for an hour."""
+    """Records that the old generation still writes go to the new address too."""
     before, after = FhirRepository(), FhirRepository()
     before.status = 500
     async with line_to(tmp_path, before) as old, line_to(tmp_path, after) as new:
