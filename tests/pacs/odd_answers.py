@@ -34,6 +34,7 @@ async def asking(
                 return RESET, dict(response.headers), b""
 
     async with (
-        sidecar_between(ScriptedEhr(), archive) as (url, sidecar), aiohttp.ClientSession() as session,
-    ):  # fmt: skip
+        sidecar_between(ScriptedEhr(), archive) as (url, sidecar),
+        aiohttp.ClientSession() as session,
+    ):
         yield ask, sidecar
