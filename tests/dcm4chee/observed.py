@@ -1,4 +1,4 @@
-"""What the table of ``dialogue.py`` says of an answer."""
+"""What the table of ``dcm4chee_dialogue.py`` says of an answer."""
 
 import json
 from typing import Any

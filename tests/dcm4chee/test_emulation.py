@@ -1,7 +1,7 @@
 """The emulation answers as a dcm4chee does: without this, the other tests could pass for a wrong
 reason.
 
-``dialogue.py`` has what was measured beside what is only documented, one row a behaviour. Here is
+``dcm4chee_dialogue.py`` has what was measured beside what is only documented, one row a behaviour. Here is
 what both have.
 """
 

@@ -5,7 +5,6 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from multidict import CIMultiDict
 
 from sidecar.common.errors import (
     BadGateway,
@@ -17,45 +16,15 @@ from sidecar.common.errors import (
 )
 from sidecar.dicomweb.paths import OBJECTS, Kind
 from sidecar.dicomweb.response_head import ResponseHead, check_head, unwrapped_type
+from tests.dicomweb.response_heads import check, refusal
 from tests.tables.media_types import ACCEPTED, DICOM, DRAWN, NEVER, OCTETS, PIXELS
 
 GOOD_TYPE = (
     dict.fromkeys(OBJECTS, DICOM)
     | dict.fromkeys(DRAWN, "image/jpeg")
     | dict.fromkeys(PIXELS, OCTETS)
+    | {Kind.METADATA: "application/dicom+json"}
 )
-
-
-def check(
-    content_type: str | None,
-    kind: Kind,
-    *,
-    status: int = 200,
-    length: str | None = "7",
-    **more: str,
-) -> ResponseHead:
-    """The verdict on an answer; ``more`` are header names with ``_`` for ``-``."""
-    headers = CIMultiDict({name.replace("_", "-"): value for name, value in more.items()})
-    if content_type is not None:
-        headers["content-type"] = content_type
-    if length is not None:
-        headers["CONTENT-LENGTH"] = length
-    return check_head(status, headers, kind, chunked=False)
-
-
-def refusal(
-    content_type: str | None,
-    kind: Kind,
-    *,
-    status: int = 200,
-    length: str | None = "7",
-    **more: str,
-) -> Problem:
-    """The problem that the client gets."""
-    with pytest.raises(Problem) as refused:
-        check(content_type, kind, status=status, length=length, **more)
-    assert "pacs." not in refused.value.diagnostics
-    return refused.value
 
 
 @pytest.mark.parametrize(
@@ -294,78 +263,6 @@ def test_a_length_that_is_no_number_is_refused(length: str) -> None:
 def test_an_empty_body_has_a_length() -> None:
     assert check("image/png", Kind.FRAMES, length="0").content_length == 0
     assert check("image/png", Kind.FRAMES, length="9" * 18).content_length == int("9" * 18)
-
-
-BOUNDARIES: dict[str, str] = {
-    "abc": "abc",
-    '"abc"': "abc",
-    "0aA'()+_./:?-=": "0aA'()+_./:?-=",
-    '"a b"': "a b",
-    '"a,b"': "a,b",
-    "x" * 70: "x" * 70,
-    f'"{"x" * 70}"': "x" * 70,
-}
-
-
-@pytest.mark.parametrize("written", BOUNDARIES)
-@pytest.mark.parametrize(
-    "form",
-    ["{}; boundary={}", "{};BOUNDARY={}", "{} ;  Boundary = {} ; x=y", "{}; x=y; boundary={}"],
-)
-def test_boundaries(written: str, form: str) -> None:
-    found = check(form.format("multipart/related; type=application/dicom", written), Kind.STUDY)
-    assert found.boundary == BOUNDARIES[written]
-
-
-NO_BOUNDARY = [
-    "",
-    '""',
-    '" "',
-    '"a "',
-    '"abc',
-    '"a\\"b"',
-    '"' + "x" * 71 + '"',
-    "a\\b",
-    "a@b",
-    "ab\t",
-    "<ab>",
-    "*",
-]
-
-
-@pytest.mark.parametrize("written", NO_BOUNDARY)
-def test_boundaries_that_are_none(written: str) -> None:
-    content_type = f"multipart/related; type=application/dicom; boundary={written}"
-    assert isinstance(refusal(content_type, Kind.STUDY), BadGateway)
-
-
-@pytest.mark.parametrize("more", ["", "; xboundary=abc"])
-def test_a_multipart_without_a_boundary_is_refused(more: str) -> None:
-    assert (
-        refusal("multipart/related; type=application/dicom" + more, Kind.STUDY).reason
-        == "pacs_boundary"
-    )
-
-
-@pytest.mark.parametrize("written", ["x" * 71, 'a"bc"'])
-def test_a_boundary_is_not_cut(written: str) -> None:
-    """RFC 2046 5.1.1: at most 70 characters; a quote stands in none."""
-    refusal(f"multipart/related; type=application/dicom; boundary={written}", Kind.STUDY)
-
-
-@pytest.mark.parametrize(
-    "first", ['x="; boundary=evil"', 'x="a;boundary=evil"', 'x="; Boundary=evil"']
-)
-def test_a_boundary_in_another_parameter_is_refused(first: str) -> None:
-    """A simple reader finds that one, and then other parts than those that were checked."""
-    refused = refusal(
-        f'multipart/related; type="application/dicom"; {first}; boundary=real', Kind.STUDY
-    )
-    assert refused.reason == "pacs_content_type"
-
-
-def test_two_boundaries_are_refused() -> None:
-    refusal("multipart/related; type=application/dicom; boundary=one; boundary=two", Kind.STUDY)
 
 
 def test_a_type_in_capital_letters_is_the_same() -> None:
