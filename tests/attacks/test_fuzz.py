@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.attacks.fuzz import FOREIGN, FOREIGN_SERIES, OWN, SECRET, check, run
+from tests.attacks.fuzz import check, run
+from tests.tables.fuzz import FOREIGN, FOREIGN_SERIES, OWN, SECRET
 
 
 async def test_nothing_foreign_is_asked_for_or_answered() -> None:

@@ -12,13 +12,11 @@ import pytest
 from yarl import URL
 
 from sidecar.fhir.search_parameters import PARAMETERS
-from tests.attacks.fuzz import (
-    SECRET,
-    archive_of_two,
-)
+from tests.attacks.fuzz import archive_of_two
 from tests.fakes.ehr import TOKEN, ScriptedEhr
 from tests.fakes.site import sidecar_between
 from tests.stalls import measured
+from tests.tables.fuzz import SECRET
 from tests.tables.search_attacks import PATHS, VALUES
 
 SECONDS = 4

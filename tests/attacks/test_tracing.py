@@ -14,8 +14,7 @@ import aiohttp
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from tests.attacks.fuzz import FOREIGN as FUZZED_FOREIGN
-from tests.attacks.fuzz import FOREIGN_INSTANCE, SECRET, archive_of_two, make_target
+from tests.attacks.fuzz import archive_of_two, make_target
 from tests.attacks.raw import request, send
 from tests.attacks.row import FOREIGN, OWN
 from tests.dicom_instances import dataset, encoded
@@ -25,6 +24,8 @@ from tests.fakes.retrievals import GOOD, MULTIPART, answer
 from tests.fakes.site import sidecar_between
 from tests.tables.attacks import rows
 from tests.tables.capability_attacks import CAPABILITY_KEY, PUBLIC_URL
+from tests.tables.fuzz import FOREIGN as FUZZED_FOREIGN
+from tests.tables.fuzz import FOREIGN_INSTANCE, SECRET
 from tests.telemetry.collector import Collector, attributes
 
 STEPS = frozenset(

@@ -1,8 +1,8 @@
 """The emulation answers as a dcm4chee does: without this, the other tests could pass for a wrong
 reason.
 
-``dcm4chee_dialogue.py`` has what was measured beside what is only documented, one row a behaviour. Here is
-what both have.
+``dcm4chee_dialogue.py`` has what was measured beside what is only documented, one row a
+behaviour. Here is what both have.
 """
 
 import contextlib

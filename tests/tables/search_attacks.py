@@ -1,6 +1,6 @@
 """Values and paths of searches that ask for what is another patient's."""
 
-from tests.attacks.fuzz import FOREIGN, FOREIGN_INSTANCE, FOREIGN_SERIES, OWN, OWN_SERIES
+from tests.tables.fuzz import FOREIGN, FOREIGN_INSTANCE, FOREIGN_SERIES, OWN, OWN_SERIES
 
 VALUES = (
     "p1", "p2", "Patient/p1", "CT", "CT,MR", "true", "false", "ge2020", "lt9999", "eq2020-02-30",
