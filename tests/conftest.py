@@ -13,10 +13,18 @@ __all__ = ["pytest_terminal_summary", "run"]
 
 _TOGETHER = "tests/journey/"
 _REAL = {
-    "orthanc", "browser", "prometheus", "postgresql", "authorization_server", "hydra", "opa",
-    "kubernetes", "haproxy",
-    "nginx", "tiny_pacs",
-}  # fmt: skip
+    "orthanc",
+    "browser",
+    "prometheus",
+    "postgresql",
+    "authorization_server",
+    "hydra",
+    "opa",
+    "kubernetes",
+    "haproxy",
+    "nginx",
+    "tiny_pacs",
+}
 """Markers of tests that need a real part."""
 
 

@@ -132,11 +132,15 @@ def test_the_schema_accepts_what_the_model_accepts(site: Path) -> None:
     shown = json.loads(run("config", "show", "--config", site).stdout)
     assert _misfits(shown, schema, schema["$defs"]) == []
     wrong: list[dict[str, Any]] = [
-        {"pac": {}}, {"log": {"level": "LOUD"}}, {"server": {"port": 65_536}},
+        {"pac": {}},
+        {"log": {"level": "LOUD"}},
+        {"server": {"port": 65_536}},
         {"server": {"port": "x"}},
-        {"server": {"drain_seconds": 0}}, {"tokens": {"client": {"method": "basic"}}}, {"pacs": {}},
+        {"server": {"drain_seconds": 0}},
+        {"tokens": {"client": {"method": "basic"}}},
+        {"pacs": {}},
         {"fhir": None},
-    ]  # fmt: skip
+    ]
     for change in wrong:
         assert _misfits(shown | change, schema, schema["$defs"]), change
 
@@ -225,11 +229,14 @@ def backend_services(key_file: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("content", "why"),
-    [(SECRET.encode(), "not a private key for RS384"),
-     (b'{"kty": "RSA"}', "not a private key for RS384"),
-     (b"", "not a private key for RS384"), (b"\xff\xfe", "is not UTF-8 text"),
-     (None, "cannot be read: No such file or directory")],
-)  # fmt: skip
+    [
+        (SECRET.encode(), "not a private key for RS384"),
+        (b'{"kty": "RSA"}', "not a private key for RS384"),
+        (b"", "not a private key for RS384"),
+        (b"\xff\xfe", "is not UTF-8 text"),
+        (None, "cannot be read: No such file or directory"),
+    ],
+)
 def test_a_private_key_that_cannot_be_used(
     site: Path, tmp_path: Path, content: bytes | None, why: str
 ) -> None:
@@ -281,10 +288,14 @@ def _references(value: Any) -> list[str]:
 
 
 _TYPES: dict[str, type | tuple[type, ...]] = {
-    "object": dict, "array": list, "string": str, "boolean": bool, "null": type(None),
+    "object": dict,
+    "array": list,
+    "string": str,
+    "boolean": bool,
+    "null": type(None),
     "integer": int,
     "number": (int, float),
-}  # fmt: skip
+}
 
 
 def _misfits(

@@ -16,18 +16,54 @@ from sidecar.settings.load import ConfigurationError, load_settings
 from tests.tables.settings import MINIMUM, SECRET, SECTIONS
 
 KEYS = st.sampled_from(
-    ["server", "ehr", "tokens", "patients", "pacs", "auth", "client", "method", "client_id",
-     "client_secret",
-     "password", "token", "url", "fhir_url", "identifiers", "system", "port", "cors_origins",
-     "timezone", "ca_file",
-     "fhir", "x"]
-)  # fmt: skip
+    [
+        "server",
+        "ehr",
+        "tokens",
+        "patients",
+        "pacs",
+        "auth",
+        "client",
+        "method",
+        "client_id",
+        "client_secret",
+        "password",
+        "token",
+        "url",
+        "fhir_url",
+        "identifiers",
+        "system",
+        "port",
+        "cors_origins",
+        "timezone",
+        "ca_file",
+        "fhir",
+        "x",
+    ]
+)
 SCALARS: st.SearchStrategy[Any] = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.dates(), st.datetimes(),
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(),
+    st.dates(),
+    st.datetimes(),
     st.binary(max_size=9),
-    st.sampled_from([SECRET, "none", "basic", "bearer", "client_secret_basic", "http://a/b", "/",
-                     "", "Europe/Berlin"]),
-)  # fmt: skip
+    st.sampled_from(
+        [
+            SECRET,
+            "none",
+            "basic",
+            "bearer",
+            "client_secret_basic",
+            "http://a/b",
+            "/",
+            "",
+            "Europe/Berlin",
+        ]
+    ),
+)
 DOCUMENTS = st.recursive(
     SCALARS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=5),

@@ -6,9 +6,12 @@ from tests.coverage_floors import verdicts
 def _file(run: int, of: int) -> dict[str, dict[str, int]]:
     return {
         "summary": {
-            "covered_lines": run, "num_statements": of, "covered_branches": 0, "num_branches": 0,
-        },
-    }  # fmt: skip
+            "covered_lines": run,
+            "num_statements": of,
+            "covered_branches": 0,
+            "num_branches": 0,
+        }
+    }
 
 
 FILES = {

@@ -32,8 +32,12 @@ def test_it_writes_and_returns_what_the_command_does(
     arguments = [*arguments, "--config", str(file)]
     begun = subprocess.run(
         [sys.executable, "-m", "sidecar", *arguments],
-        env=environment(), capture_output=True, text=True, timeout=WAIT_SECONDS, check=False,
-    )  # fmt: skip
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=WAIT_SECONDS,
+        check=False,
+    )
     output, errors = tmp_path / "output", tmp_path / "errors"
     forked = Forked(arguments, environment(), output, errors)
     assert (forked.wait(), begun.returncode) == (code, code), begun.stderr

@@ -172,8 +172,13 @@ def files(tmp_path: Path) -> dict[str, str]:
 @asynccontextmanager
 async def built(files: dict[str, str]) -> AsyncIterator[Sidecar]:
     """The product with everything switched on that keeps something."""
-    backend = {"method": "backend_services", "client_id": "us", "private_key_file": files["jwk"],
-               "key_id": "1", "algorithm": "ES384"}  # fmt: skip
+    backend = {
+        "method": "backend_services",
+        "client_id": "us",
+        "private_key_file": files["jwk"],
+        "key_id": "1",
+        "algorithm": "ES384",
+    }
     changes: dict[str, dict[str, Any]] = {
         "tokens": {"validation": "jwt_then_introspection", "audience": ["https://us.example.org"]},
         "patients": {"mapping": "ehr", "identifiers": [{"system": "urn:mrn"}], "client": backend},
@@ -208,9 +213,14 @@ async def test_what_answers_others_gave_is_in_a_loading_cache(files: dict[str, s
             name for name, kept in kept_in(sidecar).items() if not isinstance(kept, LoadingCache)
         }
     assert others == {
-        "AuditTrail._inactive", "Constraints._read", "CountReport._reported", "Invalidation._forgotten",
-        "MemoryStore._seen", "PacsClient._deferred", "RetrieveClient._deferred",
-    }  # fmt: skip
+        "AuditTrail._inactive",
+        "Constraints._read",
+        "CountReport._reported",
+        "Invalidation._forgotten",
+        "MemoryStore._seen",
+        "PacsClient._deferred",
+        "RetrieveClient._deferred",
+    }
 
 
 async def test_a_cache_that_nobody_registered_is_noticed(files: dict[str, str]) -> None:
@@ -221,5 +231,7 @@ async def test_a_cache_that_nobody_registered_is_noticed(files: dict[str, str]) 
         vars(sidecar.pacs).update(_new=added[0], _newer=lambda: added)
         after = kept_in(sidecar)
     assert after.keys() - before.keys() == {
-        "PacsClient._new", "a SingleFlight without a name", "a TTLCache without a name",
-    }  # fmt: skip
+        "PacsClient._new",
+        "a SingleFlight without a name",
+        "a TTLCache without a name",
+    }

@@ -91,13 +91,19 @@ def test_each_pattern_is_a_constant(file: Path) -> None:
 
 @pytest.mark.parametrize(
     "source",
-    ["import re\nre.compile(x)", "import re\nre.fullmatch('a' + x, y)",
-     "import re\nre.search(f'{x}', y)",
-     "import re\nre.compile(pattern=x)", "import re\nX = input()\nre.compile(X)", "import fnmatch",
-     "import re as r",
-     "from re import compile", "from fnmatch import translate",
-     "import re\nall = [re.compile(rf'a{one}') for one in 'xy']"],
-)  # fmt: skip
+    [
+        "import re\nre.compile(x)",
+        "import re\nre.fullmatch('a' + x, y)",
+        "import re\nre.search(f'{x}', y)",
+        "import re\nre.compile(pattern=x)",
+        "import re\nX = input()\nre.compile(X)",
+        "import fnmatch",
+        "import re as r",
+        "from re import compile",
+        "from fnmatch import translate",
+        "import re\nall = [re.compile(rf'a{one}') for one in 'xy']",
+    ],
+)
 def test_that_test_can_fail(source: str) -> None:
     assert made_patterns(source)
 

@@ -198,7 +198,7 @@ def test_there_and_back_again_the_newest_delivers(
 @pytest.mark.parametrize(
     "change",
     [{"acces": {}}, {"access": {"rules": [{"name": "r"}]}}, {"pacs": {"url": "nowhere"}}, None],
-)  # fmt: skip
+)
 def test_a_bad_file_leaves_the_old_one_serving(
     world: tuple[SidecarProcess, dict[str, Any], threading.Event], change: dict[str, Any] | None
 ) -> None:

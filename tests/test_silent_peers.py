@@ -25,9 +25,12 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 10
 
 # How far the peer goes before it falls silent; None: not even its kernel answers.
 SILENT_AFTER: dict[str, bytes | None] = {
-    "nothing": None, "the connection": b"", "half a head": HEAD[:30], "a head": HEAD,
+    "nothing": None,
+    "the connection": b"",
+    "half a head": HEAD[:30],
+    "a head": HEAD,
     "half a body": HEAD + b"[",
-}  # fmt: skip
+}
 
 
 async def retrieval(sidecar: Sidecar) -> None:
@@ -99,14 +102,16 @@ def settings(url: str, patience: float | None) -> Settings:
         "server": {"public_url": "http://sidecar.example.org"},
         "ehr": {"fhir_url": f"{url}/fhir", "timeout_seconds": SECONDS, "issuer": url},
         "tokens": {
-            "client": {"method": "none"}, "validation": "jwt_then_introspection",
+            "client": {"method": "none"},
+            "validation": "jwt_then_introspection",
             "audience": ["us"],
-            "introspection": {"url": url}, "jwt": {"jwks_url": url},
+            "introspection": {"url": url},
+            "jwt": {"jwks_url": url},
         },
         "patients": {"mapping": "ehr", "identifiers": [{"system": "urn:x"}]},
         "access": {"external": {"url": url, "timeout_seconds": SECONDS}},
         "pacs": {"url": url, "timeout_seconds": SECONDS, "patience_seconds": patience},
-    }  # fmt: skip
+    }
     return Settings.model_validate(document)
 
 

@@ -1,6 +1,7 @@
 """Where tests, fakes and tables are: no test module imports another, and peers are in one place."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,10 +65,29 @@ def test_tables_have_no_tests() -> None:
     assert not list((ROOT / "tables").rglob("test_*.py"))
 
 
+def test_tables_alone_are_formatted_by_hand() -> None:
+    """Everything else looks as the formatter writes it."""
+    by_hand = re.compile(r"#\s*(?:fmt|yapf):\s*(?:skip|off|disable)")
+    project = [
+        file
+        for folder in ("bench", "config", "docs", "sidecar")
+        for file in (ROOT.parent / folder).rglob("*.py")
+    ]
+    outside = [file for file in FILES if ROOT / "tables" not in file.parents]
+    assert len(project) > 200
+    assert [str(file) for file in project + outside if by_hand.search(file.read_text())] == []
+    tables = [file.read_text() for file in FILES if ROOT / "tables" in file.parents]
+    assert any(by_hand.search(text) for text in tables)
+
+
 @pytest.mark.parametrize(
-    "line", ["import tests.test_structure", "from tests.test_structure import FILES",
-             "from tests import test_structure"],
-)  # fmt: skip
+    "line",
+    [
+        "import tests.test_structure",
+        "from tests.test_structure import FILES",
+        "from tests import test_structure",
+    ],
+)
 def test_imports_are_seen(line: str) -> None:
     """So that the test above can fail."""
     assert _test_modules(_imported(ast.parse(line)))

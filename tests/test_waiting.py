@@ -132,9 +132,10 @@ def _limits(node: ast.AST) -> bool:
         return any(_is_short(one) for one in (*by_place, *by_name))
     if isinstance(node, ast.Dict):
         pairs = zip(node.keys, node.values, strict=True)
-        return any(isinstance(key,
-                              ast.Constant) and key.value in _LIMITS_BY_NAME and _is_short(value)
-                   for key, value in pairs)  # fmt: skip
+        return any(
+            isinstance(key, ast.Constant) and key.value in _LIMITS_BY_NAME and _is_short(value)
+            for key, value in pairs
+        )
     if isinstance(node, ast.Compare) and _asks_a_clock(node):
         # So long at most, or a loop until a deadline.
         sides = [node.left, *node.comparators]
@@ -185,12 +186,21 @@ def test_a_short_limit_has_a_reason() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["wait(5)", "process.wait(timeout=5)", "asyncio.timeout(2)", "asyncio.wait_for(x, 30)",
-     "get(url, timeout=5)",
-     "f(timeout_seconds=2 if x else 60)", "ClientTimeout(total=1)", "{'timeout_seconds': 5}",
-     "assert time.monotonic() - began < 5",
-     "time.monotonic() < deadline", "assert 5 > perf_counter() - began", "thread.join(10)"],
-)  # fmt: skip
+    [
+        "wait(5)",
+        "process.wait(timeout=5)",
+        "asyncio.timeout(2)",
+        "asyncio.wait_for(x, 30)",
+        "get(url, timeout=5)",
+        "f(timeout_seconds=2 if x else 60)",
+        "ClientTimeout(total=1)",
+        "{'timeout_seconds': 5}",
+        "assert time.monotonic() - began < 5",
+        "time.monotonic() < deadline",
+        "assert 5 > perf_counter() - began",
+        "thread.join(10)",
+    ],
+)
 def test_short_limits_are_seen(line: str) -> None:
     """So that the tests above can fail."""
     assert list(_functions(ast.parse(f"def test(): {line}"), _limits)) == ["test"]

@@ -12,10 +12,19 @@ PACKAGE = Path(__file__).parent.parent / "sidecar"
 DEMO = PACKAGE / "demo"  # An EHR and an archive of one's own, to look at the sidecar.
 
 LOCKING = {
-    "Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Barrier", "FairQueue", "flock",
+    "Lock",
+    "RLock",
+    "Semaphore",
+    "BoundedSemaphore",
+    "Condition",
+    "Barrier",
+    "FairQueue",
+    "flock",
     "lockf",
-    "ThreadPoolExecutor", "to_thread", "run_in_executor",
-}  # fmt: skip
+    "ThreadPoolExecutor",
+    "to_thread",
+    "run_in_executor",
+}
 SHARED = {"LoadingCache", "SingleFlight", "DeferredRequests"}
 CONNECTING = {
     "open_connection",

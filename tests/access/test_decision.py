@@ -257,8 +257,12 @@ def test_every_reason_has_a_status() -> None:
     assert set(STATUS) == set(Reason)
     assert set(STATUS.values()) == {401, 403, 404}
     assert {reason for reason, status in STATUS.items() if status == 404} == {
-        Reason.ABSENT, Reason.FOREIGN, Reason.NOT_IN_STUDY, Reason.NOT_SHOWN, Reason.SHARED_UID,
-    }  # fmt: skip
+        Reason.ABSENT,
+        Reason.FOREIGN,
+        Reason.NOT_IN_STUDY,
+        Reason.NOT_SHOWN,
+        Reason.SHARED_UID,
+    }
     assert STATUS[Reason.OTHER_PATIENT] == 403
 
 
@@ -377,10 +381,16 @@ def test_an_expiry_that_cannot_be_compared_permits_nothing(exp: float, now: floa
 
 @pytest.mark.parametrize(
     ("inside", "permitted"),
-    [([MINE], True), ([ALSO_MINE], True), ([PatientIdentifier(MINE.patient_id)], True),
-     ([MINE, HERS], False),
-     ([HERS], False), ([PatientIdentifier("")], False), ([], False)],
-)  # fmt: skip
+    [
+        ([MINE], True),
+        ([ALSO_MINE], True),
+        ([PatientIdentifier(MINE.patient_id)], True),
+        ([MINE, HERS], False),
+        ([HERS], False),
+        ([PatientIdentifier("")], False),
+        ([], False),
+    ],
+)
 def test_what_carries_no_patient_is_permitted_by_what_instances_say(
     inside: list[PatientIdentifier], permitted: bool
 ) -> None:
@@ -422,8 +432,10 @@ def test_a_header_permit_is_for_its_part() -> None:
 def test_a_part_covers_what_is_in_it() -> None:
     study, series, instance = Part("1.2"), Part("1.2", "1.3"), Part("1.2", "1.3", "1.4")
     for part, covered in (
-        (study, [study, series, instance]), (series, [series, instance]), (instance, [instance]),
-    ):  # fmt: skip
+        (study, [study, series, instance]),
+        (series, [series, instance]),
+        (instance, [instance]),
+    ):
         others = [one for one in (study, series, instance) if one not in covered]
         assert all(part.covers(one) for one in covered)
         assert not any(part.covers(one) for one in others)

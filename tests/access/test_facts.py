@@ -123,10 +123,23 @@ def test_searchable(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", " ", "1\\2", "\\", "x" * 65, "a\nb", "a\x00b", "\x1b", "1\t", "\ud800",
-     "1\u00a0", "1\u200b", "1\u2028"],
+    [
+        "",
+        " ",
+        "1\\2",
+        "\\",
+        "x" * 65,
+        "a\nb",
+        "a\x00b",
+        "\x1b",
+        "1\t",
+        "\ud800",
+        "1\u00a0",
+        "1\u200b",
+        "1\u2028",
+    ],
     ids=ascii,
-)  # fmt: skip
+)
 def test_not_searchable(text: str) -> None:
     """What is not LO is nobody's PatientID."""
     assert not PatientIdentifier(text).is_searchable()
@@ -149,11 +162,32 @@ def test_a_fhir_id(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", ".", "..", "...", "x" * 65, "a/b", "a b", " a", "a\n", "a_b", "a*", "a?b", "a,b", "a\\b",
-     "a%2Fb", "Patient/1",
-     "\uff11", "\u0661", "\u00e4", "a;b", "a#b", "a\x00"],
+    [
+        "",
+        ".",
+        "..",
+        "...",
+        "x" * 65,
+        "a/b",
+        "a b",
+        " a",
+        "a\n",
+        "a_b",
+        "a*",
+        "a?b",
+        "a,b",
+        "a\\b",
+        "a%2Fb",
+        "Patient/1",
+        "\uff11",
+        "\u0661",
+        "\u00e4",
+        "a;b",
+        "a#b",
+        "a\x00",
+    ],
     ids=ascii,
-)  # fmt: skip
+)
 def test_not_a_fhir_id(text: str) -> None:
     """Nothing that is more than one path segment, a wildcard or a list can be a patient (it becomes
     part of a URL).

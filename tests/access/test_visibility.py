@@ -30,14 +30,23 @@ def study(
 
 @pytest.mark.parametrize(
     ("pattern", "value", "matches"),
-    [("CT", "CT", True), ("CT", "ct", True), ("CT", "CTA", False), ("CT*", "CTA", True),
-     ("?R", "MR", True),
-     ("*dose*", "A Dose Report", True), ("?R", "R", False), ("a.c", "abc", False),
-     ("[ab]", "a", False),
-     ("[ab]", "[AB]", True), ("*", "x", True), ("*a*a*a*a*b", "a" * 64, False),
-     ("a*", "a\nb", True),
-     ("Brustkrebs*", "BRUSTKREBSVORSORGE", True)],
-)  # fmt: skip
+    [
+        ("CT", "CT", True),
+        ("CT", "ct", True),
+        ("CT", "CTA", False),
+        ("CT*", "CTA", True),
+        ("?R", "MR", True),
+        ("*dose*", "A Dose Report", True),
+        ("?R", "R", False),
+        ("a.c", "abc", False),
+        ("[ab]", "a", False),
+        ("[ab]", "[AB]", True),
+        ("*", "x", True),
+        ("*a*a*a*a*b", "a" * 64, False),
+        ("a*", "a\nb", True),
+        ("Brustkrebs*", "BRUSTKREBSVORSORGE", True),
+    ],
+)
 def test_patterns(pattern: str, value: str, matches: bool) -> None:
     """PS3.4 C.2.2.2.4, without case; nothing else is special."""
     assert holds({"StudyDescription": (pattern,)}, {"StudyDescription": (value,)}) is matches
@@ -45,16 +54,23 @@ def test_patterns(pattern: str, value: str, matches: bool) -> None:
 
 @pytest.mark.parametrize(
     ("pattern", "value", "matches"),
-    [("20240101", "20240101", True), ("20240101", "20240102", False),
-     ("20240101-20241231", "20240615", True),
-     ("20240101-20241231", "20250101", False), ("-20241231", "19990101", True),
-     ("-20241231", "20250101", False),
-     ("20240101-", "20240101", True), ("20240101-", "20231231", False),
-     ("20240101", "2024.01.01", True),
-     ("-20241231", "2024", None), ("-20241231", "", None), ("20240101-", "soon", None),
-     ("20240101-", "2024May1", None),
-     ("20240101-", "\uff12\uff10\uff12\uff14\uff10\uff11\uff10\uff11", None)],
-)  # fmt: skip
+    [
+        ("20240101", "20240101", True),
+        ("20240101", "20240102", False),
+        ("20240101-20241231", "20240615", True),
+        ("20240101-20241231", "20250101", False),
+        ("-20241231", "19990101", True),
+        ("-20241231", "20250101", False),
+        ("20240101-", "20240101", True),
+        ("20240101-", "20231231", False),
+        ("20240101", "2024.01.01", True),
+        ("-20241231", "2024", None),
+        ("-20241231", "", None),
+        ("20240101-", "soon", None),
+        ("20240101-", "2024May1", None),
+        ("20240101-", "\uff12\uff10\uff12\uff14\uff10\uff11\uff10\uff11", None),
+    ],
+)
 def test_dates(pattern: str, value: str, matches: bool | None) -> None:
     """PS3.4 C.2.2.2.5; a date that is none is not known."""
     assert holds({"StudyDate": (pattern,)}, {"StudyDate": (value,)} if value else {}) is matches
@@ -116,10 +132,16 @@ def test_the_first_rule_decides() -> None:
 
 @pytest.mark.parametrize(
     ("started_by", "is_shown"),
-    [(NOW - 72 * HOUR_SECONDS, True), (NOW - 72 * HOUR_SECONDS + 0.001, False), (NOW, False),
-     (NOW + 1e9, False),
-     (None, False), (math.nan, False), (0.0, True)],
-)  # fmt: skip
+    [
+        (NOW - 72 * HOUR_SECONDS, True),
+        (NOW - 72 * HOUR_SECONDS + 0.001, False),
+        (NOW, False),
+        (NOW + 1e9, False),
+        (None, False),
+        (math.nan, False),
+        (0.0, True),
+    ],
+)
 def test_a_hold_ends_after_its_hours(started_by: float | None, is_shown: bool) -> None:
     """A study that does not say when it began, or that is yet to begin, is held."""
     found = visible_by_rules(
@@ -199,18 +221,26 @@ CONDITIONS = st.dictionaries(
     st.sampled_from(["Modality", "ModalitiesInStudy"]), st.sampled_from([("CT",), ("S*",)])
 )
 RULES = st.builds(
-    Rule, st.just("r"), st.sampled_from(Effect), study=CONDITIONS, series=CONDITIONS,
-    hours=st.sampled_from([1.0, 100.0]), unknown_applies=st.booleans(),
-)  # fmt: skip
+    Rule,
+    st.just("r"),
+    st.sampled_from(Effect),
+    study=CONDITIONS,
+    series=CONDITIONS,
+    hours=st.sampled_from([1.0, 100.0]),
+    unknown_applies=st.booleans(),
+)
 STUDIES = st.builds(
     lambda modalities, series, started_by: DescribedStudy(
         {"ModalitiesInStudy": modalities},
-        tuple(DescribedSeries(f"1.{number}", {"Modality": one}) for number,
-            one in enumerate(series)),
+        tuple(
+            DescribedSeries(f"1.{number}", {"Modality": one}) for number, one in enumerate(series)
+        ),
         started_by,
     ),
-    VALUES, st.lists(VALUES, max_size=3), st.sampled_from([None, 0.0, NOW - 2 * HOUR_SECONDS, NOW]),
-)  # fmt: skip
+    VALUES,
+    st.lists(VALUES, max_size=3),
+    st.sampled_from([None, 0.0, NOW - 2 * HOUR_SECONDS, NOW]),
+)
 
 
 def _series(found: Visible | Hidden, one: DescribedStudy) -> frozenset[str]:

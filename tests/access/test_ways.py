@@ -110,25 +110,54 @@ def test_who_has_no_way(
     ("scopes", "own", "patient", "policy", "client", "ways"),
     [
         ("system/*.rs", None, "p2", BACKEND, CLIENT, [SYSTEM]),
-        ("system/*.rs", None, "p2", make_policy(app_launch=False, backend_services=True), CLIENT,
-         [SYSTEM]),
+        (
+            "system/*.rs",
+            None,
+            "p2",
+            make_policy(app_launch=False, backend_services=True),
+            CLIENT,
+            [SYSTEM],
+        ),
         ("user/*.rs", "p1", None, make_policy(user_level=True), None, [make_way(context="user")]),
         ("patient/*.rs", "p1", None, make_policy(user_level=True), None, [make_way()]),
         ("patient/*.rs system/*.rs", "p1", "p1", BACKEND, CLIENT, [make_way(), SYSTEM]),
-        ("patient/*.rs?a=b patient/*.rs patient/ImagingStudy.rs", "p1", None, make_policy(), None,
-         [make_way("a=b"), make_way()]),
+        (
+            "patient/*.rs?a=b patient/*.rs patient/ImagingStudy.rs",
+            "p1",
+            None,
+            make_policy(),
+            None,
+            [make_way("a=b"), make_way()],
+        ),
         ("patient/*.rs system/*.rs", "p1", "p2", BACKEND, CLIENT, [SYSTEM]),
         ("patient/*.rs", "p1", "p1", make_policy(rules=RULES), None, [make_way(rules=RULES)]),
         ("patient/*.rs?a=b patient/*.rs?c=d", "p1", None, make_policy(), None, [make_way("a=b")]),
-        ("system/*.rs?a=b", None, "p1", BACKEND,
-         backend_client(frozenset({"p1"}), {"StudyID": ("x",)}, rules=False),
-         [make_way("a=b", {"StudyID": ("x",)}, context="system")]),
-        ("system/*.rs", None, "p1", make_policy(backend_services=True, rules=RULES), CLIENT,
-         [make_way(rules=RULES, context="system")]),
-        ("system/*.rs", None, "p1", make_policy(backend_services=True, rules=RULES),
-         backend_client(frozenset({"p1"}), rules=False), [SYSTEM]),
+        (
+            "system/*.rs?a=b",
+            None,
+            "p1",
+            BACKEND,
+            backend_client(frozenset({"p1"}), {"StudyID": ("x",)}, rules=False),
+            [make_way("a=b", {"StudyID": ("x",)}, context="system")],
+        ),
+        (
+            "system/*.rs",
+            None,
+            "p1",
+            make_policy(backend_services=True, rules=RULES),
+            CLIENT,
+            [make_way(rules=RULES, context="system")],
+        ),
+        (
+            "system/*.rs",
+            None,
+            "p1",
+            make_policy(backend_services=True, rules=RULES),
+            backend_client(frozenset({"p1"}), rules=False),
+            [SYSTEM],
+        ),
     ],
-)  # fmt: skip
+)
 def test_each_grant_is_a_way(
     scopes: str,
     own: str | None,
@@ -234,9 +263,10 @@ STUDIES = st.builds(
     lambda series, satisfies, name: described(
         *series, satisfies=tuple(satisfies), **({"StudyID": name} if name else {})
     ),
-    st.lists(st.sampled_from(["CT", "SR"]), unique=True), st.sets(st.sampled_from(CONSTRAINTS)),
+    st.lists(st.sampled_from(["CT", "SR"]), unique=True),
+    st.sets(st.sampled_from(CONSTRAINTS)),
     st.sampled_from(["x", "y", ""]),
-)  # fmt: skip
+)
 CLIENTS = st.none() | st.builds(
     BackendClient,
     st.sampled_from([frozenset(), frozenset({"p1"})]),
@@ -254,10 +284,14 @@ POLICIES = st.builds(
 
 
 @given(
-    st.lists(GRANTS, max_size=4).map(tuple), st.sampled_from(Interaction),
+    st.lists(GRANTS, max_size=4).map(tuple),
+    st.sampled_from(Interaction),
     st.sampled_from(["p1", "p2", None]),
-    st.sampled_from(["p1", None]), POLICIES, CLIENTS, STUDIES,
-)  # fmt: skip
+    st.sampled_from(["p1", None]),
+    POLICIES,
+    CLIENTS,
+    STUDIES,
+)
 def test_together_grants_show_what_one_of_them_shows(
     grants: tuple[Grant, ...],
     interaction: Interaction,
@@ -271,9 +305,14 @@ def test_together_grants_show_what_one_of_them_shows(
 
     def sees(*some: Grant) -> Visible | Hidden:
         permit = permit_patient(
-            Token(some, NOW + 60, own), interaction, patient, policy=policy, now=NOW, client=client,
+            Token(some, NOW + 60, own),
+            interaction,
+            patient,
+            policy=policy,
+            now=NOW,
+            client=client,
             understood=frozenset(CONSTRAINTS),
-        )  # fmt: skip
+        )
         return visibility(permit, [study], NOW) if isinstance(permit, PatientPermit) else HIDDEN
 
     alone = [found for grant in grants if isinstance(found := sees(grant), Visible)]

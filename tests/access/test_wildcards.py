@@ -89,10 +89,14 @@ def test_without_case_keeps_the_length(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("values", "expected"),
-    [(("x" * LONGEST_VALUE + "psych",), None), (("x" * LONGEST_VALUE + "psych", "head"), None),
-     (("x" * LONGEST_VALUE + "psych", "psych"), True), (("x" * LONGEST_VALUE,), False),
-     (("head",), False)],
-)  # fmt: skip
+    [
+        (("x" * LONGEST_VALUE + "psych",), None),
+        (("x" * LONGEST_VALUE + "psych", "head"), None),
+        (("x" * LONGEST_VALUE + "psych", "psych"), True),
+        (("x" * LONGEST_VALUE,), False),
+        (("head",), False),
+    ],
+)
 def test_a_value_that_is_too_long_to_be_compared_is_unknown(
     values: tuple[str, ...], expected: bool | None
 ) -> None:

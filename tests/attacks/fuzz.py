@@ -27,10 +27,21 @@ from tests.dicom_instances import dataset, encoded
 from tests.fakes.archive import RowArchive
 from tests.fakes.ehr import PATIENT, ScriptedEhr
 from tests.fakes.site import sidecar_between
+from tests.tables.fuzz import (
+    FOREIGN,
+    FOREIGN_INSTANCE,
+    FOREIGN_PATIENT,
+    FOREIGN_SERIES,
+    FORMS,
+    NAMES,
+    OWN,
+    OWN_INSTANCE,
+    OWN_SERIES,
+    SECRET,
+    TRICKS,
+    WORDS,
+)
 
-OWN, OWN_SERIES, OWN_INSTANCE = "1.2.840.1", "1.2.840.1.1", "1.2.840.1.1.1"
-FOREIGN, FOREIGN_SERIES, FOREIGN_INSTANCE = "1.2.840.9", "1.2.840.9.1", "1.2.840.9.1.1"
-FOREIGN_PATIENT, SECRET = "p2", "SECRET^NAME"
 MULTIPART = 'multipart/related; type="application/dicom"; boundary=abc'
 
 _RETRIEVAL = re.compile(
@@ -63,9 +74,11 @@ def _instance(foreign: bool) -> bytes:
         dataset(
             PatientID=FOREIGN_PATIENT if foreign else PATIENT,
             PatientName=SECRET if foreign else "OWN^NAME",
-            StudyInstanceUID=names[0], SeriesInstanceUID=names[1], SOPInstanceUID=names[2],
+            StudyInstanceUID=names[0],
+            SeriesInstanceUID=names[1],
+            SOPInstanceUID=names[2],
         )
-    )  # fmt: skip
+    )
 
 
 async def retrieve(request: web.Request) -> web.Response:
@@ -89,31 +102,6 @@ def archive_of_two() -> RowArchive:
     return RowArchive(*ROWS, filters=False, retrieve=retrieve)
 
 
-WORDS = [
-    "fhir", "Patient", PATIENT, FOREIGN_PATIENT, "$wado-rs", "%24wado-rs", "wado-rs", "studies",
-    "series", "instances",
-    OWN, OWN_SERIES, OWN_INSTANCE, FOREIGN, FOREIGN_SERIES, FOREIGN_INSTANCE, "metadata",
-    "rendered", "thumbnail",
-    "frames", "1", "1,2", "bulkdata", "bulk", "7FE00010", "pixeldata", "ImagingStudy", "_search",
-    "Endpoint", "rs",
-]  # fmt: skip
-TRICKS = [
-    "", ".", "..", "%2e%2e", "%2f", "%5c", "..;", ";", ",", "*", "%00", "%0d%0a", "%252e", "%c0%ae",
-    "//", "\\", "?", "#",
-    "$", "%24", "%", "@", "!", " ", "\t", "\u0661", "１", "%ef%bc%8e", f"{OWN},{FOREIGN}",
-    f"{OWN}%2c{FOREIGN}",
-    f"{OWN}\\{FOREIGN}", f"http://pacs/rs/studies/{FOREIGN}", "~", "+", "&", "=", "\x7f",
-]  # fmt: skip
-NAMES = [
-    "PatientID", "00100020", "patientid", "PatientId", "IssuerOfPatientID", "00100021",
-    "OtherPatientIDs", "StudyInstanceUID",
-    "0020000D", "SeriesInstanceUID", "SOPInstanceUID", "includefield", "limit", "offset",
-    "fuzzymatching", "accept",
-    "patient", "subject", "subject:Patient", "patient.identifier", "identifier", "_id", "_count",
-    "_after", "_include",
-    "PatientName", "OtherPatientIDsSequence.PatientID", "viewport", "window", "Patient%49D",
-    "Patient\u0130D",
-]  # fmt: skip
 VALUES = [
     *WORDS,
     *TRICKS,
@@ -128,20 +116,10 @@ VALUES = [
     "p1%5cp2",
 ]
 
-_FORMS = [
-    ["fhir", "Patient", PATIENT, "$wado-rs", "studies", OWN, "series", OWN_SERIES, "instances",
-     OWN_INSTANCE],
-    ["fhir", "Patient", PATIENT, "$wado-rs", "studies", FOREIGN, "series", FOREIGN_SERIES],
-    ["wado-rs", "studies", OWN, "series", FOREIGN_SERIES, "instances", FOREIGN_INSTANCE, "frames",
-     "1"],
-    ["wado-rs", "studies"], ["wado-rs", "instances"], ["fhir", "ImagingStudy"],
-    ["fhir", "ImagingStudy", FOREIGN],
-]  # fmt: skip
-
 
 def make_target(choose: random.Random) -> str:
     """A path near to a real one, changed here and there, and perhaps a query."""
-    segments = list(choose.choice(_FORMS)[: choose.randrange(1, 12)])
+    segments = list(choose.choice(FORMS)[: choose.randrange(1, 12)])
     segments += choose.choices(WORDS, k=choose.choice((0, 0, 1, 2)))
     for _ in range(choose.choice((0, 0, 1, 1, 2, 3))):
         at = choose.randrange(len(segments) + 1)
@@ -215,10 +193,12 @@ async def victim() -> AsyncIterator[tuple[int, RowArchive]]:
     """
     archive = archive_of_two()
     async with sidecar_between(
-        ScriptedEhr(), archive,
-        pacs={"ownership_cache_seconds": 0.001}, fhir={"search_cache_seconds": 0.001},
+        ScriptedEhr(),
+        archive,
+        pacs={"ownership_cache_seconds": 0.001},
+        fhir={"search_cache_seconds": 0.001},
         log={"level": "ERROR"},
-    ) as (url, _):  # fmt: skip
+    ) as (url, _):
         yield int(url.rpartition(":")[2]), archive
 
 

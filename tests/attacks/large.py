@@ -32,14 +32,18 @@ def row(**attributes: Any) -> Row:
 def study(number: int, **attributes: Any) -> Row:
     """A study's row as an archive tells it."""
     usual = {
-        "StudyInstanceUID": f"1.2.840.{number}", "StudyDate": f"20{number % 24:02}0101",
+        "StudyInstanceUID": f"1.2.840.{number}",
+        "StudyDate": f"20{number % 24:02}0101",
         "StudyTime": "101010",
-        "AccessionNumber": f"A{number}", "StudyDescription": f"CT of number {number}",
+        "AccessionNumber": f"A{number}",
+        "StudyDescription": f"CT of number {number}",
         "ModalitiesInStudy": ["CT", "SR"],
-        "NumberOfStudyRelatedSeries": 3, "NumberOfStudyRelatedInstances": 300,
-        "ReferringPhysicianName": {"Alphabetic": "Doe^Jane"}, "InstitutionName": "General",
+        "NumberOfStudyRelatedSeries": 3,
+        "NumberOfStudyRelatedInstances": 300,
+        "ReferringPhysicianName": {"Alphabetic": "Doe^Jane"},
+        "InstitutionName": "General",
         "StudyID": str(number),
-    }  # fmt: skip
+    }
     return row(**usual | attributes)
 
 
@@ -48,10 +52,12 @@ def series(of_study: int, number: int, **attributes: Any) -> Row:
     usual = {
         "StudyInstanceUID": f"1.2.840.{of_study}",
         "SeriesInstanceUID": f"1.2.840.{of_study}.{number}",
-        "Modality": "CT" if number else "SR", "SeriesNumber": number,
+        "Modality": "CT" if number else "SR",
+        "SeriesNumber": number,
         "SeriesDescription": "thin slices",
-        "BodyPartExamined": "CHEST", "NumberOfSeriesRelatedInstances": 100,
-    }  # fmt: skip
+        "BodyPartExamined": "CHEST",
+        "NumberOfSeriesRelatedInstances": 100,
+    }
     return row(**usual | attributes)
 
 

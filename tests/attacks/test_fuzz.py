@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.attacks.fuzz import FOREIGN, FOREIGN_SERIES, OWN, SECRET, check, run
+from tests.attacks.fuzz import check, run
+from tests.tables.fuzz import FOREIGN, FOREIGN_SERIES, OWN, SECRET
 
 
 async def test_nothing_foreign_is_asked_for_or_answered() -> None:
@@ -13,12 +14,19 @@ async def test_nothing_foreign_is_asked_for_or_answered() -> None:
 
 @pytest.mark.parametrize(
     "sent",
-    [f"/rs/studies/{FOREIGN}", f"/rs/studies/{OWN}/series/{FOREIGN_SERIES}",
-     f"/rs/studies/{OWN}/../{FOREIGN}", "/rs/x",
-     "/rs/studies?PatientID=p2", "/rs/studies?limit=1", "/rs/studies?PatientID=p1&PatientID=p2",
-     "/rs/instances?00100020=p1",
-     f"/rs/studies/{OWN}%2f", "/rs/studies?PatientID=p1&00100020=p2"],
-)  # fmt: skip
+    [
+        f"/rs/studies/{FOREIGN}",
+        f"/rs/studies/{OWN}/series/{FOREIGN_SERIES}",
+        f"/rs/studies/{OWN}/../{FOREIGN}",
+        "/rs/x",
+        "/rs/studies?PatientID=p2",
+        "/rs/studies?limit=1",
+        "/rs/studies?PatientID=p1&PatientID=p2",
+        "/rs/instances?00100020=p1",
+        f"/rs/studies/{OWN}%2f",
+        "/rs/studies?PatientID=p1&00100020=p2",
+    ],
+)
 def test_the_oracle_sees_it(sent: str) -> None:
     with pytest.raises(AssertionError):
         check("/", [sent], b"")

@@ -12,41 +12,16 @@ import pytest
 from yarl import URL
 
 from sidecar.fhir.search_parameters import PARAMETERS
-from tests.attacks.fuzz import (
-    FOREIGN,
-    FOREIGN_INSTANCE,
-    FOREIGN_SERIES,
-    OWN,
-    OWN_SERIES,
-    SECRET,
-    archive_of_two,
-)
+from tests.attacks.fuzz import archive_of_two
 from tests.fakes.ehr import TOKEN, ScriptedEhr
 from tests.fakes.site import sidecar_between
 from tests.stalls import measured
+from tests.tables.fuzz import SECRET
+from tests.tables.search_attacks import PATHS, VALUES
 
 SECONDS = 4
 NAMES = (*PARAMETERS, "_has:x", "foo")
 MODIFIERS = ("", "", ":not", ":missing", ":exact", ":identifier", ":Patient", ":")
-VALUES = (
-    "p1", "p2", "Patient/p1", "CT", "CT,MR", "true", "false", "ge2020", "lt9999", "eq2020-02-30",
-    "ne", "ap2020",
-    "2020-01-01T00:00:00Z", f"urn:oid:{OWN}", f"urn:oid:{FOREIGN}", OWN, FOREIGN, FOREIGN_SERIES,
-    OWN_SERIES,
-    FOREIGN_INSTANCE, "|", "||", "a|b|c", "\\", "\\,", "", "*", "ImagingStudy:endpoint", "0", "-1",
-    "500", "9" * 17,
-    "started", "-started,_lastUpdated", "count", "text", "json", "xml", "json;fhirVersion=5.0",
-    "x" * 300, "\0", "é",
-    "urn:dicom:uid|", "http://x|y", "sa0001", "eb9999-12-31T23:59:59.999999999-14:00", "available",
-    "address,status",
-)  # fmt: skip
-PATHS = (
-    "/fhir/ImagingStudy", "/fhir/Patient/p1/ImagingStudy", f"/fhir/ImagingStudy/{OWN}",
-    f"/fhir/ImagingStudy/{FOREIGN}",
-    "/fhir/ImagingStudy/x", "/fhir/Endpoint/p1", "/fhir/Endpoint/p2", "/wado-rs/studies",
-    "/wado-rs/series",
-    "/wado-rs/instances", "/fhir/metadata",
-)  # fmt: skip
 ACCEPTS = (
     "application/fhir+json",
     "*/*",

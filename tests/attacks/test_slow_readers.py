@@ -41,9 +41,11 @@ class TwoPatients:
         named = request.path + request.query.get("StudyInstanceUID", "")
         uid = next((uid for uid in PATIENT_OF if uid in named), "1.2.840.1")
         names = {
-            "PatientID": PATIENT_OF[uid], "StudyInstanceUID": uid, "SeriesInstanceUID": uid + ".1",
+            "PatientID": PATIENT_OF[uid],
+            "StudyInstanceUID": uid,
+            "SeriesInstanceUID": uid + ".1",
             "SOPInstanceUID": uid + ".1.1",
-        }  # fmt: skip
+        }
         if request.path.endswith(("/studies", "/series", "/instances")):
             return web.Response(
                 body=orjson.dumps([row(**names)]), content_type="application/dicom+json"

@@ -15,16 +15,22 @@ from tests.stalls import measured
 STUDY = f"/fhir/Patient/{PATIENT}/$wado-rs/studies/1.2.840.1"
 ONE = STUDY + "/series/1.2.840.1.1/instances/1.2.840.1.1.1"
 MULTIPART = 'multipart/related; type="application/dicom"; boundary=abc'
-OF_ONE = orjson.dumps([
-    row(StudyInstanceUID="1.2.840.1", SeriesInstanceUID="1.2.840.1.1",
-        SOPInstanceUID="1.2.840.1.1.1")
-])  # fmt: skip
+OF_ONE = orjson.dumps(
+    [
+        row(
+            StudyInstanceUID="1.2.840.1",
+            SeriesInstanceUID="1.2.840.1.1",
+            SOPInstanceUID="1.2.840.1.1.1",
+        )
+    ]
+)
 LISTS = {"series": OF_ONE, "instances": OF_ONE}
 REFUSED = {
-    "empty items before the header", "contours before the header",
+    "empty items before the header",
+    "contours before the header",
     "tiny elements before the header",
     "deflated items before the header",
-}  # fmt: skip
+}
 OF_EACH_KIND = [
     "elements that are looked into",
     *(

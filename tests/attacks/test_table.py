@@ -188,9 +188,13 @@ async def _ended(reader: asyncio.StreamReader) -> bool:
 
 async def test_cors_of_a_foreign_origin_has_no_credentials(victim: Victim) -> None:
     preflight = request(
-        OWN, "Origin: https://evil.example.org", "Access-Control-Request-Method: GET",
-        "Access-Control-Request-Headers: authorization", method="OPTIONS", token=False,
-    )  # fmt: skip
+        OWN,
+        "Origin: https://evil.example.org",
+        "Access-Control-Request-Method: GET",
+        "Access-Control-Request-Headers: authorization",
+        method="OPTIONS",
+        token=False,
+    )
     (answer,) = answers(await send(victim.port, preflight))
     assert answer.status == 200
     assert answer.header("access-control-allow-credentials") is None

@@ -14,8 +14,7 @@ import aiohttp
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from tests.attacks.fuzz import FOREIGN as FUZZED_FOREIGN
-from tests.attacks.fuzz import FOREIGN_INSTANCE, SECRET, archive_of_two, make_target
+from tests.attacks.fuzz import archive_of_two, make_target
 from tests.attacks.raw import request, send
 from tests.attacks.row import FOREIGN, OWN
 from tests.dicom_instances import dataset, encoded
@@ -25,23 +24,49 @@ from tests.fakes.retrievals import GOOD, MULTIPART, answer
 from tests.fakes.site import sidecar_between
 from tests.tables.attacks import rows
 from tests.tables.capability_attacks import CAPABILITY_KEY, PUBLIC_URL
+from tests.tables.fuzz import FOREIGN as FUZZED_FOREIGN
+from tests.tables.fuzz import FOREIGN_INSTANCE, SECRET
 from tests.telemetry.collector import Collector, attributes
 
-STEPS = frozenset({
-    "read", "token", "queue", "decide patient", "patient", "description", "ownership",
-    "decide study", "fetch",
-    "transfer", "record", "ehr discovery", "ehr introspection", "pacs query", "issuers",
-})  # fmt: skip
+STEPS = frozenset(
+    {
+        "read",
+        "token",
+        "queue",
+        "decide patient",
+        "patient",
+        "description",
+        "ownership",
+        "decide study",
+        "fetch",
+        "transfer",
+        "record",
+        "ehr discovery",
+        "ehr introspection",
+        "pacs query",
+        "issuers",
+    }
+)
 PACS_STEP = re.compile(r"pacs [a-z]+")
-ROUTES = frozenset({
-    "/fhir/metadata", "/fhir/.well-known/smart-configuration", "/fhir/$versions",
-    "/fhir/ImagingStudy",
-    "/fhir/StructureDefinition/number-of-frames", "/fhir/ImagingStudy/_search",
-    "/fhir/ImagingStudy/{id}",
-    "/fhir/Endpoint/{id}", "/fhir/Patient/{patient}/ImagingStudy",
-    "/fhir/Patient/{patient}/$wado-rs/{tail}",
-    "/wado-rs/{tail}", "/wado-uri", "/capability/{sealed}/{tail}", "/", "/{tail}",
-})  # fmt: skip
+ROUTES = frozenset(
+    {
+        "/fhir/metadata",
+        "/fhir/.well-known/smart-configuration",
+        "/fhir/$versions",
+        "/fhir/ImagingStudy",
+        "/fhir/StructureDefinition/number-of-frames",
+        "/fhir/ImagingStudy/_search",
+        "/fhir/ImagingStudy/{id}",
+        "/fhir/Endpoint/{id}",
+        "/fhir/Patient/{patient}/ImagingStudy",
+        "/fhir/Patient/{patient}/$wado-rs/{tail}",
+        "/wado-rs/{tail}",
+        "/wado-uri",
+        "/capability/{sealed}/{tail}",
+        "/",
+        "/{tail}",
+    }
+)
 METHODS = frozenset(
     {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "_OTHER"}
 )
@@ -85,11 +110,12 @@ async def test_every_row_of_the_table(tmp_path: Path) -> None:
     keys.write_text(f"{CAPABILITY_KEY.key_id} {CAPABILITY_KEY.secret.hex()}")
     async with Collector().serve() as collector:
         async with sidecar_between(
-            ScriptedEhr(), ScriptedPacs(GOOD["until-close"]),
+            ScriptedEhr(),
+            ScriptedPacs(GOOD["until-close"]),
             server={"wado_uri": True, "public_url": PUBLIC_URL},
             capabilities={"mode": "token_bound", "keys_file": str(keys)},
             tracing={"endpoint": collector.endpoint},
-        ) as (url, _):  # fmt: skip
+        ) as (url, _):
             port = int(url.rpartition(":")[2])
             turn = asyncio.Semaphore(8)
 
@@ -130,11 +156,15 @@ async def test_made_up_targets() -> None:
 
 MARK = "marked"
 CLAIMS = {
-    "active": True, "scope": "patient/ImagingStudy.rs", "exp": 9_999_999_999,
+    "active": True,
+    "scope": "patient/ImagingStudy.rs",
+    "exp": 9_999_999_999,
     "client_id": f"{MARK}-app",
-    "sub": f"{MARK}-user", "username": f"{MARK}-name", "patient": f"{MARK}-patient",
+    "sub": f"{MARK}-user",
+    "username": f"{MARK}-name",
+    "patient": f"{MARK}-patient",
     "iss": f"https://{MARK}.example.org",
-}  # fmt: skip
+}
 BODY = (
     b"--abc\r\nContent-Type: application/dicom\r\n\r\n"
     + encoded(
@@ -163,13 +193,17 @@ HEADERS = {
     "Referer": f"https://{MARK}.example.org/",
 }
 TARGETS = [
-    OWN, f"/wado-rs/studies/{STUDY}", f"/wado-rs/studies?PatientName={MARK}",
+    OWN,
+    f"/wado-rs/studies/{STUDY}",
+    f"/wado-rs/studies?PatientName={MARK}",
     f"/fhir/Patient/{MARK}-patient/ImagingStudy",
-    f"/fhir/ImagingStudy?patient={MARK}-patient&identifier={MARK}", f"/fhir/ImagingStudy/{STUDY}",
-    f"/fhir/Patient/{MARK}-patient/$wado-rs/studies/{STUDY}/metadata", f"/fhir/Endpoint/{MARK}",
+    f"/fhir/ImagingStudy?patient={MARK}-patient&identifier={MARK}",
+    f"/fhir/ImagingStudy/{STUDY}",
+    f"/fhir/Patient/{MARK}-patient/$wado-rs/studies/{STUDY}/metadata",
+    f"/fhir/Endpoint/{MARK}",
     f"/{MARK}",
     f"/fhir/Patient/{MARK}-other/$wado-rs/studies",
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("peers", PEERS)

@@ -12,7 +12,7 @@ import pytest
 from sidecar.audit import delivery as module
 from sidecar.audit.delivery import Delivery
 from sidecar.audit.repository import Repository
-from sidecar.audit.spool import Spool
+from sidecar.audit.spool import REJECTED, Spool
 from sidecar.audit.spool_reader import SpoolReader
 from sidecar.telemetry.metrics import Metrics
 from tests.audit.fhir_repository import FhirRepository
@@ -66,7 +66,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 @asynccontextmanager
 async def line_to(
     folder: Path, repository: FhirRepository, *, port: int = 0, **how: Any
-) -> AsyncIterator[Line]:  # fmt: skip
+) -> AsyncIterator[Line]:
     async with repository.running(port) as url, aiohttp.ClientSession() as session:
         line = Line(folder, url, session, **how)
         async with line.delivery.running():
@@ -86,3 +86,13 @@ def out_of_order(found: list[int]) -> int:
             1 + max((longest[before] for before in range(at) if found[before] < number), default=0)
         )
     return len(found) - max(longest, default=0)
+
+
+def rejected(folder: Path) -> list[int]:
+    """Return the numbers of the events that the repository has rejected for good."""
+    try:
+        return sorted(
+            json.loads(line)["number"] for line in (folder / REJECTED).read_text().splitlines()
+        )
+    except FileNotFoundError:
+        return []

@@ -15,7 +15,7 @@ from sidecar.audit import delivery as module
 from sidecar.audit.spool import REJECTED
 from tests.audit.deliveries import line_to, numbers, out_of_order, soon
 from tests.audit.fhir_repository import FhirRepository
-from tests.waiting import WAIT_SECONDS, wait_until_async
+from tests.waiting import wait_until_async
 
 __all__ = ["soon"]
 
@@ -67,41 +67,9 @@ async def test_a_repository_that_is_down_for_long_loses_nothing(
     assert numbers(repository) == list(range(250))
     messages = [record.getMessage() for record in caplog.records]
     assert messages == [
-        "audit events wait: the repository does not take them", "the audit repository takes events again",
-    ]  # fmt: skip
-
-
-async def test_what_is_left_at_the_end_is_told_by_the_next_process(tmp_path: Path) -> None:
-    repository = FhirRepository()
-    repository.status = 500
-    async with line_to(tmp_path, repository) as line:
-        line.tell(range(30))
-    repository.status = None
-    async with line_to(tmp_path, repository) as line:
-        line.tell(range(30, 31))
-        await wait_until_async("events", lambda: len(repository.events), lambda found: found == 31)
-    assert numbers(repository) == list(range(31))
-
-
-async def test_the_end_waits_for_what_can_be_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A few seconds: a pod's disk may go with it."""
-    monkeypatch.setattr(module, "FINISH_SECONDS", 30)
-    repository = FhirRepository()
-    repository.seconds = 0.1
-    async with line_to(tmp_path, repository, batch=10) as line:
-        line.tell(range(50))
-    assert numbers(repository) == list(range(50))
-
-
-async def test_but_not_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FINISH_SECONDS", 1)
-    repository = FhirRepository()
-    repository.seconds = 3_600
-    async with asyncio.timeout(WAIT_SECONDS), line_to(tmp_path, repository) as line:
-        line.tell(range(2))
-        await wait_until_async("a request", lambda: repository.requests)
+        "audit events wait: the repository does not take them",
+        "the audit repository takes events again",
+    ]
 
 
 @pytest.mark.parametrize("batch", [1, 7, 100])
@@ -158,9 +126,14 @@ async def test_a_batch_that_is_too_large_is_halved(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "mangle",
-    [lambda answer: {}, lambda answer: [], lambda answer: {"entry": answer["entry"][:-1]},
-     lambda answer: {"entry": [{} for _ in answer["entry"]]}, lambda answer: {"entry": None}],
-)  # fmt: skip
+    [
+        lambda answer: {},
+        lambda answer: [],
+        lambda answer: {"entry": answer["entry"][:-1]},
+        lambda answer: {"entry": [{} for _ in answer["entry"]]},
+        lambda answer: {"entry": None},
+    ],
+)
 async def test_an_answer_that_does_not_say_it_of_each_is_none(
     tmp_path: Path, mangle: Callable[[dict[str, Any]], Any]
 ) -> None:
@@ -175,20 +148,6 @@ async def test_an_answer_that_does_not_say_it_of_each_is_none(
         assert line.outcome("undelivered") > 2
     assert numbers(repository) == list(range(5))
     assert [path for _, path, _ in repository.requests].count("/fhir") > 2
-
-
-async def test_ids_of_ours_are_the_same_after_a_crash(tmp_path: Path) -> None:
-    """The answer got lost with the process, or the position did."""
-    repository = FhirRepository()
-    for times in (1, 2):
-        async with line_to(tmp_path, repository, update=True, batch=3) as line:
-            line.tell(range(10 if times == 1 else 0))
-            await wait_until_async(
-                "delivered", lambda: line.outcome("delivered"), lambda found: found == 10
-            )
-            (tmp_path / "positions.json").unlink()
-    assert len(repository.requests) == 8
-    assert numbers(repository) == list(range(10))
 
 
 async def test_retry_after_is_heeded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,21 +177,6 @@ async def test_no_status_of_the_server_loses_an_event(tmp_path: Path, status: in
             "delivered", lambda: line.outcome("delivered"), lambda found: found == 2
         )
     assert numbers(repository) == [0, 1]
-
-
-async def test_two_generations_share_a_folder(tmp_path: Path) -> None:
-    """A reload: the old one still writes while the new one already does."""
-    repository = FhirRepository()
-    async with line_to(tmp_path, repository) as old, line_to(tmp_path, repository) as new:
-        for number in range(0, 40, 2):
-            old.tell(range(number, number + 1))
-            new.tell(range(number + 1, number + 2))
-        await wait_until_async("events", lambda: len(repository.events), lambda found: found == 40)
-        assert old.outcome("delivered") + new.outcome("delivered") == 40
-    assert sorted(numbers(repository)) == list(range(40))
-    for begin in (0, 1):  # Of each the order is kept.
-        mine = [number for number in numbers(repository) if number % 2 == begin]
-        assert mine == sorted(mine)
 
 
 async def test_a_credential_that_cannot_be_read_for_a_moment_ends_nothing(tmp_path: Path) -> None:
@@ -318,7 +262,7 @@ async def test_what_cannot_be_put_aside_repeats_nothing_else(
 async def test_one_that_fails_for_ever_holds_nothing_up_for_ever(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, batch: int
 ) -> None:
-    """A server that crashes on it and takes all others: after many tries it is put aside, and said."""
+    """A server crashes on one record and takes all others: after many tries it is put aside."""
     repository = FhirRepository()
     repository.of_event = lambda event: 500 if event["number"] in (3, 4) else 201
     async with line_to(tmp_path, repository, batch=batch) as line:
@@ -367,25 +311,6 @@ async def test_a_repository_that_fails_between_gives_up_no_event(tmp_path: Path)
     assert sorted(numbers(repository)) == list(range(10))
     # That one, and one that showed that others are taken.
     assert out_of_order(numbers(repository)) <= 2
-
-
-async def test_the_next_generation_delivers_at_once(tmp_path: Path) -> None:
-    """To the new address, also what the old one still writes: its transfers may go on for an hour."""
-    before, after = FhirRepository(), FhirRepository()
-    before.status = 500
-    async with line_to(tmp_path, before) as old, line_to(tmp_path, after) as new:
-        old.tell(range(5))
-        await wait_until_async("before.requests", lambda: before.requests)
-        old.delivery.retire()
-        await wait_until_async("events", lambda: len(after.events), lambda found: found == 5)
-        asked = len(before.requests)
-        old.tell(range(5, 7))
-        await wait_until_async(
-            "delivered", lambda: new.outcome("delivered"), lambda found: found == 7
-        )
-        assert len(before.requests) == asked
-    assert numbers(after) == list(range(7))
-    assert before.events == []
 
 
 async def test_a_server_that_answers_too_late_gets_less_at_a_time(tmp_path: Path) -> None:

@@ -21,9 +21,12 @@ BALP = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit."
 def record(route: str, **changes: Any) -> AccessRecord:
     """Of a permitted request."""
     values: dict[str, Any] = {
-        "address": "192.0.2.1", "route": route, "token": TOKEN, "token_hash": "ab" * 16,
+        "address": "192.0.2.1",
+        "route": route,
+        "token": TOKEN,
+        "token_hash": "ab" * 16,
         "patient": "p1",
-    } | changes  # fmt: skip
+    } | changes
     return AccessRecord("r1", **values)
 
 
@@ -95,7 +98,7 @@ def test_a_retrieval_is_an_export_of_the_part() -> None:
     assert entity(built, "3")["detail"] == [
         {"type": "SeriesInstanceUID", "valueString": "1.2.4"},
         {"type": "SOPInstanceUID", "valueString": "1.2.5"},
-    ]  # fmt: skip
+    ]
 
 
 def test_a_qido_search_is_a_query() -> None:
@@ -153,10 +156,17 @@ SECRET = "s3cr3t-T0ken"
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("access_token", "x" + SECRET), ("authorization", "Bearer other-1"), ("jwt", "other-1"),
+    [
+        ("access_token", "x" + SECRET),
+        ("authorization", "Bearer other-1"),
+        ("jwt", "other-1"),
         ("password", "other-1"),
-     ("PatientName", SECRET), (SECRET, "1"), ("a", "Bearer other-1"), ("x", f"<{SECRET}>")],
-)  # fmt: skip
+        ("PatientName", SECRET),
+        (SECRET, "1"),
+        ("a", "Bearer other-1"),
+        ("x", f"<{SECRET}>"),
+    ],
+)
 def test_no_credential_is_told(name: str, value: str) -> None:
     asked = record("imaging-study-search", bearer=SECRET)
     asked.searches("/fhir/ImagingStudy", [("patient", "p1"), (name, value)])

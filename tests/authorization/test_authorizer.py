@@ -213,14 +213,21 @@ async def test_the_token_is_asked_for_once_and_given_back() -> None:
 
 @pytest.mark.parametrize(
     ("authorization", "reason"),
-    [([], Reason.MISSING_TOKEN), ([""], Reason.MALFORMED_TOKEN),
-     (["Bearer"], Reason.MALFORMED_TOKEN),
-     (["Bearer "], Reason.MALFORMED_TOKEN), (["Basic dXNlcjpwdw=="], Reason.MALFORMED_TOKEN),
-     (["Bearer a,b"], Reason.MALFORMED_TOKEN), (["Bearer a b"], Reason.MALFORMED_TOKEN),
-     ([GOOD, GOOD], Reason.MALFORMED_TOKEN), ([GOOD, ""], Reason.MALFORMED_TOKEN),
-     (["a-good-token"], Reason.MALFORMED_TOKEN),
-     (["Bearer " + "x" * 100_000], Reason.MALFORMED_TOKEN), (["Bearer ä"], Reason.MALFORMED_TOKEN)],
-)  # fmt: skip
+    [
+        ([], Reason.MISSING_TOKEN),
+        ([""], Reason.MALFORMED_TOKEN),
+        (["Bearer"], Reason.MALFORMED_TOKEN),
+        (["Bearer "], Reason.MALFORMED_TOKEN),
+        (["Basic dXNlcjpwdw=="], Reason.MALFORMED_TOKEN),
+        (["Bearer a,b"], Reason.MALFORMED_TOKEN),
+        (["Bearer a b"], Reason.MALFORMED_TOKEN),
+        ([GOOD, GOOD], Reason.MALFORMED_TOKEN),
+        ([GOOD, ""], Reason.MALFORMED_TOKEN),
+        (["a-good-token"], Reason.MALFORMED_TOKEN),
+        (["Bearer " + "x" * 100_000], Reason.MALFORMED_TOKEN),
+        (["Bearer ä"], Reason.MALFORMED_TOKEN),
+    ],
+)
 async def test_without_one_bearer_token_nobody_is_asked(
     authorization: Sequence[str], reason: Reason
 ) -> None:
@@ -249,17 +256,23 @@ async def test_a_permit_is_counted() -> None:
 
 @pytest.mark.parametrize(
     ("facts", "patient", "policy", "reason"),
-    [(token(patient=None), None, make_policy(), Reason.NO_PATIENT_CONTEXT),
-     (token(), "p2", make_policy(), Reason.OTHER_PATIENT),
-     (token(), "", make_policy(), Reason.OTHER_PATIENT),
-     (token(), "P1", make_policy(), Reason.OTHER_PATIENT),
-     (token("patient/Observation.rs"), "p1", make_policy(), Reason.INSUFFICIENT_SCOPE),
-     (token("user/*.rs system/*.rs"), "p1", make_policy(), Reason.INSUFFICIENT_SCOPE),
-     (token("patient/ImagingStudy.rs?modality:not=CT"), "p1", make_policy(),
-      Reason.CONSTRAINED_SCOPE),
-     (token(), "p1", make_policy(app_launch=False), Reason.APP_LAUNCH_OFF),
-     (token(expires_at=NOW), "p1", make_policy(), Reason.EXPIRED_TOKEN)],
-)  # fmt: skip
+    [
+        (token(patient=None), None, make_policy(), Reason.NO_PATIENT_CONTEXT),
+        (token(), "p2", make_policy(), Reason.OTHER_PATIENT),
+        (token(), "", make_policy(), Reason.OTHER_PATIENT),
+        (token(), "P1", make_policy(), Reason.OTHER_PATIENT),
+        (token("patient/Observation.rs"), "p1", make_policy(), Reason.INSUFFICIENT_SCOPE),
+        (token("user/*.rs system/*.rs"), "p1", make_policy(), Reason.INSUFFICIENT_SCOPE),
+        (
+            token("patient/ImagingStudy.rs?modality:not=CT"),
+            "p1",
+            make_policy(),
+            Reason.CONSTRAINED_SCOPE,
+        ),
+        (token(), "p1", make_policy(app_launch=False), Reason.APP_LAUNCH_OFF),
+        (token(expires_at=NOW), "p1", make_policy(), Reason.EXPIRED_TOKEN),
+    ],
+)
 async def test_a_token_that_does_not_cover_it(
     facts: Token, patient: str | None, policy: Policy, reason: Reason
 ) -> None:
@@ -297,13 +310,17 @@ async def test_a_study_is_permitted_by_its_facts() -> None:
 
 @pytest.mark.parametrize(
     ("owners", "found", "known_as", "reason"),
-    [([], False, [OWN], Reason.ABSENT), ([OTHER], True, [OWN], Reason.FOREIGN),
-     ([OWN, OTHER], True, [OWN], Reason.SHARED_UID),
-     ([OWN, PatientIdentifier("")], True, [OWN], Reason.SHARED_UID),
-     ([OWN], False, [OWN], Reason.NOT_IN_STUDY), ([OWN], True, [], Reason.FOREIGN),
-     ([OWN], True, [OTHER], Reason.FOREIGN),
-     ([PatientIdentifier("")], True, [PatientIdentifier("")], Reason.FOREIGN)],
-)  # fmt: skip
+    [
+        ([], False, [OWN], Reason.ABSENT),
+        ([OTHER], True, [OWN], Reason.FOREIGN),
+        ([OWN, OTHER], True, [OWN], Reason.SHARED_UID),
+        ([OWN, PatientIdentifier("")], True, [OWN], Reason.SHARED_UID),
+        ([OWN], False, [OWN], Reason.NOT_IN_STUDY),
+        ([OWN], True, [], Reason.FOREIGN),
+        ([OWN], True, [OTHER], Reason.FOREIGN),
+        ([PatientIdentifier("")], True, [PatientIdentifier("")], Reason.FOREIGN),
+    ],
+)
 async def test_a_study_that_is_refused(
     owners: list[PatientIdentifier], found: bool, known_as: list[PatientIdentifier], reason: Reason
 ) -> None:

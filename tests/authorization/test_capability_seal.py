@@ -67,13 +67,30 @@ def test_nothing_can_be_cut_off(length: int) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", ".", "one", "one.", "one..", ".abc", "one.AAAA", "one." + "A" * 40,
-     "one." + "A" * MAXIMUM_LENGTH,
-     SEALED + "=", SEALED + "==", SEALED + "A", SEALED + ".", SEALED + "\n", " " + SEALED,
-     "ONE" + SEALED[3:],
-     "two" + SEALED[3:], SEALED[4:], "." + SEALED[4:], SEALED.replace(".", ".."),
-     SEALED.replace("-", "+").replace("_", "/") + "="],
-)  # fmt: skip
+    [
+        "",
+        ".",
+        "one",
+        "one.",
+        "one..",
+        ".abc",
+        "one.AAAA",
+        "one." + "A" * 40,
+        "one." + "A" * MAXIMUM_LENGTH,
+        SEALED + "=",
+        SEALED + "==",
+        SEALED + "A",
+        SEALED + ".",
+        SEALED + "\n",
+        " " + SEALED,
+        "ONE" + SEALED[3:],
+        "two" + SEALED[3:],
+        SEALED[4:],
+        "." + SEALED[4:],
+        SEALED.replace(".", ".."),
+        SEALED.replace("-", "+").replace("_", "/") + "=",
+    ],
+)
 def test_what_is_none_of_ours(text: str) -> None:
     assert SEALER.unseal(text) is None
 

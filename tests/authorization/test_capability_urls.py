@@ -111,13 +111,18 @@ async def test_it_is_for_nothing_else(keys_file: Path) -> None:
         root = (await endpoint_of(us, url))["address"]
         asked = len(archive.requests)
         for path, wanted in (
-            ("/studies/1.2.840.2", 404), ("/studies/1.2.840.2/metadata", 404),
+            ("/studies/1.2.840.2", 404),
+            ("/studies/1.2.840.2/metadata", 404),
             ("/studies/1.2.840.2/series/1.2", 404),
-            (f"/studies/{STUDY}/series", 403), ("/studies", 403), ("/series", 403),
+            (f"/studies/{STUDY}/series", 403),
+            ("/studies", 403),
+            ("/series", 403),
             ("/studies/1.2.840.2/series", 404),
-            (f"/studies/{STUDY}/../1.2.840.2", 404), ("/ImagingStudy", 404), ("/metadata", 404),
+            (f"/studies/{STUDY}/../1.2.840.2", 404),
+            ("/ImagingStudy", 404),
+            ("/metadata", 404),
             ("/studies/x", 400),
-        ):  # fmt: skip
+        ):
             assert await status(us, root + path, HEADERS) == wanted, path
         for other in (
             root[:-1],

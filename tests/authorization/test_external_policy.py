@@ -71,33 +71,64 @@ async def test_what_it_is_told(session: aiohttp.ClientSession, peer: Peer) -> No
 @pytest.mark.parametrize(
     ("result", "verdict"),
     [
-        (True, Verdict(True)), (False, Verdict(False)), ({"allow": True}, Verdict(True)),
-        ({"allow": False}, Verdict(False)), ({"allow": True, "exclude_series": []}, Verdict(True)),
-        ({"allow": True, "exclude_series": ["1.2.2", "1.2.2"]},
-         Verdict(True, frozenset({"1.2.2"}))),
+        (True, Verdict(True)),
+        (False, Verdict(False)),
+        ({"allow": True}, Verdict(True)),
+        ({"allow": False}, Verdict(False)),
+        ({"allow": True, "exclude_series": []}, Verdict(True)),
+        (
+            {"allow": True, "exclude_series": ["1.2.2", "1.2.2"]},
+            Verdict(True, frozenset({"1.2.2"})),
+        ),
         ({"allow": True, "exclude_series": ["1.02", "7"]}, Verdict(True, frozenset({"1.02", "7"}))),
     ],
-)  # fmt: skip
+)
 def test_clear_answers(result: Any, verdict: Verdict) -> None:
     assert read_verdict({"result": result}) == verdict
 
 
 NO_UIDS: list[Any] = [
-    "", " ", "*", "1.2.*", "1.2.2,1.2.3", "1.2.2 ", " 1.2.2", "1.2.2\n", "1.2.2\0", "1.2..2", "..",
-    ".1.2", "1.2.",
-    ".", "urn:oid:1.2.2", "Series/1.2.2", "all", "1.2.\u0662", "1.2." + "2" * 125, None, True, 1.2,
-    ["1.2.2"], {},
-]  # fmt: skip
+    "",
+    " ",
+    "*",
+    "1.2.*",
+    "1.2.2,1.2.3",
+    "1.2.2 ",
+    " 1.2.2",
+    "1.2.2\n",
+    "1.2.2\0",
+    "1.2..2",
+    "..",
+    ".1.2",
+    "1.2.",
+    ".",
+    "urn:oid:1.2.2",
+    "Series/1.2.2",
+    "all",
+    "1.2.\u0662",
+    "1.2." + "2" * 125,
+    None,
+    True,
+    1.2,
+    ["1.2.2"],
+    {},
+]
 UNCLEAR = [
-    {}, {"result": None}, {"result": "true"}, {"result": 1}, {"result": []}, {"result": {}},
+    {},
+    {"result": None},
+    {"result": "true"},
+    {"result": 1},
+    {"result": []},
+    {"result": {}},
     {"result": {"allow": "yes"}},
     {"result": {"allow": True, "exclude_series": "1.2"}},
     {"result": {"allow": True, "exclude_series": [1]}},
     *({"result": {"allow": True, "exclude_series": ["1.2.2", one]}} for one in NO_UIDS),
     {"result": {"allow": False, "exclude_series": ["all"]}},
-    {"result": {"allow": True, "exclude": ["1.2"]}}, {"result": {"exclude_series": []}},
+    {"result": {"allow": True, "exclude": ["1.2"]}},
+    {"result": {"exclude_series": []}},
     {"allow": True},
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("answer", UNCLEAR)
@@ -107,9 +138,15 @@ def test_unclear_answers(answer: Any) -> None:
         read_verdict(answer)
 
 
-@given(st.recursive(st.none() | st.booleans() | st.text(max_size=5),
-    lambda below: st.lists(below) | st.dictionaries(
-    st.sampled_from(["allow", "exclude_series", "x"]), below)))  # fmt: skip
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.text(max_size=5),
+        lambda below: (
+            st.lists(below)
+            | st.dictionaries(st.sampled_from(["allow", "exclude_series", "x"]), below)
+        ),
+    )
+)
 def test_any_answer_is_clear_or_none(result: Any) -> None:
     try:
         found = read_verdict({"result": result})
@@ -137,11 +174,17 @@ def test_each_name_is_a_uid_or_none_counts(named: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "reply",
-    [Reply(status=500), Reply(status=401), Reply(status=302, headers={"Location": "/x"}),
-     Reply("<html>"), Reply([]),
-     Reply('{"result": false, "result": true}'), Reply(" " * 2_000_000),
-     *(Reply(one) for one in UNCLEAR)],
-)  # fmt: skip
+    [
+        Reply(status=500),
+        Reply(status=401),
+        Reply(status=302, headers={"Location": "/x"}),
+        Reply("<html>"),
+        Reply([]),
+        Reply('{"result": false, "result": true}'),
+        Reply(" " * 2_000_000),
+        *(Reply(one) for one in UNCLEAR),
+    ],
+)
 async def test_without_a_clear_answer_nothing_is_decided(
     session: aiohttp.ClientSession, peer: Peer, caplog: pytest.LogCaptureFixture, reply: Reply
 ) -> None:

@@ -155,10 +155,13 @@ async def test_one_more_waits_for_its_turn_and_is_served(
     ],
 )
 async def test_a_full_queue_is_refused(
-    waiting: tuple[int, ...], others_app: str, status: int, reason: str,
+    waiting: tuple[int, ...],
+    others_app: str,
+    status: int,
+    reason: str,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setattr(limits, "most_waiting", lambda connections: waiting)
     caplog.set_level(logging.INFO, "sidecar.request")
     slow = Slow(asyncio.Event())

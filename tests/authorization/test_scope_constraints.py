@@ -15,35 +15,49 @@ from tests.fhir.rows import row
 SITE = Site("https://ehr.example.org/fhir")
 CONSTRAINTS = Constraints(SITE)
 ROW = row(
-    StudyInstanceUID="1.2.3", StudyDate="20240229", StudyTime="091500",
+    StudyInstanceUID="1.2.3",
+    StudyDate="20240229",
+    StudyTime="091500",
     ModalitiesInStudy=["CT", "SR"],
     AccessionNumber="A1",
-)  # fmt: skip
+)
 SERIES = [
-    row(SeriesInstanceUID=f"1.2.3.{number}", Modality=modality, BodyPartExamined="CHEST",
-        NumberOfSeriesRelatedInstances=count)
+    row(
+        SeriesInstanceUID=f"1.2.3.{number}",
+        Modality=modality,
+        BodyPartExamined="CHEST",
+        NumberOfSeriesRelatedInstances=count,
+    )
     for number, (modality, count) in enumerate([("CT", 10), ("SR", 1)])
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(
     ("constraint", "satisfied"),
     [
-        ("modality=CT", True), ("modality=ct", True), ("modality=MR", False),
+        ("modality=CT", True),
+        ("modality=ct", True),
+        ("modality=MR", False),
         ("modality=MR,SR", True),
-        ("modality=CT&modality=SR", True), ("modality=CT&modality=MR", False),
+        ("modality=CT&modality=SR", True),
+        ("modality=CT&modality=MR", False),
         ("status=available", True),
-        ("status=registered", False), ("started=2024", True),
+        ("status=registered", False),
+        ("started=2024", True),
         ("started=ge2024-02-29&started=lt2024-03-01", True),
-        ("started=gt2024-03", False), ("identifier=A1", True), ("identifier=A2", False),
+        ("started=gt2024-03", False),
+        ("identifier=A1", True),
+        ("identifier=A2", False),
         ("_id=1.2.3", True),
-        ("identifier=urn:dicom:uid%7Curn:oid:1.2.3", True), ("bodysite=CHEST", True),
+        ("identifier=urn:dicom:uid%7Curn:oid:1.2.3", True),
+        ("bodysite=CHEST", True),
         ("bodysite=HEAD", False),
         ("series=1.2.3.0", True),
         ("modality=http://dicom.nema.org/resources/ontology/DCM|CT", True),
-        ("modality=http://other|CT", False), ("modality=CT&started=2023", False),
+        ("modality=http://other|CT", False),
+        ("modality=CT&started=2023", False),
     ],
-)  # fmt: skip
+)
 def test_what_is_evaluated(constraint: str, satisfied: bool) -> None:
     grant = parse_scope(f"patient/ImagingStudy.rs?{constraint}")
     assert grant is not None
@@ -54,14 +68,37 @@ def test_what_is_evaluated(constraint: str, satisfied: bool) -> None:
 
 @pytest.mark.parametrize(
     "constraint",
-    ["", "modality", "modality=", "modality:not=SR", "modality:missing=false", "modality=CT&",
-     "modality=CT&x=y", "x=y",
-     "=CT", "&", "started=yesterday", "started=2024-13", "_lastUpdated=gt2020", "patient=p1",
-     "subject=p1", "_count=5",
-     "instance=1.2", "dicom-class=1.2", "endpoint=x", "_has:a:b:c=d", "performer=x", "Modality=CT",
-     "modality=CT;x",
-     "modality=%ff", "patient.identifier=x", "started:missing=true", "_include=*", "x" * 1_001],
-)  # fmt: skip
+    [
+        "",
+        "modality",
+        "modality=",
+        "modality:not=SR",
+        "modality:missing=false",
+        "modality=CT&",
+        "modality=CT&x=y",
+        "x=y",
+        "=CT",
+        "&",
+        "started=yesterday",
+        "started=2024-13",
+        "_lastUpdated=gt2020",
+        "patient=p1",
+        "subject=p1",
+        "_count=5",
+        "instance=1.2",
+        "dicom-class=1.2",
+        "endpoint=x",
+        "_has:a:b:c=d",
+        "performer=x",
+        "Modality=CT",
+        "modality=CT;x",
+        "modality=%ff",
+        "patient.identifier=x",
+        "started:missing=true",
+        "_include=*",
+        "x" * 1_001,
+    ],
+)
 def test_what_is_not_understood(constraint: str) -> None:
     if constraint == "modality=CT;x":  # One code, which no study has.
         assert not CONSTRAINTS.satisfied([constraint], ROW, SERIES)
@@ -114,9 +151,10 @@ def test_when_it_can_have_begun_at_the_latest(date: str, time: str, moment: floa
 
 def test_a_row_without_what_is_hidden() -> None:
     counts = row(
-        NumberOfStudyRelatedSeries=2, NumberOfStudyRelatedInstances=11,
+        NumberOfStudyRelatedSeries=2,
+        NumberOfStudyRelatedInstances=11,
         SOPClassesInStudy="1.2.840.10008.5.1.4.1.1.88.22",
-    )  # fmt: skip
+    )
     whole = {**ROW, **counts}
     left = without_hidden(whole, SERIES[:1])
     assert modality_codes(left) == ["CT"]

@@ -257,9 +257,14 @@ async def test_a_constraint_cannot_ask_for_what_is_hidden() -> None:
 
 async def test_what_an_archive_fills_in_from_some_series_is_left_out() -> None:
     """Orthanc answers any attribute at any level, from an image of its choice."""
-    told = row(SeriesInstanceUID="1.2.2", SOPInstanceUID="1.2.2.1", SeriesDescription="secret",
+    told = row(
+        SeriesInstanceUID="1.2.2",
+        SOPInstanceUID="1.2.2.1",
+        SeriesDescription="secret",
         Modality="SR",
-               NumberOfPatientRelatedStudies=3, StudyDescription="Head")  # fmt: skip
+        NumberOfPatientRelatedStudies=3,
+        StudyDescription="Head",
+    )
     view = await views(Archive(ROWS, SERIES)).of(permit(NO_SR), SEARCH)
     (found, *_) = list(
         filter(None, shown_rows([{**ROWS[0], **told}], Query("studies"), parse_matching([]), view))

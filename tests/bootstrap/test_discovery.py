@@ -40,15 +40,18 @@ TABLE: dict[str, tuple[dict[str, Any], set[str], bool]] = {
     "an issuer does not help": (ISSUER, {"introspection_endpoint"}, False),
     "signed answers": (
         {"tokens": {"introspection": {"url": URL, "signed": True}, **SIGNED}},
-        {"jwks_uri", "issuer"}, False,
+        {"jwks_uri", "issuer"},
+        False,
     ),
     "signed answers, keys": (
-        {"tokens": {"introspection": {"url": URL, "signed": True}, **SIGNED, **JWKS}}, {"issuer"},
+        {"tokens": {"introspection": {"url": URL, "signed": True}, **SIGNED, **JWKS}},
+        {"issuer"},
         False,
     ),
     "signed answers, keys, issuer": (
         {"tokens": {"introspection": {"url": URL, "signed": True}, **SIGNED, **JWKS}, **ISSUER},
-        set(), False,
+        set(),
+        False,
     ),
     "jwt": ({"tokens": KEYS}, {"jwks_uri", "issuer"}, False),
     "jwt, introspection": ({"tokens": KEYS | FIXED}, {"jwks_uri", "issuer"}, False),
@@ -60,13 +63,22 @@ TABLE: dict[str, tuple[dict[str, Any], set[str], bool]] = {
     "both, introspection": ({"tokens": BOTH | JWKS | FIXED, **ISSUER}, set(), False),
     "backend introspection": ({"tokens": FIXED | {"client": "backend"}}, {"token_endpoint"}, False),
     "backend, but jwt": ({"tokens": KEYS | JWKS | {"client": "backend"}, **ISSUER}, set(), False),
-    "backend patients": ({"tokens": FIXED, "patients": EHR | {"client": "backend"}},
-        {"token_endpoint"}, True),
-    "backend patients, but direct": ({"tokens": FIXED, "patients": {"client": "backend"}}, set(),
-        False),
-    "backend groups": ({"tokens": FIXED, "patients": {"client": "backend"}, **GROUPS},
-        {"token_endpoint"}, True),
-}  # fmt: skip
+    "backend patients": (
+        {"tokens": FIXED, "patients": EHR | {"client": "backend"}},
+        {"token_endpoint"},
+        True,
+    ),
+    "backend patients, but direct": (
+        {"tokens": FIXED, "patients": {"client": "backend"}},
+        set(),
+        False,
+    ),
+    "backend groups": (
+        {"tokens": FIXED, "patients": {"client": "backend"}, **GROUPS},
+        {"token_endpoint"},
+        True,
+    ),
+}
 
 
 def settings(changes: dict[str, Any], key: Path, fhir: str, pacs: str) -> Settings:
@@ -78,9 +90,13 @@ def settings(changes: dict[str, Any], key: Path, fhir: str, pacs: str) -> Settin
         "algorithm": "ES384",
     }
     document: dict[str, Any] = {
-        "server": {"public_url": "http://sidecar.example.org"}, "ehr": {"fhir_url": fhir},
-        "tokens": {"client": NONE}, "patients": {}, "pacs": {"url": pacs}, "access": {},
-    }  # fmt: skip
+        "server": {"public_url": "http://sidecar.example.org"},
+        "ehr": {"fhir_url": fhir},
+        "tokens": {"client": NONE},
+        "patients": {},
+        "pacs": {"url": pacs},
+        "access": {},
+    }
     for section, values in changes.items():
         document[section] |= values
     for section in ("tokens", "patients"):

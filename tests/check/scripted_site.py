@@ -63,8 +63,9 @@ class Pacs:
     async def _series(self, request: web.Request) -> web.Response:
         row = {
             "0020000D": {"vr": "UI", "Value": [request.path.split("/")[3]]},
-            "0020000E": {"vr": "UI", "Value": ["1.9"]}, "00080060": {"vr": "CS", "Value": ["CT"]},
-        } | self.of_series  # fmt: skip
+            "0020000E": {"vr": "UI", "Value": ["1.9"]},
+            "00080060": {"vr": "CS", "Value": ["CT"]},
+        } | self.of_series
         rows = [] if "offset" in request.query else [row]
         return web.json_response(rows, content_type="application/dicom+json")
 

@@ -102,10 +102,15 @@ async def test_lists_of_studies_need_no_series() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "status", "text"),
-    [("series", 404, "does not offer series"), ("instances", 405, "does not offer instances"),
-     ("metadata", 501, "does not offer metadata"), ("metadata", 400, "does not offer metadata"),
-     ("series", 400, "does not offer series"), ("frames", 404, "can be asked for")],
-)  # fmt: skip
+    [
+        ("series", 404, "does not offer series"),
+        ("instances", 405, "does not offer instances"),
+        ("metadata", 501, "does not offer metadata"),
+        ("metadata", 400, "does not offer metadata"),
+        ("series", 400, "does not offer series"),
+        ("frames", 404, "can be asked for"),
+    ],
+)
 async def test_check_says_what_an_archive_lacks(kind: str, status: int, text: str) -> None:
     archive = OddArchive(without(kind, status))
     async with sidecar_between(ScriptedEhr(), archive) as (_, sidecar):

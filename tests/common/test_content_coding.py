@@ -108,17 +108,22 @@ def test_many_members_are_as_many_steps() -> None:
 
 
 CODINGS: dict[str, tuple[list[str], str | None, bool]] = {
-    "none": ([], None, False), "empty": ([""], None, False),
+    "none": ([], None, False),
+    "empty": ([""], None, False),
     "identity": (["Identity"], None, False),
-    "gzip": (["gzip"], "gzip", True), "GZIP": (["GZIP"], "gzip", True),
+    "gzip": (["gzip"], "gzip", True),
+    "GZIP": (["GZIP"], "gzip", True),
     "x-gzip": (["x-gzip"], "gzip", True),
     "deflate": ([" deflate "], "deflate", True),
     "identity and gzip": (["identity, gzip"], "gzip", True),
-    "br": (["br"], "br", False), "zstd": (["zstd"], "zstd", False),
+    "br": (["br"], "br", False),
+    "zstd": (["zstd"], "zstd", False),
     "compress": (["x-compress"], "compress", False),
-    "another": (["secret-text"], "unknown", False), "twice": (["gzip, gzip"], "several", False),
-    "two": (["gzip, br"], "several", False), "two lines": (["gzip", "gzip"], "several", False),
-}  # fmt: skip
+    "another": (["secret-text"], "unknown", False),
+    "twice": (["gzip, gzip"], "several", False),
+    "two": (["gzip, br"], "several", False),
+    "two lines": (["gzip", "gzip"], "several", False),
+}
 
 
 @pytest.mark.parametrize("case", CODINGS)

@@ -89,8 +89,18 @@ async def test_patients_have_their_turns_however_many_apps_they_have() -> None:
     await callers.ask("p2a2", "p2", "a")
     await callers.end_all()
     assert callers.served == [
-        "first", "p1a1", "p2a1", "p1b1", "p2a2", "p1c1", "p1d1", "p1a2", "p1b2", "p1c2", "p1d2",
-    ]  # fmt: skip
+        "first",
+        "p1a1",
+        "p2a1",
+        "p1b1",
+        "p2a2",
+        "p1c1",
+        "p1d1",
+        "p1a2",
+        "p1b2",
+        "p1c2",
+        "p1d2",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -211,10 +221,14 @@ async def test_a_place_is_wanted_by_another_whom_it_would_serve(
 
 
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["ask", "ask", "end", "cancel"]), st.sampled_from(["p1", "p2", "p3"]),
-              st.sampled_from(["a", "b"]), st.integers(0, 30)),
+    st.tuples(
+        st.sampled_from(["ask", "ask", "end", "cancel"]),
+        st.sampled_from(["p1", "p2", "p3"]),
+        st.sampled_from(["a", "b"]),
+        st.integers(0, 30),
+    ),
     max_size=60,
-)  # fmt: skip
+)
 
 
 @given(STEPS, st.integers(1, 5), st.integers(1, 4), st.integers(1, 3))

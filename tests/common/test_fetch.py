@@ -162,25 +162,31 @@ def _raw(answer: bytes) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter]
     return send
 
 
-RAW: dict[str, tuple[Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
-    str]] = {
+RAW: dict[
+    str, tuple[Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]], str]
+] = {
     "says nothing": (_silent, "timeout"),
     "drips": (_dripping, "timeout"),
     "hangs up": (_raw(b""), "unreachable"),
     "is not HTTP": (_raw(b"220 mail.example.org ESMTP\r\n"), "unreachable"),
-    "breaks off": (_raw(b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"active": true}'),
-        "unreachable"),
-    "breaks off a chunk": (
-        _raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\n{}\r\n"), "unreachable",
+    "breaks off": (
+        _raw(b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"active": true}'),
+        "unreachable",
     ),
-    "both lengths": (_raw(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}x"),
-        "unreachable"),
+    "breaks off a chunk": (
+        _raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\n{}\r\n"),
+        "unreachable",
+    ),
+    "both lengths": (
+        _raw(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}x"),
+        "unreachable",
+    ),
     "bad chunk": (
         _raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n"),
         "unreachable",
     ),
     "endless head": (_raw(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000), "unreachable"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("fault", RAW)
@@ -206,10 +212,22 @@ async def test_a_peer_that_does_not_speak_well(session: aiohttp.ClientSession, f
 
 @pytest.mark.parametrize(
     "url",
-    ["http://127.0.0.1:9/", "http://h:99999/", "http://h:x/", "http://", "", "ftp://h/", "file:///etc/passwd",
-     "http:///x", "http://[", "http://a b/", "http://\ud800/", "http://a..b/"],
+    [
+        "http://127.0.0.1:9/",
+        "http://h:99999/",
+        "http://h:x/",
+        "http://",
+        "",
+        "ftp://h/",
+        "file:///etc/passwd",
+        "http:///x",
+        "http://[",
+        "http://a b/",
+        "http://\ud800/",
+        "http://a..b/",
+    ],
     ids=ascii,
-)  # fmt: skip
+)
 async def test_a_url_that_leads_nowhere(session: aiohttp.ClientSession, url: str) -> None:
     """Discovery may name anything: it is a failure, not a crash."""
     assert await failure_of(get(session, url)) == "unreachable"
@@ -239,25 +257,35 @@ ENCODINGS = ("utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (b"", "not_json"), (b"<html>", "not_json"), (b"{", "not_json"), (b"{} {}", "not_json"),
+        (b"", "not_json"),
+        (b"<html>", "not_json"),
+        (b"{", "not_json"),
+        (b"{} {}", "not_json"),
         (b"{'a': 1}", "not_json"),
         (b'{"active": false, "active": true}', "not_json"),
         (b'{"a": {"b": 1, "b": 1}}', "not_json"),
-        (b'{"a": 1, "\\u0061": 2}', "not_json"), (b'{"exp": NaN}', "not_json"),
+        (b'{"a": 1, "\\u0061": 2}', "not_json"),
+        (b'{"exp": NaN}', "not_json"),
         (b'{"exp": Infinity}', "not_json"),
-        (b'{"exp": -Infinity}', "not_json"), (b"\xff\xfe\xfd", "not_json"),
+        (b'{"exp": -Infinity}', "not_json"),
+        (b"\xff\xfe\xfd", "not_json"),
         (b'{"a": "\xff"}', "not_json"),
-        (b'{"a":' * 10_000, "not_json"), (b'{"a":' * 10_000 + b"1" + b"}" * 10_000, "not_json"),
+        (b'{"a":' * 10_000, "not_json"),
+        (b'{"a":' * 10_000 + b"1" + b"}" * 10_000, "not_json"),
         *(('{"active": true}'.encode(encoding), "not_json") for encoding in ENCODINGS),
         (b'{"a": "\xed\xa0\x80"}', "not_json"),
-        (b"[" * 60_000, "not_json"), (b'{"exp": ' + b"9" * 60_000 + b"}", "not_json"),
+        (b"[" * 60_000, "not_json"),
+        (b'{"exp": ' + b"9" * 60_000 + b"}", "not_json"),
         (b'{"a": "\n"}', "not_json"),
-        (b"[]", "not_an_object"), (b"null", "not_an_object"), (b"true", "not_an_object"),
+        (b"[]", "not_an_object"),
+        (b"null", "not_an_object"),
+        (b"true", "not_an_object"),
         (b'"x"', "not_an_object"),
-        (b"1", "not_an_object"), (b'[{"active": true}]', "not_an_object"),
+        (b"1", "not_an_object"),
+        (b'[{"active": true}]', "not_an_object"),
     ],
     ids=lambda value: ascii(value[:40]),
-)  # fmt: skip
+)
 def test_what_a_permission_rests_on_has_one_reading(body: bytes, reason: str) -> None:
     """SIA-16: no name twice, no NaN, UTF-8 without a byte order mark, an object."""
     with pytest.raises(FetchFailed) as failed:

@@ -134,8 +134,10 @@ def test_only_the_sidecar_reaches_the_archive() -> None:
     assert SERVICES["orthanc"]["networks"] == ["archive"]
     assert networks["archive"] == {"internal": True}
     assert {name for name, service in SERVICES.items() if "archive" in service["networks"]} == {
-        "orthanc", "sidecar", "load",
-    }  # fmt: skip
+        "orthanc",
+        "sidecar",
+        "load",
+    }
     assert "load" in TOOLS, "only while somebody stores images"
 
 
@@ -210,7 +212,7 @@ def test_tokens_are_from_whom_they_should_be(settings: Settings) -> None:
     assert imaging == {
         "url": f"{settings.server.public_url}/fhir",
         "capabilities": ["smart-imaging-access", APP_LAUNCH],
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("name", SERVICES)

@@ -52,11 +52,18 @@ def orthanc(folder: Path, secrets_folder: Path) -> Iterator[str]:
     configuration.mkdir()
     for target, source in mounts("orthanc").items():
         settings: dict[str, Any] = json.loads(source.read_text())
-        (configuration / Path(target).name).write_text(json.dumps(settings | {
-            "StorageDirectory": str(folder / "db"), "IndexDirectory": str(folder / "db"),
-            "HttpPort": port,
-            "Plugins": [str(DICOMWEB_PLUGIN)], "RemoteAccessAllowed": False,
-        }))  # fmt: skip
+        (configuration / Path(target).name).write_text(
+            json.dumps(
+                settings
+                | {
+                    "StorageDirectory": str(folder / "db"),
+                    "IndexDirectory": str(folder / "db"),
+                    "HttpPort": port,
+                    "Plugins": [str(DICOMWEB_PLUGIN)],
+                    "RemoteAccessAllowed": False,
+                }
+            )
+        )
     for target, name in secrets("orthanc").items():
         (configuration / Path(target).name).write_text((secrets_folder / name).read_text())
     with (folder / "orthanc.log").open("wb") as log:
@@ -90,10 +97,13 @@ def tool(name: str, *arguments: str) -> str:
     """
     script = COMPOSE / "tools" / Path(SERVICES[name]["entrypoint"][1]).name
     done = subprocess.run(
-        [sys.executable, str(script), *arguments], capture_output=True, text=True, timeout=120,
+        [sys.executable, str(script), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
         check=False,
         env=environment(),
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.strip()
 

@@ -16,38 +16,81 @@ ALWAYS = tags(
 )
 
 _STUDY = tags(
-    "StudyDate", "StudyTime", "AccessionNumber", "ModalitiesInStudy", "ReferringPhysicianName",
+    "StudyDate",
+    "StudyTime",
+    "AccessionNumber",
+    "ModalitiesInStudy",
+    "ReferringPhysicianName",
     "StudyDescription",
-    "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex",
-    "StudyInstanceUID", "StudyID",
-    "NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances",
-)  # fmt: skip
+    "PatientName",
+    "PatientID",
+    "IssuerOfPatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyInstanceUID",
+    "StudyID",
+    "NumberOfStudyRelatedSeries",
+    "NumberOfStudyRelatedInstances",
+)
 _SERIES = tags(
-    "Modality", "SeriesDescription", "SeriesInstanceUID", "SeriesNumber",
+    "Modality",
+    "SeriesDescription",
+    "SeriesInstanceUID",
+    "SeriesNumber",
     "NumberOfSeriesRelatedInstances",
-    "PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime",
+    "PerformedProcedureStepStartDate",
+    "PerformedProcedureStepStartTime",
     "RequestAttributesSequence",
-)  # fmt: skip
+)
 _INSTANCE = tags(
-    "SOPClassUID", "SOPInstanceUID", "InstanceNumber", "Rows", "Columns", "BitsAllocated",
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "InstanceNumber",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
     "NumberOfFrames",
-)  # fmt: skip
+)
 _ONLY_DOCUMENTED = frozenset(tags("IssuerOfPatientID", "StudyDescription"))
 _ONLY_MEASURED = tags("AvailableTransferSyntaxUID")
 _OF_LEVEL = {Level.STUDY: _STUDY, Level.SERIES: _SERIES, Level.INSTANCE: _INSTANCE}
 
-MATCHED = frozenset(tags(
-    "PatientName", "PatientID", "IssuerOfPatientID", "PatientSex", "PatientBirthDate",
-    "StudyInstanceUID", "StudyID",
-    "StudyDate", "StudyTime", "ReferringPhysicianName", "StudyDescription", "AccessionNumber",
-    "ModalitiesInStudy",
-    "SOPClassesInStudy", "AdmissionID", "SeriesInstanceUID", "SeriesNumber", "Modality",
-    "BodyPartExamined",
-    "Laterality", "PerformingPhysicianName", "SeriesDescription", "StationName", "InstitutionName",
-    "InstitutionalDepartmentName", "PerformedProcedureStepStartDate",
-    "PerformedProcedureStepStartTime",
-    "SOPInstanceUID", "SOPClassUID", "InstanceNumber", "ContentDate", "ContentTime",
-))  # fmt: skip
+MATCHED = frozenset(
+    tags(
+        "PatientName",
+        "PatientID",
+        "IssuerOfPatientID",
+        "PatientSex",
+        "PatientBirthDate",
+        "StudyInstanceUID",
+        "StudyID",
+        "StudyDate",
+        "StudyTime",
+        "ReferringPhysicianName",
+        "StudyDescription",
+        "AccessionNumber",
+        "ModalitiesInStudy",
+        "SOPClassesInStudy",
+        "AdmissionID",
+        "SeriesInstanceUID",
+        "SeriesNumber",
+        "Modality",
+        "BodyPartExamined",
+        "Laterality",
+        "PerformingPhysicianName",
+        "SeriesDescription",
+        "StationName",
+        "InstitutionName",
+        "InstitutionalDepartmentName",
+        "PerformedProcedureStepStartDate",
+        "PerformedProcedureStepStartTime",
+        "SOPInstanceUID",
+        "SOPClassUID",
+        "InstanceNumber",
+        "ContentDate",
+        "ContentTime",
+    )
+)
 """Matching keys: what its database has columns for. Others are returned, and match everything."""
 
 

@@ -28,7 +28,7 @@ class Asked:
 class Behaviour:
     """The archive's configuration, changed by tests as it runs.
 
-    ``mode``: which dcm4chee (``dialogue.py`` has the differences). ``qido_maximum`` is
+    ``mode``: which dcm4chee (``dcm4chee_dialogue.py`` has the differences). ``qido_maximum`` is
     qidoMaxNumberOfResults: a longer answer is cut there, with a Warning. ``query_maximum`` is
     queryMaxNumberOfResults: a query that matches more is refused (413). ``bearer_token``: secured
     by Keycloak, only this token is good. ``rejected`` (SOP Instance UIDs) are hidden; read once,

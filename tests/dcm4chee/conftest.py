@@ -53,8 +53,13 @@ def issuers(tmp_path_factory: pytest.TempPathFactory) -> Path:
             small_study(folder / uid, uid, issuer=issuer)
     for seed, issuer in enumerate("AB"):
         ct_study(
-            folder / f"shared-{issuer}", instances=1, patient_id=MRN, study_instance_uid=SHARED,
-            seed=seed, rows=16,
-            columns=16, issuer_of_patient_id=issuer,
-        )  # fmt: skip
+            folder / f"shared-{issuer}",
+            instances=1,
+            patient_id=MRN,
+            study_instance_uid=SHARED,
+            seed=seed,
+            rows=16,
+            columns=16,
+            issuer_of_patient_id=issuer,
+        )
     return folder

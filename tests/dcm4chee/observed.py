@@ -1,12 +1,12 @@
-"""What the table of ``dialogue.py`` says of an answer."""
+"""What the table of ``dcm4chee_dialogue.py`` says of an answer."""
 
 import json
 from typing import Any
 
 import aiohttp
 
-from tests.dcm4chee.dialogue import WATCHED
 from tests.dcm4chee.retrieve import STORAGE
+from tests.tables.dcm4chee_dialogue import WATCHED
 
 
 def is_json(body: bytes) -> bool:

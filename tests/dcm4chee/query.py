@@ -21,13 +21,17 @@ from tests.dcm4chee.attributes import ALWAYS, MATCHED, defaults, notes
 from tests.dcm4chee.behaviour import AE_TITLE, Behaviour, Mode
 
 _PATTERNS = {
-    "limit": r"[1-9]\d{0,4}", "offset": r"0|[1-9]\d{0,4}", "fuzzymatching": "true|false",
-    "includedefaults": "true|false", "incomplete": "true|false",
-    "allOfModalitiesInStudy": "true|false", "merged": "true|false",
+    "limit": r"[1-9]\d{0,4}",
+    "offset": r"0|[1-9]\d{0,4}",
+    "fuzzymatching": "true|false",
+    "includedefaults": "true|false",
+    "incomplete": "true|false",
+    "allOfModalitiesInStudy": "true|false",
+    "merged": "true|false",
     "patientVerificationStatus": "UNVERIFIED|VERIFIED|NOT_FOUND|VERIFICATION_FAILED",
-    "ExpirationState":
-        "UPDATEABLE|FROZEN|REJECTED|EXPORT_SCHEDULED|FAILED_TO_EXPORT|FAILED_TO_REJECT",
-}  # fmt: skip
+    "ExpirationState": "UPDATEABLE|FROZEN|REJECTED|EXPORT_SCHEDULED|FAILED_TO_EXPORT"
+    "|FAILED_TO_REJECT",
+}
 _NO_ATTRIBUTES = frozenset(
     {*_PATTERNS, "accept", "access_token", "charset", "count", "ExpirationDate", "StudySizeInKB"}
 )

@@ -269,12 +269,20 @@ def _drawn(
     if not images:
         raise Refused(406, "Not accepted instances present.")
     alone = thumbnail or len(instances) == 1
-    wanted = [one.media_type if alone else one.parameter("type") or "*/*" for one in ranges
-              if alone or one.media_type in _MULTIPART]  # fmt: skip
+    wanted = [
+        one.media_type if alone else one.parameter("type") or "*/*"
+        for one in ranges
+        if alone or one.media_type in _MULTIPART
+    ]
     media_type = next(
-        (offer for one in wanted for offer in _offers(retrieval, images[0], one, context.behaviour)
-         if one in (offer, "image/*", "*/*")), None
-    )  # fmt: skip
+        (
+            offer
+            for one in wanted
+            for offer in _offers(retrieval, images[0], one, context.behaviour)
+            if one in (offer, "image/*", "*/*")
+        ),
+        None,
+    )
     if media_type is None:
         raise Refused(406, "Not accepted instances present.")
     rendering = parse_rendering(query, media_type, thumbnail=thumbnail)

@@ -28,10 +28,17 @@ def small_study(
 ) -> list[Path]:
     """Write a CT study with images of 16 x 16; returns its files."""
     return ct_study(
-        folder, instances=instances, series=series, patient_id=MRN, issuer_of_patient_id=issuer,
-        study_instance_uid=uid, rows=16, columns=16, accession_number=uid.rpartition(".")[2],
+        folder,
+        instances=instances,
+        series=series,
+        patient_id=MRN,
+        issuer_of_patient_id=issuer,
+        study_instance_uid=uid,
+        rows=16,
+        columns=16,
+        accession_number=uid.rpartition(".")[2],
         **more,
-    )  # fmt: skip
+    )
 
 
 def repeat_frame(file: Path) -> None:
@@ -45,8 +52,10 @@ def repeat_frame(file: Path) -> None:
 def undecodable_instance(file: Path, study: str) -> None:
     """Write an instance in a transfer syntax from which nobody converts."""
     made = dataset(
-        PatientID=MRN, IssuerOfPatientID="A", StudyInstanceUID=study,
+        PatientID=MRN,
+        IssuerOfPatientID="A",
+        StudyInstanceUID=study,
         SeriesInstanceUID=f"{study}.9",
         SOPInstanceUID=UNDECODABLE,
-    )  # fmt: skip
+    )
     file.write_bytes(encoded(made, MPEG2MPML))

@@ -21,9 +21,12 @@ from tests.journey.multipart import parts_of
 ROOTS = ["/wado-rs", "/fhir/Patient/alice/$wado-rs"]
 PATIENTS = {"alice": [(SYSTEM_A, MRN)]}
 ACCEPTED = [
-    {"Accept": "*/*"}, STORED, {"Accept": 'multipart/related; type="application/octet-stream"'},
-    {"Accept": "application/dicom+json"}, {"Accept": "image/png"},
-]  # fmt: skip
+    {"Accept": "*/*"},
+    STORED,
+    {"Accept": 'multipart/related; type="application/octet-stream"'},
+    {"Accept": "application/dicom+json"},
+    {"Accept": "image/png"},
+]
 
 
 def secrets(port: int) -> list[re.Pattern[bytes]]:

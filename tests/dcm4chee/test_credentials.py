@@ -9,9 +9,12 @@ from tests.dcm4chee.studies import LARGE, MRN
 PATIENTS = {"alice": [(SYSTEM_A, MRN)]}
 SERVICE_TOKEN = "the-service-accounts-token"
 WALK = [
-    "/fhir/ImagingStudy?patient=alice", "/wado-rs/studies", f"/wado-rs/studies/{LARGE}/series",
-    f"/wado-rs/studies/{LARGE}", f"/wado-rs/studies/{LARGE}/metadata",
-]  # fmt: skip
+    "/fhir/ImagingStudy?patient=alice",
+    "/wado-rs/studies",
+    f"/wado-rs/studies/{LARGE}/series",
+    f"/wado-rs/studies/{LARGE}",
+    f"/wado-rs/studies/{LARGE}/metadata",
+]
 
 
 async def test_our_token_is_sent_and_the_clients_is_not(many: Path) -> None:

@@ -1,8 +1,8 @@
 """The emulation answers as a dcm4chee does: without this, the other tests could pass for a wrong
 reason.
 
-``dialogue.py`` has what was measured beside what is only documented, one row a behaviour. Here is
-what both have.
+``dcm4chee_dialogue.py`` has what was measured beside what is only documented, one row a
+behaviour. Here is what both have.
 """
 
 import contextlib
@@ -19,7 +19,6 @@ from tests.dcm4chee.archive import create_dcm4chee
 from tests.dcm4chee.attributes import CREATOR, SECRET
 from tests.dcm4chee.behaviour import MODES, ROOT, Behaviour, Mode
 from tests.dcm4chee.coercion import supplemented
-from tests.dcm4chee.dialogue import DIALOGUE, OCTETS, STORED
 from tests.dcm4chee.observed import observed
 from tests.dcm4chee.studies import (
     ALL,
@@ -34,6 +33,7 @@ from tests.dcm4chee.studies import (
     small_study,
 )
 from tests.journey.multipart import parts_of
+from tests.tables.dcm4chee_dialogue import DIALOGUE, OCTETS, STORED
 
 
 class Archive:
@@ -82,10 +82,21 @@ async def test_nothing_found_is_a_204(many: Path, query: str) -> None:
 
 @pytest.mark.parametrize(
     "query",
-    ["limit=0", "limit=-1", "limit=100000", "limit=x", "limit=", "offset=01", "offset=100000",
-     "fuzzymatching=yes",
-     "Colour=blue", "includefield=Colour", "orderby=Colour", "patientVerificationStatus=x"],
-)  # fmt: skip
+    [
+        "limit=0",
+        "limit=-1",
+        "limit=100000",
+        "limit=x",
+        "limit=",
+        "offset=01",
+        "offset=100000",
+        "fuzzymatching=yes",
+        "Colour=blue",
+        "includefield=Colour",
+        "orderby=Colour",
+        "patientVerificationStatus=x",
+    ],
+)
 async def test_what_it_does_not_know_is_a_400(many: Path, query: str) -> None:
     async with archive(many) as pacs:
         response, body = await pacs.get("studies?" + query)
@@ -95,10 +106,16 @@ async def test_what_it_does_not_know_is_a_400(many: Path, query: str) -> None:
 
 @pytest.mark.parametrize(
     ("query", "rows", "remaining"),
-    [("", 7, 18), ("limit=500", 7, 18), ("limit=7", 7, 0), ("limit=3", 3, 0), ("offset=18", 7, 0),
-     ("offset=17", 7, 1),
-     ("limit=500&offset=21", 4, 0)],
-)  # fmt: skip
+    [
+        ("", 7, 18),
+        ("limit=500", 7, 18),
+        ("limit=7", 7, 0),
+        ("limit=3", 3, 0),
+        ("offset=18", 7, 0),
+        ("offset=17", 7, 1),
+        ("limit=500&offset=21", 4, 0),
+    ],
+)
 async def test_its_cap_and_its_warning(many: Path, query: str, rows: int, remaining: int) -> None:
     async with archive(many) as pacs:
         response, _ = await pacs.get("studies?" + query)

@@ -93,10 +93,14 @@ async def nothing_is_served(site: Site, patient: str) -> None:
     (SIA-16).
     """
     study = OF_A[0]
-    for path in ("/fhir/ImagingStudy", f"/fhir/ImagingStudy/{study}", "/wado-rs/studies",
-                 f"/wado-rs/studies/{study}",
-                 f"/wado-rs/studies/{study}/metadata",
-                 f"/wado-rs/studies/{study}/series"):  # fmt: skip
+    for path in (
+        "/fhir/ImagingStudy",
+        f"/fhir/ImagingStudy/{study}",
+        "/wado-rs/studies",
+        f"/wado-rs/studies/{study}",
+        f"/wado-rs/studies/{study}/metadata",
+        f"/wado-rs/studies/{study}/series",
+    ):
         response, body = await site.get(patient, path)
         assert response.status == 502, path
         assert b"several people under this patient's number" in body
@@ -179,7 +183,7 @@ async def checked(site: Site, **pacs: Any) -> tuple[State, str]:
         "tokens": {"client": {"method": "none"}},
         "patients": {"mapping": "direct", "issuer": issuer},
         "pacs": {"url": "https://pacs.example.org", **pacs},
-    }  # fmt: skip
+    }
     finding = await check_studies(Settings.model_validate(document), site.sidecar)
     return finding.state, finding.text
 

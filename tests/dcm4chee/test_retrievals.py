@@ -232,9 +232,13 @@ async def test_drawn_images(many: Path, mode: Mode) -> None:
         png = {"Accept": "image/png"}
         series, instance = (await instances(site, LARGE))[0]
         below = f"/wado-rs/studies/{LARGE}/series/{series}/instances/{instance}"
-        drawn = [f"{below}/rendered", f"{below}/frames/1/rendered", f"{below}/thumbnail",
-                 f"/wado-rs/studies/{LARGE}/thumbnail",
-                 f"/wado-rs/studies/{MANY[0]}/rendered"]  # fmt: skip
+        drawn = [
+            f"{below}/rendered",
+            f"{below}/frames/1/rendered",
+            f"{below}/thumbnail",
+            f"/wado-rs/studies/{LARGE}/thumbnail",
+            f"/wado-rs/studies/{MANY[0]}/rendered",
+        ]
         for path in drawn:
             response, body = await site.get("alice", path, png)
             assert (response.status, body[:4]) == (200, b"\x89PNG"), path

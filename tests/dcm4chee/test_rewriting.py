@@ -31,9 +31,11 @@ def test_pixel_data_whose_uri_is_the_instance_becomes_its_pixel_data(host: str) 
 def test_the_archives_notes_are_no_metadata() -> None:
     """At any level; the instance's own private attributes stay, in that group, too."""
     vendors = {
-        "00091001": {"vr": "LO", "Value": ["x"]}, "00090010": {"vr": "LO", "Value": ["VENDOR"]},
-        "77770011": {"vr": "LO", "Value": ["VENDOR"]}, "77771101": {"vr": "LO", "Value": ["y"]},
-    }  # fmt: skip
+        "00091001": {"vr": "LO", "Value": ["x"]},
+        "00090010": {"vr": "LO", "Value": ["VENDOR"]},
+        "77770011": {"vr": "LO", "Value": ["VENDOR"]},
+        "77771101": {"vr": "LO", "Value": ["y"]},
+    }
     item = {"vr": "SQ", "Value": [{**notes(), **vendors}]}
     row = {"00081110": item, **vendors, **notes()}
     assert rewrite_row(row, ROOT) == {"00081110": {"vr": "SQ", "Value": [vendors]}, **vendors}

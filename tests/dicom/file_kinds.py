@@ -23,8 +23,15 @@ GE = "1.2.840.113619.5.2"
 ROOT = "1.2.826.0.1.3680043.8.498.14"
 PATIENT_NAME, PATIENT_ID, ISSUER = 0x0010_0010, 0x0010_0020, 0x0010_0021
 STUDY, SERIES, PIXEL_DATA = 0x0020_000D, 0x0020_000E, 0x7FE0_0010
-NUMBERS = {0x0028_0002: 1, 0x0028_0010: 4, 0x0028_0011: 4, 0x0028_0100: 8, 0x0028_0101: 8, 0x0028_0102: 7,
-           0x0028_0103: 0}  # fmt: skip
+NUMBERS = {
+    0x0028_0002: 1,
+    0x0028_0010: 4,
+    0x0028_0011: 4,
+    0x0028_0100: 8,
+    0x0028_0101: 8,
+    0x0028_0102: 7,
+    0x0028_0103: 0,
+}
 PIXELS = bytes(16)
 Write = Callable[..., bytes]
 
@@ -82,11 +89,18 @@ def meta(instance: str, *syntaxes: str, length: int | None = None, behind: bytes
 def elements(names: Names, write: Write = explicit) -> dict[int, bytes]:
     """The elements of a small image, by tag, in order."""
     texts = [
-        (0x0008_0016, "UI", CT), (0x0008_0018, "UI", names.instance), (0x0008_0020, "DA", "20240101"),
-        (0x0008_0060, "CS", "CT"), (PATIENT_NAME, "PN", "X^Y "), (PATIENT_ID, "LO", OWN), (0x0010_0040, "CS", "O "),
-        (STUDY, "UI", names.study), (SERIES, "UI", names.series), (0x0020_0013, "IS", "1 "),
+        (0x0008_0016, "UI", CT),
+        (0x0008_0018, "UI", names.instance),
+        (0x0008_0020, "DA", "20240101"),
+        (0x0008_0060, "CS", "CT"),
+        (PATIENT_NAME, "PN", "X^Y "),
+        (PATIENT_ID, "LO", OWN),
+        (0x0010_0040, "CS", "O "),
+        (STUDY, "UI", names.study),
+        (SERIES, "UI", names.series),
+        (0x0020_0013, "IS", "1 "),
         (0x0028_0004, "CS", "MONOCHROME2 "),
-    ]  # fmt: skip
+    ]
     made = {tag: write(tag, vr, value) for tag, vr, value in texts}
     made |= {tag: write(tag, "US", struct.pack("<H", value)) for tag, value in NUMBERS.items()}
     made[PIXEL_DATA] = write(PIXEL_DATA, "OW", PIXELS)
@@ -223,9 +237,11 @@ def disguised(vr: bytes) -> bytes:
     reach = int.from_bytes(vr, "little")
     hidden = patient(EVIL) + explicit(PIXEL_DATA, "OW", bytes(16))
     return (
-        struct.pack("<HH", 0x0029, 0x1001) + vr + bytes(2)
+        struct.pack("<HH", 0x0029, 0x1001)
+        + vr
+        + bytes(2)
         + explicit(0x0029_1002, "OB", bytes(reach - 12) + hidden)
-    )  # fmt: skip
+    )
 
 
 AFTER_META = explicit(0x0002_0012, "UI", "1.2.3.4")

@@ -15,12 +15,23 @@ from sidecar.dicom.json_model import text
 from tests.fhir.rows import name, row
 
 TEXTS: dict[str, bool] = {
-    "": True, "P1": True, "Schädel": True, "Психиатрия": True, "胸部CT": True, "1😀2": True,
+    "": True,
+    "P1": True,
+    "Schädel": True,
+    "Психиатрия": True,
+    "胸部CT": True,
+    "1😀2": True,
     "A\u0308": True,
-    "1\u200b2": True, "two\r\nlines\tand\fpages": True, "P\ufffd1": False, "Ð\x9012345": False,
+    "1\u200b2": True,
+    "two\r\nlines\tand\fpages": True,
+    "P\ufffd1": False,
+    "Ð\x9012345": False,
     "\x1b$B12": False,
-    "a\x00b": False, "a\x0bb": False, "a\x7fb": False, "12\x85": False,
-}  # fmt: skip
+    "a\x00b": False,
+    "a\x0bb": False,
+    "a\x7fb": False,
+    "12\x85": False,
+}
 
 
 @pytest.mark.parametrize("said", TEXTS)
@@ -29,14 +40,20 @@ def test_texts(said: str) -> None:
 
 
 CHARACTER_SETS: list[tuple[Any, bool, bool]] = [
-    ("ISO_IR 192", True, True), ("ISO_IR 100", True, False), ("ISO 2022 IR 87", True, False),
+    ("ISO_IR 192", True, True),
+    ("ISO_IR 100", True, False),
+    ("ISO 2022 IR 87", True, False),
     ("GB18030", True, False),
-    (["ISO 2022 IR 6", "ISO 2022 IR 87"], True, False), ([None, "ISO 2022 IR 87"], True, False),
+    (["ISO 2022 IR 6", "ISO 2022 IR 87"], True, False),
+    ([None, "ISO 2022 IR 87"], True, False),
     (None, True, False),
-    ("ISO-IR 100", True, False), ("iso_ir_192", True, True), ("ISO_IR 999", False, False),
+    ("ISO-IR 100", True, False),
+    ("iso_ir_192", True, True),
+    ("ISO_IR 999", False, False),
     ("UTF-8", False, False),
-    (["ISO_IR 192", "X"], False, False), ([192], False, False),
-]  # fmt: skip
+    (["ISO_IR 192", "X"], False, False),
+    ([192], False, False),
+]
 
 
 @pytest.mark.parametrize(("named", "known", "utf8"), CHARACTER_SETS)
@@ -63,14 +80,15 @@ def test_unknown_texts_have_no_value() -> None:
         AccessionNumber="7",
     )
     kept = with_known_texts(said)
-    assert {keyword: text(kept, keyword) for keyword in ("StudyDescription", "StudyDate",
-        "AccessionNumber")} == {
-        "StudyDescription": None, "StudyDate": "20240229", "AccessionNumber": "7",
-    }  # fmt: skip
+    assert {
+        keyword: text(kept, keyword)
+        for keyword in ("StudyDescription", "StudyDate", "AccessionNumber")
+    } == {"StudyDescription": None, "StudyDate": "20240229", "AccessionNumber": "7"}
     assert not kept.keys() & row(PatientName=None).keys()
-    assert with_known_texts({**said, **row(SpecificCharacterSet="?")}).keys() == row(
-        StudyDate=None, SpecificCharacterSet=None
-    ).keys()  # fmt: skip
+    assert (
+        with_known_texts({**said, **row(SpecificCharacterSet="?")}).keys()
+        == row(StudyDate=None, SpecificCharacterSet=None).keys()
+    )
     good = row(StudyDescription="CT Thorax")
     assert with_known_texts(good) is good
 
@@ -80,10 +98,9 @@ def test_texts_that_need_a_character_set_are_marked() -> None:
     said = with_unknown_texts(
         row(PatientID="Ä1", StudyID="1", StudyInstanceUID="1.2", PatientName=name("Ä"))
     )
-    assert [text(said, one) for one in ("PatientID", "StudyID", "StudyInstanceUID",
-        "PatientName")] == [
-        "\ufffd", "1", "1.2", "\ufffd",
-    ]  # fmt: skip
+    assert [
+        text(said, one) for one in ("PatientID", "StudyID", "StudyInstanceUID", "PatientName")
+    ] == ["\ufffd", "1", "1.2", "\ufffd"]
 
 
 @pytest.mark.parametrize("junk", [None, 7, "x", [], {"Value": 7}, {"Value": [None, 1, {"a": 1}]}])

@@ -69,11 +69,12 @@ def series(syntax: str) -> list[bytes]:
 SERIES = {str(syntax): series(syntax) for syntax in SYNTAXES}
 changes = st.lists(
     st.tuples(
-        st.floats(0, 1), st.sampled_from(["set", "insert", "delete"]),
-        st.binary(min_size=1, max_size=4)
+        st.floats(0, 1),
+        st.sampled_from(["set", "insert", "delete"]),
+        st.binary(min_size=1, max_size=4),
     ),
     max_size=3,
-)  # fmt: skip
+)
 
 
 def changed(data: bytes, changes: list[tuple[float, str, bytes]]) -> bytes:
@@ -85,10 +86,12 @@ def changed(data: bytes, changes: list[tuple[float, str, bytes]]) -> bytes:
 
 
 @given(
-    syntax=st.sampled_from(SYNTAXES), known=st.lists(st.integers(0, 11), max_size=6),
+    syntax=st.sampled_from(SYNTAXES),
+    known=st.lists(st.integers(0, 11), max_size=6),
     number=st.integers(0, 11),
-    changes=changes, steps=st.lists(st.integers(1, 900), max_size=4),
-)  # fmt: skip
+    changes=changes,
+    steps=st.lists(st.integers(1, 900), max_size=4),
+)
 def test_an_instance_is_read_as_if_it_were_the_first(
     syntax: str,
     known: list[int],

@@ -14,9 +14,11 @@ from sidecar.dicom.element import Unreadable
 from sidecar.dicom.instance_header import HeaderReader
 
 WANTED = (
-    (0x00080018, b"UI", b"1.2.3\0"), (0x00100020, b"LO", b"OWN1"),
-    (0x0020000D, b"UI", b"1.2.1\0"), (0x0020000E, b"UI", b"1.2.1.1\0"),
-)  # fmt: skip
+    (0x00080018, b"UI", b"1.2.3\0"),
+    (0x00100020, b"LO", b"OWN1"),
+    (0x0020000D, b"UI", b"1.2.1\0"),
+    (0x0020000E, b"UI", b"1.2.1.1\0"),
+)
 UNDEFINED = 0xFFFF_FFFF
 
 
@@ -49,9 +51,11 @@ PATIENT = explicit(0x00100020, b"LO", b"FOREIGN0")
 PENDING = OWN + explicit(0x00211010, b"OB", bytes(65_536 - len(OWN) - 24 - len(PATIENT) * 3 - 5))
 IMPLICIT = meta(b"1.2.840.10008.1.2\0") + b"".join(implicit(tag, value) for tag, _, value in WANTED)
 FRAGMENTS = (
-    implicit(0x7FE00010, length=UNDEFINED) + implicit(0xFFFEE000) + implicit(0xFFFEE000, b"\0\0") * 2
+    implicit(0x7FE00010, length=UNDEFINED)
+    + implicit(0xFFFEE000)
+    + implicit(0xFFFEE000, b"\0\0") * 2
     + implicit(0xFFFEE0DD)
-)  # fmt: skip
+)
 HIDDEN = {
     "a file behind a deflated one": deflated(OWN + explicit(0x7FE00010, b"OW", bytes(300_000)))
     + FOREIGN,

@@ -63,9 +63,11 @@ def test_every_bundled_file_is_read_as_pydicom_reads_it(file: Path) -> None:
             read(file.read_bytes())
         return
     expected = InstanceHeader(
-        PatientIdentifier(patient, truth.get("IssuerOfPatientID")), study,
-        str(truth.get("SeriesInstanceUID", "")), str(truth.get("SOPInstanceUID", "")),
-    )  # fmt: skip
+        PatientIdentifier(patient, truth.get("IssuerOfPatientID")),
+        study,
+        str(truth.get("SeriesInstanceUID", "")),
+        str(truth.get("SOPInstanceUID", "")),
+    )
     assert read(file.read_bytes()) == expected
     assert read(file.read_bytes(), step=997) == expected
 
@@ -121,19 +123,27 @@ def test_a_sequence_of_unknown_vr_is_implicit_inside() -> None:
     where = head.index(b"\x10\x00\x10\x00PN")
     item = b"\x10\x00\x20\x00\x06\x00\x00\x00EVIL-1"
     unknown = (
-        b"\x09\x00\x01\x10UN\x00\x00\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\xff\xff\xff\xff" + item
-        + b"\xfe\xff\x0d\xe0\x00\x00\x00\x00" + b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"
-    )  # fmt: skip
+        b"\x09\x00\x01\x10UN\x00\x00\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff"
+        + item
+        + b"\xfe\xff\x0d\xe0\x00\x00\x00\x00\xfe\xff\xdd\xe0\x00\x00\x00\x00"
+    )
     assert read(head[:where] + unknown + head[where:], 1).patient == PatientIdentifier("P-1")
 
 
 @given(st.data())
 def test_any_text_in_any_character_set(data: st.DataObject) -> None:
     """PatientID is LO: it may have any character of the instance's character set."""
-    name, characters = data.draw(st.sampled_from([
-        ("ISO_IR 192", "äß山ñ"), ("ISO_IR 100", "äßñÆ"), ("ISO_IR 144", "Люк"), ("GB18030", "王小"),
-        ("ISO 2022 IR 6\\ISO 2022 IR 87", "山田"),
-    ]))  # fmt: skip
+    name, characters = data.draw(
+        st.sampled_from(
+            [
+                ("ISO_IR 192", "äß山ñ"),
+                ("ISO_IR 100", "äßñÆ"),
+                ("ISO_IR 144", "Люк"),
+                ("GB18030", "王小"),
+                ("ISO 2022 IR 6\\ISO 2022 IR 87", "山田"),
+            ]
+        )
+    )
     patient_id = data.draw(st.text(alphabet=characters + "A1-", min_size=1, max_size=12)) + "Z"
     made = dataset(SpecificCharacterSet=name.split("\\"), PatientID=patient_id)
     written = encoded(made)
@@ -199,11 +209,16 @@ def test_deflated_in_any_split() -> None:
 
 
 UNKNOWN_TEXTS: list[tuple[bytes, bytes]] = [
-    (b"", "Ä1".encode()), (b"", b"\xc41"), (b"ISO_IR 6", b"\xc41"), (b"ISO_IR 192", b"P\xff1"),
-    (b"ISO_IR 999", b"\xc41"), (b"", b"\x1b$B12"), (b"ISO_IR 100", b"\x1b-L12"),
+    (b"", "Ä1".encode()),
+    (b"", b"\xc41"),
+    (b"ISO_IR 6", b"\xc41"),
+    (b"ISO_IR 192", b"P\xff1"),
+    (b"ISO_IR 999", b"\xc41"),
+    (b"", b"\x1b$B12"),
+    (b"ISO_IR 100", b"\x1b-L12"),
     (b"ISO_IR 192", "1\ufffd".encode()),
     (b"ISO_IR 100", "\u0410".encode()),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("character_set", "patient_id"), UNKNOWN_TEXTS)

@@ -43,12 +43,19 @@ def test_tags() -> None:
 
 @pytest.mark.parametrize(
     ("found", "expected"),
-    [(["1.2"], ["1.2"]), (["1.2 ", " 1.3", "1.4\0"], ["1.2", "1.3", "1.4"]),
-     ([None, "1.2", None], ["1.2"]),
-     (["", " ", "\0", "x"], ["x"]), ([1, 1.5, -2], ["1", "1.5", "-2"]), ([True, False], []),
-     ([["x"], {"y": 1}], []),
-     ([], []), (["a\\b"], ["a\\b"]), (["\tx\n"], ["\tx\n"])],
-)  # fmt: skip
+    [
+        (["1.2"], ["1.2"]),
+        (["1.2 ", " 1.3", "1.4\0"], ["1.2", "1.3", "1.4"]),
+        ([None, "1.2", None], ["1.2"]),
+        (["", " ", "\0", "x"], ["x"]),
+        ([1, 1.5, -2], ["1", "1.5", "-2"]),
+        ([True, False], []),
+        ([["x"], {"y": 1}], []),
+        ([], []),
+        (["a\\b"], ["a\\b"]),
+        (["\tx\n"], ["\tx\n"]),
+    ],
+)
 def test_texts(found: list[Any], expected: list[str]) -> None:
     row = of("StudyInstanceUID", *found)
     assert texts(row, "StudyInstanceUID") == expected
@@ -56,13 +63,21 @@ def test_texts(found: list[Any], expected: list[str]) -> None:
 
 
 EMPTY: list[dict[str, Any]] = [
-    {}, {"0020000D": None}, {"0020000D": {}}, {"0020000D": {"vr": "UI"}},
+    {},
+    {"0020000D": None},
+    {"0020000D": {}},
+    {"0020000D": {"vr": "UI"}},
     {"0020000D": {"vr": "UI", "Value": None}},
-    {"0020000D": {"vr": "UI", "Value": "1.2"}}, {"0020000D": {"vr": "UI", "Value": {"0": "1.2"}}},
-    {"0020000D": "1.2"}, {"0020000D": ["1.2"]}, {"0020000D": {"value": ["1.2"]}},
+    {"0020000D": {"vr": "UI", "Value": "1.2"}},
+    {"0020000D": {"vr": "UI", "Value": {"0": "1.2"}}},
+    {"0020000D": "1.2"},
+    {"0020000D": ["1.2"]},
+    {"0020000D": {"value": ["1.2"]}},
     {"0020000d": {"Value": ["1.2"]}},
-    {"StudyInstanceUID": {"Value": ["1.2"]}}, {"0020000D": 1}, {"0020000D": {"BulkDataURI": "x"}},
-]  # fmt: skip
+    {"StudyInstanceUID": {"Value": ["1.2"]}},
+    {"0020000D": 1},
+    {"0020000D": {"BulkDataURI": "x"}},
+]
 
 
 @pytest.mark.parametrize("row", EMPTY)
@@ -77,13 +92,32 @@ def test_what_is_not_there_or_of_another_shape_is_empty(row: dict[str, Any]) -> 
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [(5, 5), ("5", 5), (" 5 ", 5), ("+5", 5), ("005", 5), (0, 0), (2**31 - 1, 2**31 - 1),
-     (2**31, None), (-1, None),
-     ("-1", None), ("", None), ("x", None), (1.5, None), ("1e3", None), (True, None), (None, None),
-     ([5], None),
-     ({}, None), ("9" * 5_000, None), (10**300, None), ("5 6", None), ("5\\6", None),
-     ("NaN", None)],
-)  # fmt: skip
+    [
+        (5, 5),
+        ("5", 5),
+        (" 5 ", 5),
+        ("+5", 5),
+        ("005", 5),
+        (0, 0),
+        (2**31 - 1, 2**31 - 1),
+        (2**31, None),
+        (-1, None),
+        ("-1", None),
+        ("", None),
+        ("x", None),
+        (1.5, None),
+        ("1e3", None),
+        (True, None),
+        (None, None),
+        ([5], None),
+        ({}, None),
+        ("9" * 5_000, None),
+        (10**300, None),
+        ("5 6", None),
+        ("5\\6", None),
+        ("NaN", None),
+    ],
+)
 def test_numbers(value: Any, expected: int | None) -> None:
     """IS comes as text (older archives) or as number."""
     assert (
@@ -106,16 +140,22 @@ def test_a_number_has_ascii_digits_only(value: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [({"Alphabetic": "Doe^Jane"}, "Doe^Jane"), ({"Alphabetic": " Doe^Jane "}, "Doe^Jane"),
-     ("Doe^Jane", "Doe^Jane"),
-     ({"Ideographic": "山田^太郎", "Phonetic": "やまだ^たろう"}, "山田^太郎"),
-     ({"Phonetic": "やまだ"}, "やまだ"),
-     ({"Alphabetic": "", "Ideographic": "山田"}, "山田"),
-     ({"Alphabetic": None, "Phonetic": "x"}, "x"),
-     ({}, None),
-     ({"Alphabetic": 1}, None), ({"Alphabetic": ["x"]}, None), (1, None), ([], None),
-     ({"alphabetic": "x"}, None)],
-)  # fmt: skip
+    [
+        ({"Alphabetic": "Doe^Jane"}, "Doe^Jane"),
+        ({"Alphabetic": " Doe^Jane "}, "Doe^Jane"),
+        ("Doe^Jane", "Doe^Jane"),
+        ({"Ideographic": "山田^太郎", "Phonetic": "やまだ^たろう"}, "山田^太郎"),
+        ({"Phonetic": "やまだ"}, "やまだ"),
+        ({"Alphabetic": "", "Ideographic": "山田"}, "山田"),
+        ({"Alphabetic": None, "Phonetic": "x"}, "x"),
+        ({}, None),
+        ({"Alphabetic": 1}, None),
+        ({"Alphabetic": ["x"]}, None),
+        (1, None),
+        ([], None),
+        ({"alphabetic": "x"}, None),
+    ],
+)
 def test_person_names(value: Any, expected: str | None) -> None:
     for row in (of("PatientName", value, vr="PN"), of("PatientName", None, {}, value, vr="PN")):
         assert next(iter(person_name_groups(row, "PatientName").values()), None) == expected

@@ -30,9 +30,15 @@ from tests.dicom.encodings import (
 
 def data_set(patient: str, study: str = STUDY, write: Callable[..., bytes] = explicit) -> bytes:
     elements = [
-        (0x00080016, "UI", CT), (0x00080018, "UI", INSTANCE), (0x00080060, "CS", "CT"), (0x00100010, "PN", "X^Y"),
-        (0x00100020, "LO", patient), (0x0020000D, "UI", study), (0x0020000E, "UI", SERIES), (0x00200013, "IS", "1 "),
-    ]  # fmt: skip
+        (0x00080016, "UI", CT),
+        (0x00080018, "UI", INSTANCE),
+        (0x00080060, "CS", "CT"),
+        (0x00100010, "PN", "X^Y"),
+        (0x00100020, "LO", patient),
+        (0x0020000D, "UI", study),
+        (0x0020000E, "UI", SERIES),
+        (0x00200013, "IS", "1 "),
+    ]
     return b"".join(write(*one) for one in elements)
 
 
@@ -84,7 +90,7 @@ def early_end(write: Callable[..., bytes]) -> tuple[bytes, bytes]:
 
 
 def in_unknown() -> bytes:
-    """An implicit sequence in a UN: ended by its length, OWN; ended by the first delimiter, EVIL."""
+    """Return an implicit sequence in a UN: OWN by its length, EVIL by its first delimiter."""
     rest = ITEM_END + SEQUENCE_END + after_group_8("OWN", STUDY, explicit)
     hidden = SEQUENCE_END + ITEM_END + SEQUENCE_END + after_group_8("EVIL", "9.9.9", explicit)
     hidden += explicit(0x00291010, "OB", length=len(rest))
@@ -107,39 +113,84 @@ def any_two_capitals() -> bytes:
 
 
 AMBIGUOUS: dict[str, bytes] = {
-    "an implicit sequence with an early delimiter": meta(IMPLICIT) + implicit(0x00080018, "UI", INSTANCE)
-    + implicit(0x00081140, "SQ", early_end(implicit)[0]) + early_end(implicit)[1],
-    "a sequence with an early delimiter in a UN": meta(EXPLICIT) + explicit(0x00080018, "UI", INSTANCE) + in_unknown(),
+    "an implicit sequence with an early delimiter": meta(IMPLICIT)
+    + implicit(0x00080018, "UI", INSTANCE)
+    + implicit(0x00081140, "SQ", early_end(implicit)[0])
+    + early_end(implicit)[1],
+    "a sequence with an early delimiter in a UN": meta(EXPLICIT)
+    + explicit(0x00080018, "UI", INSTANCE)
+    + in_unknown(),
     "implicit with any two capitals": meta(IMPLICIT) + any_two_capitals(),
     "an unknown VR before EVIL": meta(EXPLICIT) + OWN + explicit(0x00211010, "ZZ") + EVIL,
-    "an undefined length before EVIL": meta(EXPLICIT) + OWN + explicit(0x00291010, "OB", length=UNDEFINED)
-    + SEQUENCE_END + EVIL,
-    "sequences behind the header that are deeper than we walk": meta(EXPLICIT) + OWN
-    + (explicit(0x00400275, "SQ", length=UNDEFINED) + item(b"", UNDEFINED)) * 40 + (ITEM_END + SEQUENCE_END) * 40
+    "an undefined length before EVIL": meta(EXPLICIT)
+    + OWN
+    + explicit(0x00291010, "OB", length=UNDEFINED)
+    + SEQUENCE_END
     + EVIL,
-    "a broken sequence behind the header": meta(EXPLICIT) + OWN + explicit(0x00400275, "SQ", length=UNDEFINED)
-    + explicit(0x00400007, "LO") + SEQUENCE_END + EVIL,
-    "an item in a UN that looks explicit": meta(EXPLICIT) + explicit(0x00080018, "UI", INSTANCE)
+    "sequences behind the header that are deeper than we walk": meta(EXPLICIT)
+    + OWN
+    + (explicit(0x00400275, "SQ", length=UNDEFINED) + item(b"", UNDEFINED)) * 40
+    + (ITEM_END + SEQUENCE_END) * 40
+    + EVIL,
+    "a broken sequence behind the header": meta(EXPLICIT)
+    + OWN
+    + explicit(0x00400275, "SQ", length=UNDEFINED)
+    + explicit(0x00400007, "LO")
+    + SEQUENCE_END
+    + EVIL,
+    "an item in a UN that looks explicit": meta(EXPLICIT)
+    + explicit(0x00080018, "UI", INSTANCE)
     + explicit(0x00091010, "UN", length=UNDEFINED)
-    + item(struct.pack("<HH2sH", 0x0009, 0x0002, b"UI", 0) + bytes(0x4955) + ITEM_END, UNDEFINED) + SEQUENCE_END
+    + item(struct.pack("<HH2sH", 0x0009, 0x0002, b"UI", 0) + bytes(0x4955) + ITEM_END, UNDEFINED)
+    + SEQUENCE_END
     + after_group_8("OWN", STUDY, explicit),
-    "implicit elements behind an explicit header": meta(EXPLICIT) + OWN + implicit(0x00100020, "LO", "EVIL")
-    + implicit(0x0020000D, "UI", "9.9.9") + implicit(0x7FE00010, "OW", bytes(8)),
-    "an item outside of a sequence": meta(EXPLICIT) + OWN[:-SERIES_LENGTH] + item(b"", 0x4F4C)[:8]
-    + explicit(0x00291010, "OB", length=len(EVIL)) + EVIL + explicit(0x0020000E, "UI", SERIES),
-    "an item outside of a sequence, behind the header": meta(EXPLICIT) + OWN + b"\xfe\xff\x00\xe0LO\0\0"
-    + explicit(0x00291010, "OB", length=len(EVIL)) + EVIL,
-    "a command set first": meta("1.2.840.10008.1.2.2") + implicit(0x00000000, "UL", bytes(4)) + EVIL,
-    "a deflated block that looks like a command set": meta("1.2.840.10008.1.2.1.99") + bytes(2) + OWN,
+    "implicit elements behind an explicit header": meta(EXPLICIT)
+    + OWN
+    + implicit(0x00100020, "LO", "EVIL")
+    + implicit(0x0020000D, "UI", "9.9.9")
+    + implicit(0x7FE00010, "OW", bytes(8)),
+    "an item outside of a sequence": meta(EXPLICIT)
+    + OWN[:-SERIES_LENGTH]
+    + item(b"", 0x4F4C)[:8]
+    + explicit(0x00291010, "OB", length=len(EVIL))
+    + EVIL
+    + explicit(0x0020000E, "UI", SERIES),
+    "an item outside of a sequence, behind the header": meta(EXPLICIT)
+    + OWN
+    + b"\xfe\xff\x00\xe0LO\0\0"
+    + explicit(0x00291010, "OB", length=len(EVIL))
+    + EVIL,
+    "a command set first": meta("1.2.840.10008.1.2.2")
+    + implicit(0x00000000, "UL", bytes(4))
+    + EVIL,
+    "a deflated block that looks like a command set": meta("1.2.840.10008.1.2.1.99")
+    + bytes(2)
+    + OWN,
     "groups before 0008": meta(EXPLICIT) + explicit(0x00041130, "CS", "X ") + OWN,
-    "something behind padding": meta(EXPLICIT) + OWN + bytes(8) + explicit(0x00100020, "LO", "EVIL"),
-    "PatientID again behind the header": meta(EXPLICIT) + OWN + explicit(0x00100020, "LO", "EVIL") + PIXELS,
-    "PatientID again behind the pixels": meta(EXPLICIT) + OWN + PIXELS + explicit(0x00100020, "LO", "EVIL"),
+    "something behind padding": meta(EXPLICIT)
+    + OWN
+    + bytes(8)
+    + explicit(0x00100020, "LO", "EVIL"),
+    "PatientID again behind the header": meta(EXPLICIT)
+    + OWN
+    + explicit(0x00100020, "LO", "EVIL")
+    + PIXELS,
+    "PatientID again behind the pixels": meta(EXPLICIT)
+    + OWN
+    + PIXELS
+    + explicit(0x00100020, "LO", "EVIL"),
     "StudyInstanceUID again": meta(EXPLICIT) + OWN + explicit(0x0020000D, "UI", "9.9.9") + PIXELS,
-    "PatientID again behind a higher group": meta(EXPLICIT) + OWN[:-SERIES_LENGTH]
-    + explicit(0x00280010, "US", b"\1\0") + explicit(0x00100020, "LO", "EVIL") + explicit(0x0020000E, "UI", SERIES),
-    "study before patient": meta(EXPLICIT) + explicit(0x0020000D, "UI", STUDY) + explicit(0x00100020, "LO", "OWN")
-    + explicit(0x0020000E, "UI", SERIES) + explicit(0x00100020, "LO", "EVIL") + PIXELS,
+    "PatientID again behind a higher group": meta(EXPLICIT)
+    + OWN[:-SERIES_LENGTH]
+    + explicit(0x00280010, "US", b"\1\0")
+    + explicit(0x00100020, "LO", "EVIL")
+    + explicit(0x0020000E, "UI", SERIES),
+    "study before patient": meta(EXPLICIT)
+    + explicit(0x0020000D, "UI", STUDY)
+    + explicit(0x00100020, "LO", "OWN")
+    + explicit(0x0020000E, "UI", SERIES)
+    + explicit(0x00100020, "LO", "EVIL")
+    + PIXELS,
     "transfer syntax twice": meta(EXPLICIT, IMPLICIT) + implicit_own(),
     "transfer syntax twice, the other way": meta(IMPLICIT, EXPLICIT) + OWN + PIXELS,
     "implicit that looks explicit": meta(IMPLICIT) + implicit_own(),
@@ -149,24 +200,49 @@ AMBIGUOUS: dict[str, bytes] = {
     "no syntax": meta() + OWN + PIXELS,
     "an empty syntax": meta("") + OWN + PIXELS,
     "no file meta": OWN + PIXELS,
-    "a group length that swallows the header": meta(EXPLICIT, group_length=len(meta(EXPLICIT)) - 144 + len(OWN)) + OWN
-    + EVIL + PIXELS,
+    "a group length that swallows the header": meta(
+        EXPLICIT, group_length=len(meta(EXPLICIT)) - 144 + len(OWN)
+    )
+    + OWN
+    + EVIL
+    + PIXELS,
     "a delimiter in an item of a private OB": meta(EXPLICIT) + PRIVATE + covering(0x00091001, item),
-    "a delimiter in an undefined item": meta(EXPLICIT) + PRIVATE + covering(
-        0x00091001, lambda hidden: item(explicit(0x00091010, "OB", hidden) + ITEM_END, UNDEFINED)),
-    "an item longer than its sequence": meta(EXPLICIT) + explicit(0x00081140, "SQ", length=8) + item(OWN)[:8] + OWN
-    + EVIL + PIXELS,
-    "an undefined item longer than its sequence": meta(EXPLICIT) + explicit(0x00081140, "SQ", length=8)
-    + item(OWN + ITEM_END, UNDEFINED) + EVIL + PIXELS,
-    "PatientID as a sequence first": meta(EXPLICIT) + explicit(0x00080018, "UI", INSTANCE)
-    + explicit(0x00100020, "UN", length=UNDEFINED) + SEQUENCE_END + explicit(0x00100020, "LO", "OWN")
-    + explicit(0x0020000D, "UI", STUDY) + explicit(0x0020000E, "UI", SERIES),
-    "PatientID of another VR": meta(EXPLICIT) + explicit(0x00100020, "OB", "OWN")
-    + explicit(0x0020000D, "UI", STUDY) + explicit(0x0020000E, "UI", SERIES),
-    "deflated frames taken for a deflated data set": meta("1.2.840.10008.1.2.8.1") + b"\x12\x00\x00\xaaUI\xaa" + OWN,
-    "a character set that nobody knows": meta(EXPLICIT) + explicit(0x00080005, "CS", "SECRET^NAME")
-    + explicit(0x00100020, "LO", "Ä") + explicit(0x0020000D, "UI", STUDY) + explicit(0x0020000E, "UI", SERIES),
-}  # fmt: skip
+    "a delimiter in an undefined item": meta(EXPLICIT)
+    + PRIVATE
+    + covering(
+        0x00091001, lambda hidden: item(explicit(0x00091010, "OB", hidden) + ITEM_END, UNDEFINED)
+    ),
+    "an item longer than its sequence": meta(EXPLICIT)
+    + explicit(0x00081140, "SQ", length=8)
+    + item(OWN)[:8]
+    + OWN
+    + EVIL
+    + PIXELS,
+    "an undefined item longer than its sequence": meta(EXPLICIT)
+    + explicit(0x00081140, "SQ", length=8)
+    + item(OWN + ITEM_END, UNDEFINED)
+    + EVIL
+    + PIXELS,
+    "PatientID as a sequence first": meta(EXPLICIT)
+    + explicit(0x00080018, "UI", INSTANCE)
+    + explicit(0x00100020, "UN", length=UNDEFINED)
+    + SEQUENCE_END
+    + explicit(0x00100020, "LO", "OWN")
+    + explicit(0x0020000D, "UI", STUDY)
+    + explicit(0x0020000E, "UI", SERIES),
+    "PatientID of another VR": meta(EXPLICIT)
+    + explicit(0x00100020, "OB", "OWN")
+    + explicit(0x0020000D, "UI", STUDY)
+    + explicit(0x0020000E, "UI", SERIES),
+    "deflated frames taken for a deflated data set": meta("1.2.840.10008.1.2.8.1")
+    + b"\x12\x00\x00\xaaUI\xaa"
+    + OWN,
+    "a character set that nobody knows": meta(EXPLICIT)
+    + explicit(0x00080005, "CS", "SECRET^NAME")
+    + explicit(0x00100020, "LO", "Ä")
+    + explicit(0x0020000D, "UI", STUDY)
+    + explicit(0x0020000E, "UI", SERIES),
+}
 
 
 def read(data: bytes, step: int) -> str:
@@ -211,7 +287,7 @@ def test_what_takes_too_long_is_refused(what: str) -> None:
 
 @pytest.mark.parametrize("step", [1, 997, 10**6])
 def test_what_is_odd_and_clear_is_read(step: int) -> None:
-    """Behind the header odd things may stand: padding, elements out of order that nobody asks for."""
+    """Padding and elements out of order may stand behind the header."""
     for tail in (
         bytes(64),
         explicit(0x00280010, "US", b"\1\0") + explicit(0x00180050, "DS", "1 ") + PIXELS,

@@ -19,16 +19,19 @@ MODALITY, SERIES, SERIES_NUMBER, INSTANCE_NUMBER = (
     0x0020_0013,
 )
 SYNTAXES = (
-    "1.2.840.10008.1.2.1", ImplicitVRLittleEndian, ExplicitVRBigEndian,
+    "1.2.840.10008.1.2.1",
+    ImplicitVRLittleEndian,
+    ExplicitVRBigEndian,
     DeflatedExplicitVRLittleEndian,
-)  # fmt: skip
+)
 
 # SeriesInstanceUID, SeriesNumber, Modality, InstanceNumber of one instance after the other; what
 # each is called.
 NAMES: dict[str, list[tuple[tuple[bytes, bytes, bytes, bytes], str]]] = {
     "as usual": [((b"1", b"2 ", b"CT", b"17"), "DICOM/0002-CT/0017.dcm")],
-    "large numbers": [((b"1", b"123456", b"RTSTRUCT", b"999999999 "),
-        "DICOM/123456-RTSTRUCT/999999999.dcm")],
+    "large numbers": [
+        ((b"1", b"123456", b"RTSTRUCT", b"999999999 "), "DICOM/123456-RTSTRUCT/999999999.dcm")
+    ],
     "a number twice": [
         ((b"1", b"2", b"MR", b"1"), "DICOM/0002-MR/0001.dcm"),
         ((b"1", b"2", b"MR", b"01"), "DICOM/0002-MR/0001-2.dcm"),
@@ -52,15 +55,17 @@ NAMES: dict[str, list[tuple[tuple[bytes, bytes, bytes, bytes], str]]] = {
         ((b"", b"", b"", b""), "DICOM/unnumbered/unnumbered-2.dcm"),
     ],
     "no numbers": [((b"1", b"..", b"CT", b"-5"), "DICOM/unnumbered-CT/unnumbered.dcm")],
-    "more digits than a number has": [((b"1", b"1" * 20, b"CT", b"1"),
-        "DICOM/unnumbered-CT/0001.dcm")],
-    "digits that are none": [((b"1", "٣".encode(), b"CT", "１".encode()),
-        "DICOM/unnumbered-CT/unnumbered.dcm")],
+    "more digits than a number has": [
+        ((b"1", b"1" * 20, b"CT", b"1"), "DICOM/unnumbered-CT/0001.dcm")
+    ],
+    "digits that are none": [
+        ((b"1", "٣".encode(), b"CT", "１".encode()), "DICOM/unnumbered-CT/unnumbered.dcm")
+    ],
     "a modality that nobody defined": [((b"1", b"1", b"MUELLER", b"1"), "DICOM/0001/0001.dcm")],
     "paths": [((b"1", b"../1", b"../../etc", b"/1"), "DICOM/unnumbered/unnumbered.dcm")],
     "a device of Windows": [((b"1", b"1", b"CON", b"NUL"), "DICOM/0001/unnumbered.dcm")],
     "small letters": [((b"1", b"1", b"ct", b"1"), "DICOM/0001/0001.dcm")],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", NAMES)
@@ -72,11 +77,26 @@ def test_what_an_instance_is_called(case: str) -> None:
 
 
 TEXTS = (
-    st.sampled_from([b"1", b"2", b"1-2", b"1 ", b"CT", b"MR", b"CT-2", b"ct", b"CON", b"../x",
-        b"a/b", b"x\\y", b""])
+    st.sampled_from(
+        [
+            b"1",
+            b"2",
+            b"1-2",
+            b"1 ",
+            b"CT",
+            b"MR",
+            b"CT-2",
+            b"ct",
+            b"CON",
+            b"../x",
+            b"a/b",
+            b"x\\y",
+            b"",
+        ]
+    )
     | st.integers(0, 2**40).map(lambda number: b"%d" % number)
     | st.binary(max_size=40)
-)  # fmt: skip
+)
 VALUES = st.dictionaries(st.sampled_from([MODALITY, SERIES, SERIES_NUMBER, INSTANCE_NUMBER]), TEXTS)
 
 

@@ -54,10 +54,12 @@ def run(rows: Any, cuts: list[int], **keywords: Any) -> Any:
 
 
 VALUES = (
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False,
-        allow_infinity=False)
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
-)  # fmt: skip
+)
 CUTS = st.lists(st.integers(0, 2**20), max_size=30)
 
 
@@ -123,8 +125,17 @@ def test_what_is_left_out_is_counted(filler: int) -> None:
     )
     item = {"7FE00010": hashed, "00091001": {"vr": "OB", **foreign}}
     scan = scanner()
-    rows = [row(1, {"00420011": hashed, "00081140": {"vr": "SQ", "Value": [item]}, "0008103E": {
-        "vr": "LO", "Value": ["x" * filler]}}), row(2)]  # fmt: skip
+    rows = [
+        row(
+            1,
+            {
+                "00420011": hashed,
+                "00081140": {"vr": "SQ", "Value": [item]},
+                "0008103E": {"vr": "LO", "Value": ["x" * filler]},
+            },
+        ),
+        row(2),
+    ]
     written = feed(scan, json.dumps(rows).encode())
     assert b"elsewhere" not in written
     assert b"6ab12" not in written
@@ -162,14 +173,28 @@ def test_nesting_costs_no_memory(unit: str) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"  ", b"{}", b"[{}", b"[1]", b'["x"]', b"[[]]", b"null", b"<html>", b"[] []", b"[{]",
+    [
+        b"",
+        b"  ",
+        b"{}",
+        b"[{}",
+        b"[1]",
+        b'["x"]',
+        b"[[]]",
+        b"null",
+        b"<html>",
+        b"[] []",
+        b"[{]",
         b"[NaN]",
-     json.dumps([row(1)]).encode()[:-1], json.dumps([row(1)]).encode() + b"x", b"\xff[]",
-     b'[{"a": 1e999}]',
-     b"[" + b"[" * 5_000 + b"]" * 5_000 + b"]",
-     json.dumps([row(1)]).replace('"P-1"', '"P-1", 1' + "0" * 400).encode()],
+        json.dumps([row(1)]).encode()[:-1],
+        json.dumps([row(1)]).encode() + b"x",
+        b"\xff[]",
+        b'[{"a": 1e999}]',
+        b"[" + b"[" * 5_000 + b"]" * 5_000 + b"]",
+        json.dumps([row(1)]).replace('"P-1"', '"P-1", 1' + "0" * 400).encode(),
+    ],
     ids=lambda data: repr(data[:12]),
-)  # fmt: skip
+)
 def test_what_is_no_array_of_rows_is_malformed(data: bytes) -> None:
     """Or foreign, where it says nothing of a patient; never a success."""
     for cuts in ([], list(range(0, 12_000, 3))):
@@ -189,8 +214,11 @@ def test_one_row_is_bounded_and_many_rows_are_not() -> None:
     assert passed > 199_000_000
     assert len(feed(scan, written + b"]") + scan.end()) > 50_000
     with pytest.raises(Malformed, match="metadata_row_too_large"):
-        run(json.dumps([row(1, {"00104000": {"vr": "LT", "Value": ["x" * 300_000]}})]).encode(),
-            list(range(0, 300_000, 10_000)), row_bytes=200_000)  # fmt: skip
+        run(
+            json.dumps([row(1, {"00104000": {"vr": "LT", "Value": ["x" * 300_000]}})]).encode(),
+            list(range(0, 300_000, 10_000)),
+            row_bytes=200_000,
+        )
 
 
 def test_a_row_of_countless_objects_is_refused() -> None:

@@ -11,11 +11,29 @@ DRAWN = (Kind.RENDERED, Kind.THUMBNAIL)
 @pytest.mark.parametrize("kind", Kind)
 @pytest.mark.parametrize(
     "content_type",
-    ["text/html", "image/svg+xml", "image/jpeg;a=b,text/html", "image/jpeg, text/html", "image/jpeg\x00", "image", ";",
-     "application/dicom+xml", "text/plain; image/jpeg", "multipart/related", "TEXT/HTML; charset=utf-8", "text/xml",
-     "Image/Svg+Xml", "application/xhtml+xml", "text/html; x=application/pdf", "application/pdf, text/html",
-     "application/pdf+xml", "model/x3d+xml", "application/pdf\x00", 'text/html; type="application/pdf"'],
-)  # fmt: skip
+    [
+        "text/html",
+        "image/svg+xml",
+        "image/jpeg;a=b,text/html",
+        "image/jpeg, text/html",
+        "image/jpeg\x00",
+        "image",
+        ";",
+        "application/dicom+xml",
+        "text/plain; image/jpeg",
+        "multipart/related",
+        "TEXT/HTML; charset=utf-8",
+        "text/xml",
+        "Image/Svg+Xml",
+        "application/xhtml+xml",
+        "text/html; x=application/pdf",
+        "application/pdf, text/html",
+        "application/pdf+xml",
+        "model/x3d+xml",
+        "application/pdf\x00",
+        'text/html; type="application/pdf"',
+    ],
+)
 def test_what_is_odd_or_runs_never_passes(kind: Kind, content_type: str) -> None:
     assert not PartPolicy(kind, "https://us").accepts(content_type)
 
@@ -30,11 +48,19 @@ def test_a_part_that_says_nothing_is_what_was_asked_for_but_for_pictures(kind: K
 
 @pytest.mark.parametrize(
     ("kind", "content_type"),
-    [(Kind.STUDY, "application/dicom"), (Kind.STUDY, "Application/DICOM; transfer-syntax=1.2.840.10008.1.2.1"),
-     (Kind.FRAMES, "application/octet-stream"), (Kind.FRAMES, "image/jpeg; transfer-syntax=1.2.840.10008.1.2.4.50"),
-     (Kind.RENDERED, "image/jpeg"), (Kind.RENDERED, "application/pdf"), (Kind.BULKDATA, "application/pdf"),
-     (Kind.BULKDATA, "Model/STL; x=y"), (Kind.BULKDATA, "model/obj"), (Kind.BULKDATA, "model/mtl")],
-)  # fmt: skip
+    [
+        (Kind.STUDY, "application/dicom"),
+        (Kind.STUDY, "Application/DICOM; transfer-syntax=1.2.840.10008.1.2.1"),
+        (Kind.FRAMES, "application/octet-stream"),
+        (Kind.FRAMES, "image/jpeg; transfer-syntax=1.2.840.10008.1.2.4.50"),
+        (Kind.RENDERED, "image/jpeg"),
+        (Kind.RENDERED, "application/pdf"),
+        (Kind.BULKDATA, "application/pdf"),
+        (Kind.BULKDATA, "Model/STL; x=y"),
+        (Kind.BULKDATA, "model/obj"),
+        (Kind.BULKDATA, "model/mtl"),
+    ],
+)
 def test_what_was_asked_for_passes(kind: Kind, content_type: str) -> None:
     assert PartPolicy(kind, "https://us").accepts(content_type)
 

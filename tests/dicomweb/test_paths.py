@@ -12,12 +12,18 @@ from sidecar.access.facts import Part
 from sidecar.common.errors import BadRequest, NotFound
 from sidecar.dicomweb.paths import MAXIMUM_FRAMES, OBJECTS, Kind, Query, Retrieval, parse
 from sidecar.pacs.dialects import DIALECTS
+from tests.tables.paths import (
+    INSTANCE,
+    NO_FORM,
+    NO_UID,
+    OF_INSTANCE,
+    OF_SERIES,
+    OF_STUDY,
+    SERIES,
+    STUDY,
+)
 
 ROOT = "http://pacs.example.org:8042/dicom-web"
-STUDY, SERIES, INSTANCE = "1.2.840.1", "1.2.840.1.1", "1.2.840.1.1.1"
-OF_STUDY = f"studies/{STUDY}"
-OF_SERIES = f"{OF_STUDY}/series/{SERIES}"
-OF_INSTANCE = f"{OF_SERIES}/instances/{INSTANCE}"
 WHOLE_STUDY, WHOLE_SERIES, WHOLE_INSTANCE = (
     Part(STUDY),
     Part(STUDY, SERIES),
@@ -69,35 +75,6 @@ def test_the_kinds_that_bring_instances() -> None:
     assert {Kind.STUDY, Kind.SERIES, Kind.INSTANCE} == OBJECTS
 
 
-NO_FORM = [
-    "", "/", "study", "patients", "STUDIES", "Studies", "studies ", " studies", "STUDIES/1.2",
-    "ｓtudies",
-    f"series/{SERIES}", f"instances/{INSTANCE}", f"series/{SERIES}/instances/{INSTANCE}",
-    f"series/{SERIES}/metadata",
-    f"instances/{INSTANCE}/metadata", f"instances/{INSTANCE}/frames/1", f"series/{SERIES}/series",
-    f"{OF_STUDY}/instances/{INSTANCE}", f"{OF_STUDY}/instances/{INSTANCE}/frames/1",
-    f"{OF_STUDY}/studies",
-    f"{OF_STUDY}/studies/{STUDY}", f"{OF_SERIES}/series/{SERIES}", f"{OF_INSTANCE}/instances",
-    f"{OF_STUDY}/frames/1", f"{OF_SERIES}/frames/1", f"{OF_STUDY}/frames/1/rendered",
-    f"{OF_INSTANCE}/frames",
-    f"{OF_INSTANCE}/frames/1/metadata", f"{OF_INSTANCE}/frames/1/rendered/1",
-    f"{OF_INSTANCE}/rendered/frames/1",
-    f"{OF_STUDY}/metadata/metadata", f"{OF_STUDY}/METADATA", f"{OF_STUDY}/metadata.json",
-    f"{OF_STUDY}/archive",
-    f"{OF_STUDY}/", f"{OF_STUDY}//series", f"{OF_STUDY}/metadata/", f"{OF_STUDY}/reject/113001^DCM",
-    f"{OF_STUDY}/count",
-    f"{OF_STUDY}/bulkdata/7FE00010", f"{OF_SERIES}/bulkdata/7FE00010", f"{OF_INSTANCE}/bulkdata/",
-    f"{OF_INSTANCE}/bulkdata/pixelData", f"{OF_INSTANCE}/bulkdata/PixelDatum",
-    f"{OF_INSTANCE}/bulkdata/7FE0001", f"{OF_INSTANCE}/bulkdata/7FE000100",
-    f"{OF_INSTANCE}/bulkdata/..", f"{OF_INSTANCE}/bulkdata/7FE00010/..",
-    f"{OF_INSTANCE}/bulkdata/7FE00010/123456",
-    f"{OF_INSTANCE}/bulkdata/７FE00010", f"{OF_INSTANCE}/bulkdata/http:",
-    f"{OF_INSTANCE}/bulkdata/7FE00010\n",
-    f"{OF_INSTANCE}/bulkdata/" + "/".join(["1"] * 34), f"{OF_INSTANCE}/pixeldata/1",
-    f"{OF_INSTANCE}/pixeldata/..",
-]  # fmt: skip
-
-
 @pytest.mark.parametrize("path", NO_FORM)
 def test_no_other_form_is_a_resource(path: str) -> None:
     with pytest.raises(NotFound):
@@ -107,17 +84,6 @@ def test_no_other_form_is_a_resource(path: str) -> None:
 def test_no_segments_are_no_resource() -> None:
     with pytest.raises(NotFound):
         parse([])
-
-
-NO_UID = [
-    "", ".", "..", "...", "1.", ".1", "1..2", "1.2.", "1.2.3..", "..1.2", "1.2.3 ", " 1.2.3",
-    "1.2.3\n", "1.2\x00",
-    "1.2.3\\1.2.4", "1.2.3,1.2.4", "1.2.*", "*", "1.2.?", "1.2;x", "1.2.3;jsessionid=1", "1.2/3",
-    "1.2%2F3", "%2e%2e",
-    "..;", "1.2.3?x", "1.2.3#x", "1.２", "１.2", "1．2", "1.-2", "1.+2", "1.2e1", "1.0x1", "count",
-    "$x",
-    "1." + "2" * 127,
-]  # fmt: skip
 
 
 @pytest.mark.parametrize("uid", NO_UID)
@@ -155,10 +121,27 @@ def test_no_url_is_written_with_what_is_no_uid(uid: str) -> None:
 
 @pytest.mark.parametrize(
     "frames",
-    ["", "0", "-1", "+1", "01", "1,", ",1", "1,,2", "1, 2", "1;2", "1-3", "a", "*", "1.0", "１",
-        "1\n", "12345678",
-     ",".join(map(str, range(1, MAXIMUM_FRAMES + 2)))],
-)  # fmt: skip
+    [
+        "",
+        "0",
+        "-1",
+        "+1",
+        "01",
+        "1,",
+        ",1",
+        "1,,2",
+        "1, 2",
+        "1;2",
+        "1-3",
+        "a",
+        "*",
+        "1.0",
+        "１",
+        "1\n",
+        "12345678",
+        ",".join(map(str, range(1, MAXIMUM_FRAMES + 2))),
+    ],
+)
 @pytest.mark.parametrize("below", ["", "/rendered", "/thumbnail"])
 def test_a_malformed_frame_list_is_refused(frames: str, below: str) -> None:
     with pytest.raises(BadRequest):
@@ -214,10 +197,20 @@ SEGMENTS = st.lists(
     st.one_of(WORDS, UIDS, ASCENDING_FRAMES, STEPS, st.text(max_size=8)), max_size=12
 )
 LIKELY = st.builds(
-    lambda study, series, instance,
-    rest: ["studies", study, "series", series, "instances", instance, *rest],
-    UIDS, UIDS, UIDS, SEGMENTS.map(lambda found: found[:4]),
-)  # fmt: skip
+    lambda study, series, instance, rest: [
+        "studies",
+        study,
+        "series",
+        series,
+        "instances",
+        instance,
+        *rest,
+    ],
+    UIDS,
+    UIDS,
+    UIDS,
+    SEGMENTS.map(lambda found: found[:4]),
+)
 _OUR_ALPHABET = re.compile(r"[A-Za-z0-9.,/]*", re.ASCII)
 
 

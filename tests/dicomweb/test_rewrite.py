@@ -28,21 +28,35 @@ CONTEXT = f"{ROOT}/{INSTANCE}"
 URIS = BulkDataUris(ROOT, Part("1.2", "1.3", "1.4"))
 
 RESOURCES = [
-    "studies/1.2", "studies/1.2/series/1.3", INSTANCE, f"{INSTANCE}/bulkdata/7FE00010",
+    "studies/1.2",
+    "studies/1.2/series/1.3",
+    INSTANCE,
+    f"{INSTANCE}/bulkdata/7FE00010",
     f"{INSTANCE}/frames/1",
-    f"{INSTANCE}/frames/1,2", f"{INSTANCE}/bulkdata/00480105/1/00480200", f"{INSTANCE}/rendered",
+    f"{INSTANCE}/frames/1,2",
+    f"{INSTANCE}/bulkdata/00480105/1/00480200",
+    f"{INSTANCE}/rendered",
     f"{INSTANCE}/metadata",
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("resource", RESOURCES)
 @pytest.mark.parametrize(
     "before",
-    [f"{PACS}/", "https://pacs.internal/rs/", "//pacs.internal/rs/", "/dicom-web/", "../../", "./",
-        "", "studies/",
-     "http://pacs.internal:8080/dcm4chee-arc/aets/DCM4CHEE/rs/", "http://studies/dicom-web/",
-     "http://user:pw@pacs/"],
-)  # fmt: skip
+    [
+        f"{PACS}/",
+        "https://pacs.internal/rs/",
+        "//pacs.internal/rs/",
+        "/dicom-web/",
+        "../../",
+        "./",
+        "",
+        "studies/",
+        "http://pacs.internal:8080/dcm4chee-arc/aets/DCM4CHEE/rs/",
+        "http://studies/dicom-web/",
+        "http://user:pw@pacs/",
+    ],
+)
 def test_a_url_of_the_archive_becomes_ours(before: str, resource: str) -> None:
     assert our_url(before + resource, ROOT) == f"{ROOT}/{resource}"
     assert our_url(before + resource + "/", ROOT) == f"{ROOT}/{resource}"
@@ -50,21 +64,43 @@ def test_a_url_of_the_archive_becomes_ours(before: str, resource: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    [None, True, 1, 1.5, [], {}, ["studies/1.2"], b"studies/1.2", "", "/", PACS,
-        "http://pacs.internal/", "patients/1",
-     f"{PACS}/studies", f"{PACS}/studies/", f"{PACS}/studies/abc", f"{PACS}/mystudies/1.2",
-     "xstudies/1.2",
-     "STUDIES/1.2",
-     f"{PACS}/studies/1.2?token=x", f"{PACS}/studies/1.2#x",
-     f"{PACS}/studies/1.2/series/http://pacs.internal",
-     f"{PACS}/studies/1.2/x%2Fy", f"{PACS}/studies/1.2/pacs.internal:8042",
-     f"{PACS}/studies/1.2/a b", "studies/1.2//x",
-     f"{PACS}/studies/1.2/\u0661", f"{PACS}/studies/1.2\\x", f"{PACS}/studies/1.2;x",
-     f"{PACS}/studies/1.2/series/1.3\nX",
-     "studies/" + "1." * 1_100 + "1", "javascript:alert(1)",
-     "http://pacs.internal/wado?studyUID=1.2&objectUID=1.4"],
+    [
+        None,
+        True,
+        1,
+        1.5,
+        [],
+        {},
+        ["studies/1.2"],
+        b"studies/1.2",
+        "",
+        "/",
+        PACS,
+        "http://pacs.internal/",
+        "patients/1",
+        f"{PACS}/studies",
+        f"{PACS}/studies/",
+        f"{PACS}/studies/abc",
+        f"{PACS}/mystudies/1.2",
+        "xstudies/1.2",
+        "STUDIES/1.2",
+        f"{PACS}/studies/1.2?token=x",
+        f"{PACS}/studies/1.2#x",
+        f"{PACS}/studies/1.2/series/http://pacs.internal",
+        f"{PACS}/studies/1.2/x%2Fy",
+        f"{PACS}/studies/1.2/pacs.internal:8042",
+        f"{PACS}/studies/1.2/a b",
+        "studies/1.2//x",
+        f"{PACS}/studies/1.2/\u0661",
+        f"{PACS}/studies/1.2\\x",
+        f"{PACS}/studies/1.2;x",
+        f"{PACS}/studies/1.2/series/1.3\nX",
+        "studies/" + "1." * 1_100 + "1",
+        "javascript:alert(1)",
+        "http://pacs.internal/wado?studyUID=1.2&objectUID=1.4",
+    ],
     ids=repr,
-)  # fmt: skip
+)
 def test_what_names_no_resource_is_dropped(url: object) -> None:
     assert our_url(url, ROOT) is None
 
@@ -107,12 +143,14 @@ def test_the_retrieve_url_is_known_by_its_tag() -> None:
 
 @pytest.mark.parametrize(
     ("url", "expected"),
-    [(f"{PACS}/{INSTANCE}/bulkdata/7FE00010", f"{CONTEXT}/bulkdata/7FE00010"),
-     (f"{PACS}/{INSTANCE}/frames/1", f"{CONTEXT}/frames/1"),
-     ("bulkdata/7FE00010", f"{CONTEXT}/bulkdata/7FE00010"),
-     ("./bulkdata/00480105/1/00480200", f"{CONTEXT}/bulkdata/00480105/1/00480200"),
-     ("bulkdata", f"{CONTEXT}/bulkdata")],
-)  # fmt: skip
+    [
+        (f"{PACS}/{INSTANCE}/bulkdata/7FE00010", f"{CONTEXT}/bulkdata/7FE00010"),
+        (f"{PACS}/{INSTANCE}/frames/1", f"{CONTEXT}/frames/1"),
+        ("bulkdata/7FE00010", f"{CONTEXT}/bulkdata/7FE00010"),
+        ("./bulkdata/00480105/1/00480200", f"{CONTEXT}/bulkdata/00480105/1/00480200"),
+        ("bulkdata", f"{CONTEXT}/bulkdata"),
+    ],
+)
 def test_bulk_data_is_ours(url: str, expected: str) -> None:
     """Absolute, or relative to the instance that the row describes."""
     row = {"7FE00010": {"vr": "OW", "BulkDataURI": url, "Value": [f"{PACS}/x"]}}
@@ -121,12 +159,24 @@ def test_bulk_data_is_ours(url: str, expected: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["http://elsewhere/x", "file:///etc/passwd", "../bulkdata/7FE00010", "../../x",
-        "bulkdata/../../x", "bulkdata/x",
-     "/bulkdata/7FE00010", "//pacs/bulkdata/7FE00010", "http:bulkdata/7FE00010", "", None, 1, [],
-     {}],
+    [
+        "http://elsewhere/x",
+        "file:///etc/passwd",
+        "../bulkdata/7FE00010",
+        "../../x",
+        "bulkdata/../../x",
+        "bulkdata/x",
+        "/bulkdata/7FE00010",
+        "//pacs/bulkdata/7FE00010",
+        "http:bulkdata/7FE00010",
+        "",
+        None,
+        1,
+        [],
+        {},
+    ],
     ids=repr,
-)  # fmt: skip
+)
 def test_bulk_data_elsewhere_is_dropped(url: object) -> None:
     row = {"7FE00010": {"vr": "OW", "BulkDataURI": url}}
     assert rewrite_row(row, ROOT, uris=URIS) == {"7FE00010": {"vr": "OW"}}
@@ -175,9 +225,10 @@ RETRIEVABLE = st.sampled_from(
 )
 URLS = st.builds(
     lambda scheme, path, tail: f"{scheme}pacs.internal:8042/dicom-web/{path}{tail}",
-    st.sampled_from(["http://", "https://", "//", "HTTP://", ""]), RETRIEVABLE,
+    st.sampled_from(["http://", "https://", "//", "HTTP://", ""]),
+    RETRIEVABLE,
     st.sampled_from(["", "/", "?a=b", "#c"]),
-)  # fmt: skip
+)
 PLAIN = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=8)
 )
@@ -188,14 +239,15 @@ ELEMENTS = st.recursive(
         st.builds(lambda url: {"vr": "OW", "BulkDataURI": url}, URLS),
         st.builds(lambda values: {"vr": "LO", "Value": values}, st.lists(PLAIN, max_size=3)),
         st.builds(lambda name: {"vr": "PN", "Value": [{"Alphabetic": name}]}, st.text(max_size=8)),
-        st.just({"vr": "UI"}), st.just({"vr": "OB", "InlineBinary": "AAAA"}),
+        st.just({"vr": "UI"}),
+        st.just({"vr": "OB", "InlineBinary": "AAAA"}),
     ),
     lambda inner: st.builds(
         lambda items: {"vr": "SQ", "Value": items},
-        st.lists(st.dictionaries(TAGS, inner, max_size=3), max_size=3)
+        st.lists(st.dictionaries(TAGS, inner, max_size=3), max_size=3),
     ),
     max_leaves=12,
-)  # fmt: skip
+)
 
 
 @given(
@@ -260,12 +312,15 @@ URL_ELEMENT = {"vr": "OW", "BulkDataURI": f"{PACS}/x"}
 
 @pytest.mark.parametrize(
     "element",
-    [{"vr": "UN", "Value": [{"7FE00010": URL_ELEMENT}]}, {"Value": [{"7FE00010": URL_ELEMENT}]},
-     {"vr": "SQ", "Value": {"7FE00010": URL_ELEMENT}},
-     {"vr": "SQ", "Value": [[{"7FE00010": URL_ELEMENT}]]},
-     {"vr": "sq", "Value": [{"7FE00010": URL_ELEMENT}]},
-     {"vr": "LO", "Value": ["x"], "RetrieveURL": f"{PACS}/x"}],
-)  # fmt: skip
+    [
+        {"vr": "UN", "Value": [{"7FE00010": URL_ELEMENT}]},
+        {"Value": [{"7FE00010": URL_ELEMENT}]},
+        {"vr": "SQ", "Value": {"7FE00010": URL_ELEMENT}},
+        {"vr": "SQ", "Value": [[{"7FE00010": URL_ELEMENT}]]},
+        {"vr": "sq", "Value": [{"7FE00010": URL_ELEMENT}]},
+        {"vr": "LO", "Value": ["x"], "RetrieveURL": f"{PACS}/x"},
+    ],
+)
 def test_elements_of_another_shape_hide_no_address(element: dict[str, Any]) -> None:
     """An element is a vr and one of Value, BulkDataURI, InlineBinary (PS3.18 F.2.2); what is more
     is not passed on.
@@ -283,11 +338,20 @@ def test_url_attributes_are_known_by_their_tag(tag: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "private"),
-    [("00100020", False), ("7FE00010", False), ("FFFEE000", False), ("00090010", True),
-     ("77770010", True),
-     ("777710A1", True), ("7fdf0010", True), ("", True), ("x", True), ("Wxyz0010", True),
-     ("PatientID", True)],
-)  # fmt: skip
+    [
+        ("00100020", False),
+        ("7FE00010", False),
+        ("FFFEE000", False),
+        ("00090010", True),
+        ("77770010", True),
+        ("777710A1", True),
+        ("7fdf0010", True),
+        ("", True),
+        ("x", True),
+        ("Wxyz0010", True),
+        ("PatientID", True),
+    ],
+)
 def test_private_attributes(name: str, private: bool) -> None:
     assert is_archive_private(name) is private
 

@@ -14,6 +14,7 @@ from tests.fakes.archive import INSTANCE, SERIES, STUDY, ScriptedPacs
 from tests.fakes.ehr import ScriptedEhr
 from tests.fakes.retrievals import answer
 from tests.fakes.site import HEADERS, sidecar_between
+from tests.tables.wado_uri import ASKED
 
 PART = Part("1.2", "1.2.3", "1.2.3.4")
 LEAST = [
@@ -22,37 +23,7 @@ LEAST = [
     ("seriesUID", "1.2.3"),
     ("objectUID", "1.2.3.4"),
 ]
-AS_STORED = "application/dicom; transfer-syntax=*"
 DRAWN = Retrieval(Kind.RENDERED, PART)
-
-ASKED: dict[str,
-    tuple[list[tuple[str, str]], str | None, Kind, str, tuple[tuple[str, str], ...]]] = {
-    "nothing more": ([], None, Kind.RENDERED, "image/jpeg", ()),
-    "any": ([], "*/*", Kind.RENDERED, "image/jpeg", ()),
-    "by header": ([], "image/png", Kind.RENDERED, "image/png", ()),
-    "DICOM": ([("contentType", "application/dicom")], "image/png", Kind.INSTANCE, AS_STORED, ()),
-    "DICOM by header": ([], "application/dicom", Kind.INSTANCE, AS_STORED, ()),
-    "DICOM first": ([("contentType", "application/dicom,image/jpeg")], None, Kind.INSTANCE,
-        AS_STORED, ()),
-    "transcoded": (
-        [("contentType", "application/dicom"), ("transferSyntax", "1.2.840.10008.1.2.1")], None,
-        Kind.INSTANCE,
-        "application/dicom; transfer-syntax=1.2.840.10008.1.2.1", ()),
-    "both sizes": (
-        [("rows", "100"), ("columns", "200")], None, Kind.RENDERED, "image/jpeg",
-        (("viewport", "200,100"),)),
-    "rows": ([("rows", "100")], None, Kind.RENDERED, "image/jpeg", (("viewport", "100,100"),)),
-    "columns": ([("columns", "200")], None, Kind.RENDERED, "image/jpeg",
-        (("viewport", "200,200"),)),
-    "window": ([("windowCenter", "-40.5"), ("windowWidth", "+400")], None, Kind.RENDERED,
-        "image/jpeg",
-               (("window", "-40.5,400,linear"),)),
-    "quality, annotation": ([("imageQuality", "80"), ("annotation", "patient,technique")], None,
-        Kind.RENDERED,
-                            "image/jpeg", (("quality", "80"), ("annotation", "patient,technique"))),
-    "unknown ones": ([("charset", "UTF-8"), ("x", "1"), ("x", "2")], None, Kind.RENDERED,
-        "image/jpeg", ()),
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("what", ASKED)
@@ -75,12 +46,22 @@ def test_a_frame() -> None:
 
 @pytest.mark.parametrize(
     "more",
-    [("anonymize", "yes"), ("region", "0,0,1,1"), ("presentationUID", "1.2"), ("rows", "-1"),
-     ("rows", "0"),
-     ("columns", "1,2"), ("frameNumber", "0"), ("frameNumber", "x"), ("windowCenter", "40"),
-     ("windowWidth", "400"),
-     ("studyUID", "1.2"), ("objectUID", "1.3"), ("contentType", "a b/c")],
-)  # fmt: skip
+    [
+        ("anonymize", "yes"),
+        ("region", "0,0,1,1"),
+        ("presentationUID", "1.2"),
+        ("rows", "-1"),
+        ("rows", "0"),
+        ("columns", "1,2"),
+        ("frameNumber", "0"),
+        ("frameNumber", "x"),
+        ("windowCenter", "40"),
+        ("windowWidth", "400"),
+        ("studyUID", "1.2"),
+        ("objectUID", "1.3"),
+        ("contentType", "a b/c"),
+    ],
+)
 def test_what_cannot_be_answered_as_asked_is_refused(more: tuple[str, str]) -> None:
     """Nothing is left out in silence: ``anonymize`` least of all."""
     with pytest.raises(BadRequest):

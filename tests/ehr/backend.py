@@ -44,10 +44,13 @@ def backend(
         return f"{peer.url}/token"
 
     defaults: dict[str, Any] = {
-        "client_id": "our client", "private_key": pem(EC_KEY), "key_id": "key-1",
+        "client_id": "our client",
+        "private_key": pem(EC_KEY),
+        "key_id": "key-1",
         "algorithm": "ES384",
-        "scope": "system/Patient.r", "timeout_seconds": 60,
-    }  # fmt: skip
+        "scope": "system/Patient.r",
+        "timeout_seconds": 60,
+    }
     return BackendServices(
         session, endpoint, **{"clock": clock, "monotonic": clock} | defaults | options
     )

@@ -81,10 +81,13 @@ async def test_the_assertion_is_what_the_ehr_verifies(
             "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
         }
         claims = jwt.decode(
-            assertion, public, algorithms=[algorithm], audience=f"{peer.url}/token",
+            assertion,
+            public,
+            algorithms=[algorithm],
+            audience=f"{peer.url}/token",
             issuer="our client",
             options={"require": ["iss", "sub", "aud", "exp", "jti"]},
-        )  # fmt: skip
+        )
         assert claims["sub"] == "our client"
         assert time.time() < claims["exp"] <= time.time() + 300
         identifiers.add(claims["jti"])
@@ -234,10 +237,13 @@ async def test_a_fault_is_unavailable(
 
 @pytest.mark.parametrize(
     "answer",
-    ['{"access_token": ""}', '{"access_token": "x", "expires_in": 1e999}',
-     f'{{"access_token": "x", "expires_in": {10**400}}}'],
+    [
+        '{"access_token": ""}',
+        '{"access_token": "x", "expires_in": 1e999}',
+        f'{{"access_token": "x", "expires_in": {10**400}}}',
+    ],
     ids=lambda text: text[:45],
-)  # fmt: skip
+)
 async def test_a_token_response_that_cannot_be_meant(
     peer: Peer, session: aiohttp.ClientSession, answer: str
 ) -> None:
@@ -250,24 +256,28 @@ async def test_a_token_response_that_cannot_be_meant(
 
 RS = json.loads(RSA_JWK)
 UNUSABLE: dict[str, tuple[str, str]] = {
-    "empty": ("", "RS384"), "junk": ("-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----",
-                                     "RS384"),
-    "half JSON": ('{"kty": "RSA"', "RS384"), "no kty": ("{}", "RS384"),
+    "empty": ("", "RS384"),
+    "junk": ("-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----", "RS384"),
+    "half JSON": ('{"kty": "RSA"', "RS384"),
+    "no kty": ("{}", "RS384"),
     "a JWKS": (json.dumps({"keys": [RS]}), "RS384"),
     "symmetric": ('{"kty": "oct", "k": "c2VjcmV0"}', "RS384"),
     "half a key": (json.dumps(RS | {"p": None}), "RS384"),
     "numbers": (json.dumps(RS | {"n": 1}), "RS384"),
     "encrypted": (pem(RSA_KEY, b"password"), "RS384"),
-    "RSA for ES384": (pem(RSA_KEY), "ES384"), "EC for RS384": (pem(EC_KEY), "RS384"),
-    "RSA JWK for ES384": (RSA_JWK, "ES384"), "EC JWK for RS384": (EC_JWK, "RS384"),
+    "RSA for ES384": (pem(RSA_KEY), "ES384"),
+    "EC for RS384": (pem(EC_KEY), "RS384"),
+    "RSA JWK for ES384": (RSA_JWK, "ES384"),
+    "EC JWK for RS384": (EC_JWK, "RS384"),
     "P-256 for ES384": (pem(P256_KEY), "ES384"),
     "P-256 JWK for ES384": (ECAlgorithm.to_jwk(P256_KEY), "ES384"),
-}  # fmt: skip
+}
 PUBLIC: dict[str, tuple[str, str]] = {
-    "RSA PEM": (public_pem(RSA_KEY), "RS384"), "EC PEM": (public_pem(EC_KEY), "ES384"),
+    "RSA PEM": (public_pem(RSA_KEY), "RS384"),
+    "EC PEM": (public_pem(EC_KEY), "ES384"),
     "RSA JWK": (RSAAlgorithm.to_jwk(RSA_KEY.public_key()), "RS384"),
     "EC JWK": (ECAlgorithm.to_jwk(EC_KEY.public_key()), "ES384"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", UNUSABLE)

@@ -47,21 +47,33 @@ FAULTS: dict[str, tuple[Reply, str]] = {
     "an array": (Reply([FOUND]), "not_an_object"),
     "huge": (Reply(" " * 1_100_000), "too_large"),
     "slow": (Reply(write=_slow), "timeout"),
-    "an endpoint is an object": (Reply(FOUND | {"introspection_endpoint": {"url": "https://a/"}}),
-                                 "wrong_shape"),
+    "an endpoint is an object": (
+        Reply(FOUND | {"introspection_endpoint": {"url": "https://a/"}}),
+        "wrong_shape",
+    ),
     "an endpoint is a number": (Reply(FOUND | {"token_endpoint": 1}), "wrong_shape"),
-    "an endpoint is relative": (Reply(FOUND | {"introspection_endpoint": "/introspect"}),
-                                "wrong_shape"),
+    "an endpoint is relative": (
+        Reply(FOUND | {"introspection_endpoint": "/introspect"}),
+        "wrong_shape",
+    ),
     "an endpoint is empty": (Reply(FOUND | {"introspection_endpoint": ""}), "wrong_shape"),
-    "an endpoint has no host": (Reply(FOUND | {"introspection_endpoint": "https:///introspect"}),
-                                "wrong_shape"),
-    "an endpoint has no scheme": (Reply(FOUND | {"introspection_endpoint": "//ehr/introspect"}),
-                                  "wrong_shape"),
-    "an endpoint is a file": (Reply(FOUND | {"introspection_endpoint": "file://ehr/introspect"}),
-                              "wrong_shape"),
-    "an endpoint is a script": (Reply(FOUND | {"authorization_endpoint": "javascript:alert(1)"}),
-                                "wrong_shape"),
-}  # fmt: skip
+    "an endpoint has no host": (
+        Reply(FOUND | {"introspection_endpoint": "https:///introspect"}),
+        "wrong_shape",
+    ),
+    "an endpoint has no scheme": (
+        Reply(FOUND | {"introspection_endpoint": "//ehr/introspect"}),
+        "wrong_shape",
+    ),
+    "an endpoint is a file": (
+        Reply(FOUND | {"introspection_endpoint": "file://ehr/introspect"}),
+        "wrong_shape",
+    ),
+    "an endpoint is a script": (
+        Reply(FOUND | {"authorization_endpoint": "javascript:alert(1)"}),
+        "wrong_shape",
+    ),
+}
 
 
 async def failure_of(discovery: Discovery) -> Unavailable:

@@ -72,6 +72,9 @@ class Site:
 
 
 def request_id(event: dict[str, Any]) -> str:
-    (found,) = [one["what"]["identifier"]["value"] for one in event["entity"]
-                if one["type"]["code"] == "XrequestId"]  # fmt: skip
+    (found,) = [
+        one["what"]["identifier"]["value"]
+        for one in event["entity"]
+        if one["type"]["code"] == "XrequestId"
+    ]
     return str(found)

@@ -11,41 +11,8 @@ from hypothesis import strategies as st
 import sidecar
 from sidecar.common.errors import Problem
 from sidecar.fhir.outcome import operation_outcome
+from tests.tables.issue_types import ISSUE_TYPES
 
-# https://hl7.org/fhir/R4/valueset-issue-type.html
-ISSUE_TYPES = (
-    "invalid",
-    "structure",
-    "required",
-    "value",
-    "invariant",
-    "security",
-    "login",
-    "unknown",
-    "expired",
-    "forbidden",
-    "suppressed",
-    "processing",
-    "not-supported",
-    "duplicate",
-    "multiple-matches",
-    "not-found",
-    "deleted",
-    "too-long",
-    "code-invalid",
-    "extension",
-    "too-costly",
-    "business-rule",
-    "conflict",
-    "transient",
-    "lock-error",
-    "no-store",
-    "exception",
-    "timeout",
-    "incomplete",
-    "throttled",
-    "informational",
-)
 texts = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zs"]), min_size=1)
 
 

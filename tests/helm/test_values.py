@@ -18,6 +18,7 @@ from tests.helm.rendering import (
     values_of,
 )
 from tests.helm.schema import CHART, FILE, written
+from tests.tables.helm_values import BROKEN
 
 
 def _choices(name: str) -> list[dict[str, Any]]:
@@ -111,24 +112,6 @@ def test_wrong_values_are_refused(wrong: dict[str, Any], named: str) -> None:
         values[key] = values.get(key, {}) | value if isinstance(value, dict) else value
     with helm.Chart.load(CHART) as chart, pytest.raises(helm.HelmError, match=named):
         chart.validate_schema(values)
-
-
-BROKEN: list[tuple[dict[str, Any], str]] = [
-    ({"config": {"server": {"admin_host": "127.0.0.1"}}}, "admin_host is the pod's loopback"),
-    ({"config": {"server": {"host": "::1"}}}, "server.host is the pod's loopback"),
-    ({"config": {"tokens": {"client": {"method": "client_secret_post", "client_id": "a",
-                                       "client_secret": "x"}}}},
-     "readable"),
-    ({"config": {"pacs": {"url": "http://a/b", "auth": {"method": "bearer", "token": "x"}}}},
-     "readable"),
-    ({"secrets": []}, "below /run/secrets/imaging-sidecar, but secrets has no imaging-sidecar"),
-    ({"config": {"audit": {"sink": "fhir", "repository": {"url": "http://a/b"},
-                           "spool": {"folder": "/var/spool/smart-imaging-sidecar/a"}}}},
-                           "read-only"),
-    ({"config": {"audit": {"sink": "fhir", "repository": {"url": "http://a/b"},
-                           "spool": {"folder": "/elsewhere"}}}, "spool": {"enabled": True}},
-                           "read-only"),
-]  # fmt: skip
 
 
 @pytest.mark.parametrize(("broken", "says"), BROKEN)

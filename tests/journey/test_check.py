@@ -19,9 +19,13 @@ def findings(
 ) -> tuple[int, dict[str, dict[str, Any]]]:
     """Exit code, and the findings by their names."""
     done = run(
-        "check", "--config", world.sidecar.file, "--json", *arguments,
+        "check",
+        "--config",
+        world.sidecar.file,
+        "--json",
+        *arguments,
         changes={} if token is None else {"SIDECAR_CHECK_TOKEN": token},
-    )  # fmt: skip
+    )
     assert done.stderr == ""
     return done.returncode, {one["name"]: one for one in json.loads(done.stdout)["findings"]}
 
@@ -35,9 +39,14 @@ def test_everything_is_fine(world: World) -> None:
     states = {name: one["state"] for name, one in found.items()}
     assert states.pop("server.public_url") == "warn"  # A loopback address.
     assert set(states.values()) == {"ok"}, found
-    assert list(found)[-6:] == ["token.validation", "token.search", "token.qido", "token.metadata",
-                                "token.retrieve",
-                                "token.refusal"]  # fmt: skip
+    assert list(found)[-6:] == [
+        "token.validation",
+        "token.search",
+        "token.qido",
+        "token.metadata",
+        "token.retrieve",
+        "token.refusal",
+    ]
     code, found = findings(world)
     assert (code, found["token"]["state"]) == (0, "skip")
 

@@ -194,12 +194,14 @@ def test_no_row_names_what_is_excluded(world: World, mixed: str) -> None:
     session = world.session("robin")
     hidden = [one for one in of_study(world, "robin", mixed) if one.modality == "NM"]
     for path in (
-        "studies", "studies?includefield=all",
+        "studies",
+        "studies?includefield=all",
         "studies?includefield=SeriesInstanceUID,SOPInstanceUID,Modality",
         "series?includefield=all",
         f"studies/{mixed}/series?includefield=ModalitiesInStudy,SOPClassesInStudy",
-        "instances?includefield=all", f"studies/{mixed}/instances?includefield=ModalitiesInStudy",
-    ):  # fmt: skip
+        "instances?includefield=all",
+        f"studies/{mixed}/instances?includefield=ModalitiesInStudy",
+    ):
         rows = get(session, f"{world.sidecar.url}/wado-rs/{path}").json()
         told = [row for row in rows if row["0020000D"]["Value"] == [mixed]]
         assert told, path
@@ -222,9 +224,11 @@ def test_nothing_can_be_searched_by_what_is_excluded(world: World, mixed: str) -
     ):
         assert mixed in search(world, session, f"patient=robin&{query}"), query
     for path in (
-        "studies?ModalitiesInStudy=NM", f"series?SeriesInstanceUID={hidden.series}",
-        f"instances?SOPInstanceUID={hidden.uid}", f"studies/{mixed}/series?Modality=NM",
-    ):  # fmt: skip
+        "studies?ModalitiesInStudy=NM",
+        f"series?SeriesInstanceUID={hidden.series}",
+        f"instances?SOPInstanceUID={hidden.uid}",
+        f"studies/{mixed}/series?Modality=NM",
+    ):
         rows = get(session, f"{world.sidecar.url}/wado-rs/{path}").json()
         assert mixed not in {row["0020000D"]["Value"][0] for row in rows}, path
     rows = get(
@@ -311,13 +315,14 @@ def test_a_backend_client(world: World, angiography: str) -> None:
         assert get(session, f"{world.root('peter')}/studies/{study}").status_code == 200
     assert get(session, f"{world.root('peter')}/studies/{ct}").status_code == 404
     for url in (
-        f"{world.sidecar.fhir}/ImagingStudy", f"{world.sidecar.fhir}/ImagingStudy?patient=robin",
+        f"{world.sidecar.fhir}/ImagingStudy",
+        f"{world.sidecar.fhir}/ImagingStudy?patient=robin",
         f"{world.sidecar.fhir}/ImagingStudy?patient=peter,robin",
         f"{world.root('robin')}/studies/{ct}",
         f"{world.sidecar.url}/wado-rs/studies",
         f"{world.sidecar.fhir}/ImagingStudy/{next(iter(mr))}",
         f"{world.sidecar.fhir}/Patient/robin/ImagingStudy?patient=peter",
-    ):  # fmt: skip
+    ):
         assert get(session, url).status_code == 403, url
 
 

@@ -89,9 +89,10 @@ def test_logs_and_metrics_name_nobody(world: World, files: Path) -> None:
     secrets = {token, *(mrn for one in PATIENTS for mrn in one.mrns if len(mrn) > 4)}
     secrets |= {one.id for one in PATIENTS} | {one.family for one in PATIENTS}
     secrets |= {uid for one in world.instances for uid in (one.study, one.series, one.uid)}
-    secrets |= {str(pydicom.dcmread(file, specific_tags=["PatientName"]).get("PatientName",
-                                                                             "")) for file in
-                sorted(files.glob("*.dcm"))[:40]} - {"", "None"}  # fmt: skip
+    secrets |= {
+        str(pydicom.dcmread(file, specific_tags=["PatientName"]).get("PatientName", ""))
+        for file in sorted(files.glob("*.dcm"))[:40]
+    } - {"", "None"}
     found = {
         secret
         for secret in secrets

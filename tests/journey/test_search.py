@@ -141,9 +141,11 @@ def test_what_the_archive_knows_of_series_and_instances(world: World) -> None:
     patient = "robin"
     session, own = world.session(patient), world.of(patient)
     wanted: dict[str, Callable[[Instance], str]] = {
-        "modality": lambda one: one.modality, "series": lambda one: one.series,
-        "instance": lambda one: f"urn:oid:{one.uid}", "_id": lambda one: one.study,
-    }  # fmt: skip
+        "modality": lambda one: one.modality,
+        "series": lambda one: one.series,
+        "instance": lambda one: f"urn:oid:{one.uid}",
+        "_id": lambda one: one.study,
+    }
     for name, value_of in wanted.items():
         for value in sorted({value_of(one) for one in own if value_of(one)})[:6]:
             expected = {f"urn:oid:{one.study}" for one in own if value_of(one) == value}
@@ -171,8 +173,10 @@ def test_body_sites(world: World) -> None:
     studies = [one["resource"] for one in search(world, session, "patient=robin").json()["entry"]]
     shown = {
         (study["id"], series["bodySite"]["display"])
-        for study in studies for series in study["series"] if "bodySite" in series
-    }  # fmt: skip
+        for study in studies
+        for series in study["series"]
+        if "bodySite" in series
+    }
     for _, body_site in shown:
         found = uids(search(world, session, "bodysite=" + quote(body_site)).json())
         assert found == {
@@ -191,8 +195,11 @@ def test_a_patient_by_identifier(world: World) -> None:
     """patient.identifier: the token's patient's own, else 403 (SIA-22)."""
     mrn = next(one.mrns[0] for one in PATIENTS if one.id == "robin")
     session = world.session("robin")
-    for query in (f"patient.identifier={quote(MRN_SYSTEM)}|{mrn}", f"subject.identifier={mrn}",
-                  f"patient:identifier={quote(MRN_SYSTEM)}|{mrn}"):  # fmt: skip
+    for query in (
+        f"patient.identifier={quote(MRN_SYSTEM)}|{mrn}",
+        f"subject.identifier={mrn}",
+        f"patient:identifier={quote(MRN_SYSTEM)}|{mrn}",
+    ):
         assert search(world, session, query).json()["total"] > 0, query
     foreign = next(one.mrns[0] for one in PATIENTS if one.id == "peter")
     for value in (f"{quote(MRN_SYSTEM)}|{foreign}", f"urn:x|{mrn}", f"{mrn},{foreign}", "nobody"):

@@ -36,5 +36,5 @@ async def asking(
     async with (
         sidecar_between(ScriptedEhr(), archive) as (url, sidecar),
         aiohttp.ClientSession() as session,
-    ):  # fmt: skip
+    ):
         yield ask, sidecar

@@ -49,11 +49,14 @@ CASES: dict[str, tuple[list[dict[str, Any]], int | None]] = {
     "another patient's": ([study("p2", **counted(7))], None),
     "another patient's, too": ([study(**counted(7)), study("p2", **counted(7))], None),
     "two PatientIDs in one row": (
-        [study(**counted(7)) | {"00100020": {"vr": "LO", "Value": ["p1", "p2"]}}], None,
+        [study(**counted(7)) | {"00100020": {"vr": "LO", "Value": ["p1", "p2"]}}],
+        None,
     ),
-    "another study, which the archive should have left out": ([study(uid="1.9", **counted(7))],
-                                                              None),
-}  # fmt: skip
+    "another study, which the archive should have left out": (
+        [study(uid="1.9", **counted(7))],
+        None,
+    ),
+}
 
 
 @pytest.mark.parametrize("level", PARTS)
@@ -101,8 +104,10 @@ class NoList(FakePacs):
         return await super().search(query, parameters, **more)
 
 
-@pytest.mark.parametrize("refusal", [ResourceNotOffered.named("series"),
-                                     BadGateway("x", reason="query_too_many_results")])  # fmt: skip
+@pytest.mark.parametrize(
+    "refusal",
+    [ResourceNotOffered.named("series"), BadGateway("x", reason="query_too_many_results")],
+)
 async def test_neither_counted_nor_listed(refusal: Exception) -> None:
     pacs = NoList(study())
     pacs.refusal = refusal
@@ -167,14 +172,19 @@ async def test_an_archive_that_is_away_is_away() -> None:
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        ("studies/1.2", True), ("studies/1.2/series/1.3", True), ("studies/1.2/metadata", True),
-        ("studies/1.2/series/1.3/metadata", True), ("studies/1.2/series/1.3/instances/1.4", False),
-        ("studies/1.2/series/1.3/instances/1.4/metadata", False), ("studies/1.2/rendered", False),
-        ("studies/1.2/pixeldata", False), ("studies/1.2/bulkdata", False),
+        ("studies/1.2", True),
+        ("studies/1.2/series/1.3", True),
+        ("studies/1.2/metadata", True),
+        ("studies/1.2/series/1.3/metadata", True),
+        ("studies/1.2/series/1.3/instances/1.4", False),
+        ("studies/1.2/series/1.3/instances/1.4/metadata", False),
+        ("studies/1.2/rendered", False),
+        ("studies/1.2/pixeldata", False),
+        ("studies/1.2/bulkdata", False),
         ("studies/1.2/thumbnail", False),
         ("studies/1.2/series/1.3/instances/1.4/frames/1", False),
     ],
-)  # fmt: skip
+)
 def test_what_is_counted(path: str, expected: bool) -> None:
     retrieval = parse(path.split("/"))
     assert isinstance(retrieval, Retrieval)

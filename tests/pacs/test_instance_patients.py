@@ -179,18 +179,21 @@ UNREADABLE: dict[str, dict[Kind, Body]] = {
     "no patient": {Kind.INSTANCE: Body(instance(""))},
     "no character set": {Kind.INSTANCE: Body(instance("Ä").replace(b"ISO_IR 192", b"          "))},
     "another character set": {Kind.INSTANCE: Body(instance("Ä").replace("Ä".encode(), b"\xc4 "))},
-    "an unknown character set": {Kind.INSTANCE: Body(instance("Ä").replace(b"ISO_IR 192",
-                                                                           b"ISO_IR 999"))},
-    "another type": {Kind.INSTANCE: Body(instance(),
-                                         {"Content-Type": "text/html", "Content-Length": "1"})},
+    "an unknown character set": {
+        Kind.INSTANCE: Body(instance("Ä").replace(b"ISO_IR 192", b"ISO_IR 999"))
+    },
+    "another type": {
+        Kind.INSTANCE: Body(instance(), {"Content-Type": "text/html", "Content-Length": "1"})
+    },
     "a part of it": {Kind.INSTANCE: Body(instance(), status=206)},
     "no form that we know": {Kind.INSTANCE: Body(status=406), Kind.METADATA: Body(status=406)},
     "metadata without rows": {Kind.INSTANCE: Body(status=406), Kind.METADATA: Body(b"[]", JSON)},
     "metadata that are none": {Kind.INSTANCE: Body(status=406), Kind.METADATA: Body(b"{}", JSON)},
     "metadata that are too long": {
-        Kind.INSTANCE: Body(status=406), Kind.METADATA: Body(b'[{"x":"' + bytes(2**17), JSON)
+        Kind.INSTANCE: Body(status=406),
+        Kind.METADATA: Body(b'[{"x":"' + bytes(2**17), JSON),
     },
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", UNREADABLE)
@@ -221,9 +224,10 @@ async def test_an_instance_without_end_is_refused(monkeypatch: pytest.MonkeyPatc
 
 
 FAILURES: list[tuple[Exception, type[Problem]]] = [
-    (aiohttp.ClientPayloadError(), Unavailable), (ConnectionResetError(), Unavailable),
+    (aiohttp.ClientPayloadError(), Unavailable),
+    (ConnectionResetError(), Unavailable),
     (TimeoutError(), GatewayTimeout),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("failure", "problem"), FAILURES)

@@ -349,12 +349,17 @@ async def test_closing_ends_what_is_under_way() -> None:
 
 @pytest.mark.parametrize(
     ("patient", "issuer", "expected"),
-    [("p1", None, OWN), (" p1 ", " ", OWN), ("p1", "A", PatientIdentifier("p1", "A")),
-     (7, None, PatientIdentifier("7")),
-     (None, None, PatientIdentifier("")), ("", "A", PatientIdentifier("", "A")),
-     ({"x": 1}, ["A"], PatientIdentifier("")),
-     (True, None, PatientIdentifier(""))],
-)  # fmt: skip
+    [
+        ("p1", None, OWN),
+        (" p1 ", " ", OWN),
+        ("p1", "A", PatientIdentifier("p1", "A")),
+        (7, None, PatientIdentifier("7")),
+        (None, None, PatientIdentifier("")),
+        ("", "A", PatientIdentifier("", "A")),
+        ({"x": 1}, ["A"], PatientIdentifier("")),
+        (True, None, PatientIdentifier("")),
+    ],
+)
 def test_the_owner_of_a_row(patient: object, issuer: object, expected: PatientIdentifier) -> None:
     """Padding does not count; a row that names nobody is nobody's."""
     found = owner_of(

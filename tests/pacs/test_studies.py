@@ -84,10 +84,16 @@ async def test_no_identifiers_are_no_studies() -> None:
 
 
 FOREIGN = [
-    row("p2", "1.9"), row("P1", "1.9"), row("p11", "1.9"), row("p", "1.9"), row("p*", "1.9"),
+    row("p2", "1.9"),
+    row("P1", "1.9"),
+    row("p11", "1.9"),
+    row("p", "1.9"),
+    row("p*", "1.9"),
     row(None, "1.9"),
-    row("", "1.9"), row("*", "1.9"), row("p1\\p2", "1.9"),
-]  # fmt: skip
+    row("", "1.9"),
+    row("*", "1.9"),
+    row("p1\\p2", "1.9"),
+]
 
 
 @pytest.mark.parametrize("foreign", FOREIGN, ids=lambda found: str(text(found, "PatientID")))
@@ -111,7 +117,7 @@ async def test_issuers_are_asked_for_and_compared() -> None:
     """The same number of two hospitals is two people; of a third nobody knows."""
     world = World(
         row("p1", "1.1", issuer="A"), row("p1", "1.2", issuer="B"), row("p1", "1.3"), filters=False
-    )  # fmt: skip
+    )
     assert await world.of(PatientIdentifier("p1", "A")) == ["1.1"]
     assert world.pacs.asked[0][1]["IssuerOfPatientID"] == "A"
     assert world.dropped == {"study_row": 2}
@@ -201,9 +207,12 @@ async def test_series_and_instances_of_a_study() -> None:
 
 async def test_rows_of_other_studies_and_series_are_dropped_and_counted() -> None:
     """A PACS that ignores what the path says, or rows that do not say where they belong."""
-    elsewhere = [row("p1", "1.2", "1.1.1", "1.9"), row("p1", None, "1.1.1", "1.9"),
-                 row("p1", "1.1", "1.1.2", "1.9"),
-                 row("p1", "1.1", "1.1.3", None)]  # fmt: skip
+    elsewhere = [
+        row("p1", "1.2", "1.1.1", "1.9"),
+        row("p1", None, "1.1.1", "1.9"),
+        row("p1", "1.1", "1.1.2", "1.9"),
+        row("p1", "1.1", "1.1.3", None),
+    ]
     world = World(row("p1", "1.1", "1.1.1", "1.1.1.1"), *elsewhere, filters=False)
     assert uids(
         await world.studies.instances(OWN_ROWS, "1.1", "1.1.1", OLDEST), "SOPInstanceUID"

@@ -163,9 +163,12 @@ async def test_an_archive_that_cannot_is_asked_study_by_study(
 
 @pytest.mark.parametrize(
     "failure",
-    [QueryRefused("No.", reason="no"), BadGateway("Too many.", reason="query_too_many_results"),
-     BadGateway("Too large.", reason="query_too_large")],
-)  # fmt: skip
+    [
+        QueryRefused("No.", reason="no"),
+        BadGateway("Too many.", reason="query_too_many_results"),
+        BadGateway("Too large.", reason="query_too_large"),
+    ],
+)
 async def test_a_patient_whose_series_cannot_be_listed_at_once(failure: BadGateway) -> None:
     """Study by study, then; and nobody else's list is another for it, nor this one's for ever."""
     world = World()

@@ -64,9 +64,7 @@ ROWS = [
     row("p1", "1.3"),
     row("p2", "1.4"),
 ]
-OF_EACH = {
-    "1.1": {P1}, "1.2": {P1, P2}, "1.3": {P1, NOBODY}, "1.4": {P2}, "1.5": set(),
-}  # fmt: skip
+OF_EACH = {"1.1": {P1}, "1.2": {P1, P2}, "1.3": {P1, NOBODY}, "1.4": {P2}, "1.5": set()}
 
 
 async def test_all_in_one_query_by_uid_alone() -> None:
@@ -77,8 +75,9 @@ async def test_all_in_one_query_by_uid_alone() -> None:
     ((query, parameters),) = world.pacs.asked
     assert query == Query("studies")
     assert parameters == {
-        "StudyInstanceUID": "1.1,1.2,1.3,1.4", "includefield": "0020000D,00100020,00100021",
-    }  # fmt: skip
+        "StudyInstanceUID": "1.1,1.2,1.3,1.4",
+        "includefield": "0020000D,00100020,00100021",
+    }
 
 
 async def test_nothing_listed_is_nothing_asked() -> None:
@@ -110,7 +109,7 @@ async def test_an_archive_without_lists_of_uids_is_asked_one_by_one(
         "refuses": QueryRefused("No.", reason="no"),
         "has no such query": ResourceNotOffered.named("series"),
         "gives nonsense": BadGateway("What?", reason="query_not_json"),
-    }.get(kind)  # fmt: skip
+    }.get(kind)
     for seconds, lists in ((0, 1), (NO_LISTS_SECONDS - 1, 1), (2, 2)):
         world.clock.now += seconds
         world.invalidation.invalidate()

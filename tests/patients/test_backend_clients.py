@@ -83,15 +83,26 @@ def _written(file: Path, text: str) -> Path:
 
 @pytest.mark.parametrize(
     "one",
-    [member(inactive=True), member(inactive="no"), member(period={"end": "2020-01-01"}),
-     member("Practitioner/p1"),
-     member(period={"start": "2999"}), member(period={"start": "2001", "end": "2002"}),
-     member(period={"end": None}),
-     member(period="2999"), member(period=[]),
-     member("https://elsewhere.example.org/fhir/Patient/p1"), member("Patient/"),
-     member("Patient/a/b"), member(None),
-     {}, None, "Patient/p1", {"entity": "Patient/p1"}],
-)  # fmt: skip
+    [
+        member(inactive=True),
+        member(inactive="no"),
+        member(period={"end": "2020-01-01"}),
+        member("Practitioner/p1"),
+        member(period={"start": "2999"}),
+        member(period={"start": "2001", "end": "2002"}),
+        member(period={"end": None}),
+        member(period="2999"),
+        member(period=[]),
+        member("https://elsewhere.example.org/fhir/Patient/p1"),
+        member("Patient/"),
+        member("Patient/a/b"),
+        member(None),
+        {},
+        None,
+        "Patient/p1",
+        {"entity": "Patient/p1"},
+    ],
+)
 async def test_members_who_do_not_count(
     session: aiohttp.ClientSession, peer: Peer, one: Any
 ) -> None:
@@ -129,10 +140,16 @@ async def test_a_group_of_nobody(session: aiohttp.ClientSession, peer: Peer, rep
 
 @pytest.mark.parametrize(
     "reply",
-    [Reply(status=500), Reply(status=401), Reply(status=403), Reply("<html>"), Reply([]),
-     Reply(group(id="g2")),
-     Reply(group(resourceType="List"))],
-)  # fmt: skip
+    [
+        Reply(status=500),
+        Reply(status=401),
+        Reply(status=403),
+        Reply("<html>"),
+        Reply([]),
+        Reply(group(id="g2")),
+        Reply(group(resourceType="List")),
+    ],
+)
 async def test_a_group_that_cannot_be_read_decides_nothing(
     session: aiohttp.ClientSession, peer: Peer, reply: Reply
 ) -> None:

@@ -78,12 +78,17 @@ async def problem_of(patients: EhrMapping) -> Problem:
 
 UNKNOWN_USES: tuple[Any, ...] = ("OLD", "", "nickname", None, ["usual"], {}, 1)
 PICKED: dict[str, tuple[dict[str, Any], set[PatientIdentifier]]] = {
-    "by system": (person(entry(), entry("123-45-6789", UNKNOWN)),
-                  {PatientIdentifier("4711", "HOSPITAL")}),
+    "by system": (
+        person(entry(), entry("123-45-6789", UNKNOWN)),
+        {PatientIdentifier("4711", "HOSPITAL")},
+    ),
     "several": (
         person(entry("1"), entry("2"), entry("3", OTHER_MRN), entry("1")),
-        {PatientIdentifier("1", "HOSPITAL"), PatientIdentifier("2", "HOSPITAL"),
-         PatientIdentifier("3")},
+        {
+            PatientIdentifier("1", "HOSPITAL"),
+            PatientIdentifier("2", "HOSPITAL"),
+            PatientIdentifier("3"),
+        },
     ),
     "same value, two systems": (
         person(entry("1"), entry("1", OTHER_MRN)),
@@ -92,8 +97,12 @@ PICKED: dict[str, tuple[dict[str, Any], set[PatientIdentifier]]] = {
     "spaces": (person(entry(" 4711 ")), {PatientIdentifier("4711", "HOSPITAL")}),
     "leading zeros stay": (person(entry("0047")), {PatientIdentifier("0047", "HOSPITAL")}),
     "other uses": (
-        person(*(entry(str(n), use=use) for n,
-                 use in enumerate(("usual", "official", "temp", "secondary")))),
+        person(
+            *(
+                entry(str(n), use=use)
+                for n, use in enumerate(("usual", "official", "temp", "secondary"))
+            )
+        ),
         {PatientIdentifier(str(n), "HOSPITAL") for n in range(4)},
     ),
     "old": (person(entry(use="old"), entry("2")), {PatientIdentifier("2", "HOSPITAL")}),
@@ -103,8 +112,10 @@ PICKED: dict[str, tuple[dict[str, Any], set[PatientIdentifier]]] = {
     ),
     "period": (
         person(
-            entry("1", period={"end": "2001-01-01"}), entry("2", period={"start": "2999"}),
-            entry("3", period="2999"), entry("4", period={"start": "2001", "end": "2999-01-01"}),
+            entry("1", period={"end": "2001-01-01"}),
+            entry("2", period={"start": "2999"}),
+            entry("3", period="2999"),
+            entry("4", period={"start": "2001", "end": "2999-01-01"}),
             entry("5", period={"start": "2001-02-03T04:05:06Z"}),
             entry("6", period={"end": "never"}),
             entry("7", OTHER_MRN, period={"end": "2001"}),
@@ -117,23 +128,37 @@ PICKED: dict[str, tuple[dict[str, Any], set[PatientIdentifier]]] = {
     ),
     "active": (person(entry(), active=True), {PatientIdentifier("4711", "HOSPITAL")}),
     "wildcards and lists": (
-        person(*(entry(v) for v in ("*", "47*", "47?1", "1,2", "1\\2", "a\nb", "x" * 65, "", "  ")),
-               entry("2")),
+        person(
+            *(entry(v) for v in ("*", "47*", "47?1", "1,2", "1\\2", "a\nb", "x" * 65, "", "  ")),
+            entry("2"),
+        ),
         {PatientIdentifier(value, "HOSPITAL") for value in ("*", "47*", "47?1", "1,2", "2")},
     ),
     "odd entries": (
         person(
-            None, "4711", 4711, [], {}, entry(4711), entry(None), entry({"value": "4711"}),
+            None,
+            "4711",
+            4711,
+            [],
+            {},
+            entry(4711),
+            entry(None),
+            entry({"value": "4711"}),
             entry(["4711"]),
-            entry(system=None), entry(system=[MRN]), entry(system=MRN.upper()),
+            entry(system=None),
+            entry(system=[MRN]),
+            entry(system=MRN.upper()),
             entry(system=f"{MRN} "),
-            entry(system=f"{MRN}.4"), {"value": "4711"}, {"system": MRN}, entry("2"),
+            entry(system=f"{MRN}.4"),
+            {"value": "4711"},
+            {"system": MRN},
+            entry("2"),
         ),
         {PatientIdentifier("2", "HOSPITAL")},
     ),
     "none": (person(), set()),
     "no member": ({"resourceType": "Patient", "id": "p1"}, set()),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", PICKED)
@@ -313,8 +338,10 @@ FAULTS: dict[str, tuple[Reply, str]] = {
     "id is no FHIR id": (Reply(MINE | {"id": "p 2"}), "wrong_resource"),
     "id is a list": (Reply(MINE | {"id": ["p1"]}), "wrong_resource"),
     "another resource": (Reply(MINE | {"resourceType": "Person"}), "wrong_resource"),
-    "a Bundle": (Reply({"resourceType": "Bundle", "id": "p1", "entry": [{"resource": MINE}]}),
-                 "wrong_resource"),
+    "a Bundle": (
+        Reply({"resourceType": "Bundle", "id": "p1", "entry": [{"resource": MINE}]}),
+        "wrong_resource",
+    ),
     "an outcome": (Reply({"resourceType": "OperationOutcome"}), "wrong_resource"),
     "identifier is an object": (Reply(MINE | {"identifier": entry()}), "wrong_shape"),
     "identifier is null": (Reply(MINE | {"identifier": None}), "wrong_shape"),
@@ -327,20 +354,28 @@ FAULTS: dict[str, tuple[Reply, str]] = {
     "an array": (Reply([MINE]), "not_an_object"),
     "500": (Reply(MINE, 500), "unexpected_status"),
     "304": (Reply("", 304), "unexpected_status"),
-    "a redirect to a login": (Reply(MINE, 302, {"Location": "/login?for=/fhir/Patient/p2"}),
-                              "unexpected_status"),
-    "a redirect to itself": (Reply(MINE, 301, {"Location": "/fhir/Patient/p1/_history/2"}),
-                             "unexpected_status"),
+    "a redirect to a login": (
+        Reply(MINE, 302, {"Location": "/login?for=/fhir/Patient/p2"}),
+        "unexpected_status",
+    ),
+    "a redirect to itself": (
+        Reply(MINE, 301, {"Location": "/fhir/Patient/p1/_history/2"}),
+        "unexpected_status",
+    ),
     "a redirect to nowhere": (Reply(MINE, 301), "unexpected_status"),
-    "a redirect that is no URL": (Reply(MINE, 301, {"Location": "http://[/fhir/Patient/p2"}),
-                                  "unexpected_status"),
+    "a redirect that is no URL": (
+        Reply(MINE, 301, {"Location": "http://[/fhir/Patient/p2"}),
+        "unexpected_status",
+    ),
     "link is an object": (Reply(MINE | {"link": {"type": "replaced-by"}}), "wrong_shape"),
-    "a link without type": (Reply(MINE | {"link": [{"other": {"reference": "Patient/p2"}}]}),
-                            "wrong_shape"),
+    "a link without type": (
+        Reply(MINE | {"link": [{"other": {"reference": "Patient/p2"}}]}),
+        "wrong_shape",
+    ),
     "a link that is none": (Reply(MINE | {"link": ["replaced-by"]}), "wrong_shape"),
     "huge": (Reply(" " * 1_100_000), "too_large"),
     "slow": (Reply(write=_slow), "timeout"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -44,9 +44,14 @@ class Prometheus:
         address = f"127.0.0.1:{free_port()}"
         self._url = f"http://{address}/api/v1/"
         self.process = subprocess.Popen(
-            [binary, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data",
-             f"--web.listen-address={address}", "--log.level=warn"],
-        )  # fmt: skip
+            [
+                binary,
+                f"--config.file={folder}/prometheus.yml",
+                f"--storage.tsdb.path={folder}/data",
+                f"--web.listen-address={address}",
+                "--log.level=warn",
+            ]
+        )
 
     def get(self, path: str, **parameters: str) -> Any:
         answer = requests.get(self._url + path, params=parameters, timeout=60).json()
@@ -92,9 +97,10 @@ def test_it_scrapes_what_we_say(world: tuple[Site, SidecarProcess, Prometheus]) 
         timeout=60,
     )
     for query, count in (
-        ('smart_imaging_requests_total{status="200"}', 20), ("up", 1),
+        ('smart_imaging_requests_total{status="200"}', 20),
+        ("up", 1),
         ("smart_imaging_audit_queue_length", 20),
-    ):  # fmt: skip
+    ):
         prometheus.wait_for(
             query,
             functools.partial(prometheus.value, query),

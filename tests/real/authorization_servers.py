@@ -92,10 +92,13 @@ class Process:
 
         try:
             wait_until(
-                ready, status, lambda found: found == 200,
+                ready,
+                status,
+                lambda found: found == 200,
                 not_yet=(requests.ConnectionError, requests.Timeout),
-                explain=said, seconds=START_SECONDS,
-            )  # fmt: skip
+                explain=said,
+                seconds=START_SECONDS,
+            )
         except BaseException:
             self.stop()
             raise
@@ -133,16 +136,27 @@ class OidcProvider(Process):
             "clients": [
                 {"client_id": APP, "client_secret": SECRET, **grants},
                 {"client_id": US, "client_secret": SECRET, **ours},
-                {"client_id": "post", "client_secret": SECRET,
-                 "token_endpoint_auth_method": "client_secret_post"}
+                {
+                    "client_id": "post",
+                    "client_secret": SECRET,
+                    "token_endpoint_auth_method": "client_secret_post",
+                }
                 | ours,
-                {"client_id": "signed", "client_secret": SECRET,
-                 "introspection_signed_response_alg": "RS256"} | ours,
-                {"client_id": "key", "token_endpoint_auth_method": "private_key_jwt",
-                 "jwks": {"keys": [public_key]},
-                 "token_endpoint_auth_signing_alg": "RS384"} | ours,
+                {
+                    "client_id": "signed",
+                    "client_secret": SECRET,
+                    "introspection_signed_response_alg": "RS256",
+                }
+                | ours,
+                {
+                    "client_id": "key",
+                    "token_endpoint_auth_method": "private_key_jwt",
+                    "jwks": {"keys": [public_key]},
+                    "token_endpoint_auth_signing_alg": "RS384",
+                }
+                | ours,
             ],
-        }  # fmt: skip
+        }
         file = self.folder / "configuration.json"
         file.write_text(json.dumps(configuration))
         discovery = self.url + "/.well-known/openid-configuration"
@@ -181,9 +195,13 @@ class Keycloak(Process):
             "KC_BOOTSTRAP_ADMIN_USERNAME": "admin",
             "KC_BOOTSTRAP_ADMIN_PASSWORD": "of-the-tests",
         }
-        command = [str(KEYCLOAK / "bin" / "kc.sh"), "start-dev", "--http-host=127.0.0.1",
-                   f"--http-port={self.port}",
-                   "--db=dev-mem"]  # fmt: skip
+        command = [
+            str(KEYCLOAK / "bin" / "kc.sh"),
+            "start-dev",
+            "--http-host=127.0.0.1",
+            f"--http-port={self.port}",
+            "--db=dev-mem",
+        ]
         # It builds itself, in its own folder, which other workers use as well.
         with (KEYCLOAK.parent / "keycloak.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -226,12 +244,17 @@ class Keycloak(Process):
         page = browser.get(
             self.configuration["authorization_endpoint"],
             params={
-                "response_type": "code", "client_id": APP, "redirect_uri": callback, "scope": scope,
+                "response_type": "code",
+                "client_id": APP,
+                "redirect_uri": callback,
+                "scope": scope,
                 "state": "x",
-                "code_challenge": challenge, "code_challenge_method": "S256", "aud": AUDIENCE,
+                "code_challenge": challenge,
+                "code_challenge_method": "S256",
+                "aud": AUDIENCE,
             },
             timeout=60,
-        )  # fmt: skip
+        )
         form = re.search(r'<form id="kc-form-login"[^>]*action="([^"]+)"', page.text)
         assert form, page.text[:1_000]
         for cookie in browser.cookies:
@@ -241,11 +264,15 @@ class Keycloak(Process):
         code = parse_qs(urlsplit(done.headers["Location"]).query)["code"][0]
         redeemed = requests.post(
             self.configuration["token_endpoint"],
-            {"grant_type": "authorization_code", "client_id": APP, "code": code,
-             "redirect_uri": callback,
-             "code_verifier": verifier},
+            {
+                "grant_type": "authorization_code",
+                "client_id": APP,
+                "code": code,
+                "redirect_uri": callback,
+                "code_verifier": verifier,
+            },
             timeout=60,
-        )  # fmt: skip
+        )
         assert redeemed.status_code == 200, redeemed.text
         found: dict[str, Any] = redeemed.json()
         return found

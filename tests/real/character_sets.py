@@ -94,68 +94,181 @@ TABLE: tuple[Case, ...] = (
     Case("ISO_IR 13", b"ISO_IR 13", b"\xb11", "ｱ1", "1", **same("ｱ1", ALL)),
     Case("GB18030", b"GB18030", b"\xd0\xd81", "胸1", "1", **same("胸1", ALL)),
     Case("GBK", b"GBK", b"\xd0\xd81", "胸1", "1", **same("胸1", ALL)),
-    Case("ISO_IR 192", b"ISO_IR 192", _CYRILLIC.encode(), _CYRILLIC, "12345",
-         **same(_CYRILLIC, ALL)),
+    Case(
+        "ISO_IR 192", b"ISO_IR 192", _CYRILLIC.encode(), _CYRILLIC, "12345", **same(_CYRILLIC, ALL)
+    ),
     Case("ISO_IR 192, emoji", b"ISO_IR 192", "1😀2".encode(), "1😀2", "12", **same("1😀2", ALL)),
-    Case("ISO_IR 192, combining", b"ISO_IR 192", "A\u03081".encode(), "A\u03081", "A1",
-         **same("A\u03081", ALL)),
-    Case("ISO_IR 192, full width", b"ISO_IR 192", "１２".encode(), "１２", "12",
-         **same("１２", ALL)),
+    Case(
+        "ISO_IR 192, combining",
+        b"ISO_IR 192",
+        "A\u03081".encode(),
+        "A\u03081",
+        "A1",
+        **same("A\u03081", ALL),
+    ),
+    Case(
+        "ISO_IR 192, full width", b"ISO_IR 192", "１２".encode(), "１２", "12", **same("１２", ALL)
+    ),
     # Characters that nobody sees: no query can be made for such a number (access.identity).
-    Case("ISO_IR 192, zero width", b"ISO_IR 192", "1\u200b2".encode(), "1\u200b2", "12",
-         **same("1\u200b2", NOTHING)),
-    Case("ISO_IR 192, no-break space", b"ISO_IR 192", "12\xa0".encode(), "12\xa0", "12",
-         **same("12\xa0", NOTHING)),
+    Case(
+        "ISO_IR 192, zero width",
+        b"ISO_IR 192",
+        "1\u200b2".encode(),
+        "1\u200b2",
+        "12",
+        **same("1\u200b2", NOTHING),
+    ),
+    Case(
+        "ISO_IR 192, no-break space",
+        b"ISO_IR 192",
+        "12\xa0".encode(),
+        "12\xa0",
+        "12",
+        **same("12\xa0", NOTHING),
+    ),
     # Code extensions: Orthanc refuses to write them. Without being asked to, it writes in
     # DefaultEncoding.
     Case("ISO 2022 IR 100", b"ISO 2022 IR 100", b"\xc41", "Ä1", "1", **same("Ä1", ALL)),
-    Case("ISO 2022 IR 87", b"\\ISO 2022 IR 87", b"1\x1b$B6;\x1b(B2", "1胸2", "12",
-         latin1=("400", NOT_ANSWERED, NOTHING), utf8=("400", ALL, NOTHING)),
-    Case("ISO 2022 IR 149", b"\\ISO 2022 IR 149", b"\x1b$)C\xb1\xe81", "김1", "1",
-         latin1=("400", NOT_ANSWERED, NOTHING), utf8=("400", ALL, NOTHING)),
+    Case(
+        "ISO 2022 IR 87",
+        b"\\ISO 2022 IR 87",
+        b"1\x1b$B6;\x1b(B2",
+        "1胸2",
+        "12",
+        latin1=("400", NOT_ANSWERED, NOTHING),
+        utf8=("400", ALL, NOTHING),
+    ),
+    Case(
+        "ISO 2022 IR 149",
+        b"\\ISO 2022 IR 149",
+        b"\x1b$)C\xb1\xe81",
+        "김1",
+        "1",
+        latin1=("400", NOT_ANSWERED, NOTHING),
+        utf8=("400", ALL, NOTHING),
+    ),
     # Orthanc reads the first of several alone, the library that we use has no ISO 2022 IR 58.
-    Case("ISO 2022 IR 6 and IR 144", b"ISO 2022 IR 6\\ISO 2022 IR 144", b"1\x1b-L\xb0", "1\u0410",
-         "1-L",
-         latin1=("400", NOT_ANSWERED, NOT_ANSWERED), utf8=("400", NOTHING, LISTS_ALONE)),
-    Case("ISO 2022 IR 58", b"\\ISO 2022 IR 58", b"\x1b$)A\xd0\xd81", "胸1", "1",
-         latin1=("400", NOT_ANSWERED, NOTHING), utf8=("400", UNREADABLE, NOTHING)),
+    Case(
+        "ISO 2022 IR 6 and IR 144",
+        b"ISO 2022 IR 6\\ISO 2022 IR 144",
+        b"1\x1b-L\xb0",
+        "1\u0410",
+        "1-L",
+        latin1=("400", NOT_ANSWERED, NOT_ANSWERED),
+        utf8=("400", NOTHING, LISTS_ALONE),
+    ),
+    Case(
+        "ISO 2022 IR 58",
+        b"\\ISO 2022 IR 58",
+        b"\x1b$)A\xd0\xd81",
+        "胸1",
+        "1",
+        latin1=("400", NOT_ANSWERED, NOTHING),
+        utf8=("400", UNREADABLE, NOTHING),
+    ),
     # What is not what it says, or says nothing: Orthanc guesses by DefaultEncoding, or leaves
     # characters out.
-    Case("none, UTF-8", None, _CYRILLIC.encode(), _CYRILLIC, "12345",
-         latin1=("\xd0\x9012345", NOTHING, NOTHING), utf8=(_CYRILLIC, UNREADABLE, NOTHING)),
-    Case("none, Latin-1", None, b"\xc41", "Ä1", "1", latin1=("Ä1", UNREADABLE, NOTHING),
-         utf8=(None, NOTHING, NOTHING)),
-    Case("empty, UTF-8", b"", _CYRILLIC.encode(), _CYRILLIC, "12345",
-         latin1=("\xd0\x9012345", NOTHING, NOTHING), utf8=(_CYRILLIC, UNREADABLE, NOTHING)),
-    Case("none, escapes", None, b"\x1b$B12345", "\x1b$B12345", "$B12345",
-         **same("\x1b$B12345", NOTHING)),
-    Case("ISO_IR 6, UTF-8", b"ISO_IR 6", _CYRILLIC.encode(), _CYRILLIC, "12345",
-         **same("12345", NOTHING, UNREADABLE)),
-    Case("ISO_IR 192, broken", b"ISO_IR 192", b"P\xff1", "P\ufffd1", "P1",
-         **same("P1", NOTHING, UNREADABLE)),
+    Case(
+        "none, UTF-8",
+        None,
+        _CYRILLIC.encode(),
+        _CYRILLIC,
+        "12345",
+        latin1=("\xd0\x9012345", NOTHING, NOTHING),
+        utf8=(_CYRILLIC, UNREADABLE, NOTHING),
+    ),
+    Case(
+        "none, Latin-1",
+        None,
+        b"\xc41",
+        "Ä1",
+        "1",
+        latin1=("Ä1", UNREADABLE, NOTHING),
+        utf8=(None, NOTHING, NOTHING),
+    ),
+    Case(
+        "empty, UTF-8",
+        b"",
+        _CYRILLIC.encode(),
+        _CYRILLIC,
+        "12345",
+        latin1=("\xd0\x9012345", NOTHING, NOTHING),
+        utf8=(_CYRILLIC, UNREADABLE, NOTHING),
+    ),
+    Case(
+        "none, escapes",
+        None,
+        b"\x1b$B12345",
+        "\x1b$B12345",
+        "$B12345",
+        **same("\x1b$B12345", NOTHING),
+    ),
+    Case(
+        "ISO_IR 6, UTF-8",
+        b"ISO_IR 6",
+        _CYRILLIC.encode(),
+        _CYRILLIC,
+        "12345",
+        **same("12345", NOTHING, UNREADABLE),
+    ),
+    Case(
+        "ISO_IR 192, broken",
+        b"ISO_IR 192",
+        b"P\xff1",
+        "P\ufffd1",
+        "P1",
+        **same("P1", NOTHING, UNREADABLE),
+    ),
     Case("ISO_IR 192, Latin-1", b"ISO_IR 192", b"\xc41", "Ä1", "1", **same(None, NOTHING)),
-    Case("ISO_IR 100, UTF-8", b"ISO_IR 100", "\u04101".encode(), "\u04101", "1",
-         **same("\xd0\x901", NOTHING)),
-    Case("unknown, ASCII", b"ISO_IR 999", b"P1", "P1", "P",
-         latin1=("400", NOT_ANSWERED, NOTHING), utf8=("400", PIXELS_ALONE, NOTHING)),
-    Case("unknown, UTF-8", b"ISO_IR 999", _CYRILLIC.encode(), _CYRILLIC, "12345",
-         latin1=("400", NOT_ANSWERED, NOT_ANSWERED), utf8=("400", NOTHING, UNREADABLE)),
-)  # fmt: skip
+    Case(
+        "ISO_IR 100, UTF-8",
+        b"ISO_IR 100",
+        "\u04101".encode(),
+        "\u04101",
+        "1",
+        **same("\xd0\x901", NOTHING),
+    ),
+    Case(
+        "unknown, ASCII",
+        b"ISO_IR 999",
+        b"P1",
+        "P1",
+        "P",
+        latin1=("400", NOT_ANSWERED, NOTHING),
+        utf8=("400", PIXELS_ALONE, NOTHING),
+    ),
+    Case(
+        "unknown, UTF-8",
+        b"ISO_IR 999",
+        _CYRILLIC.encode(),
+        _CYRILLIC,
+        "12345",
+        latin1=("400", NOT_ANSWERED, NOT_ANSWERED),
+        utf8=("400", NOTHING, UNREADABLE),
+    ),
+)
 
 
 def file(
-    directory: Path, number: int, character_set: bytes | None, patient_id: bytes,
+    directory: Path,
+    number: int,
+    character_set: bytes | None,
+    patient_id: bytes,
     description: bytes = b"CT Thorax",
     series: int = 1,
-) -> list[bytes]:  # fmt: skip
+) -> list[bytes]:
     """Return the files of study ``study_uid(number)``, byte for byte as given: no library changes
     the texts.
     """
     made = ct_study(
-        directory / str(number), instances=series, series=series, patient_id="X",
+        directory / str(number),
+        instances=series,
+        series=series,
+        patient_id="X",
         study_instance_uid=study_uid(number),
-        rows=4, columns=4,
-    )  # fmt: skip
+        rows=4,
+        columns=4,
+    )
     return [_patched(path.read_bytes(), character_set, patient_id, description) for path in made]
 
 
@@ -163,9 +276,10 @@ def _patched(
     data: bytes, character_set: bytes | None, patient_id: bytes, description: bytes
 ) -> bytes:
     for tag, vr, old, new in (
-        (0x0008_0005, b"CS", b"ISO_IR 192", character_set), (0x0010_0020, b"LO", b"X", patient_id),
+        (0x0008_0005, b"CS", b"ISO_IR 192", character_set),
+        (0x0010_0020, b"LO", b"X", patient_id),
         (0x0008_1030, b"LO", b"CT Thorax", description),
-    ):  # fmt: skip
+    ):
         written = _element(tag, vr, old)
         assert data.count(written) == 1
         data = data.replace(written, b"" if new is None else _element(tag, vr, new))

@@ -39,15 +39,22 @@ class Archive:
     def load(self) -> None:
         """Store both studies."""
         self.files = ct_study(
-            self.folder / "own", instances=INSTANCES, series=2, patient_id=PATIENT,
+            self.folder / "own",
+            instances=INSTANCES,
+            series=2,
+            patient_id=PATIENT,
             study_instance_uid=STUDY,
-            rows=SIDE, columns=SIDE,
-        )  # fmt: skip
+            rows=SIDE,
+            columns=SIDE,
+        )
         others = ct_study(
-            self.folder / "other", instances=2, patient_id=OTHER_PATIENT,
+            self.folder / "other",
+            instances=2,
+            patient_id=OTHER_PATIENT,
             study_instance_uid=OTHER_STUDY,
-            rows=8, columns=8,
-        )  # fmt: skip
+            rows=8,
+            columns=8,
+        )
         for file in [*self.files, *others]:
             self.orthanc.load(file)
 

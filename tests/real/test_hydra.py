@@ -23,10 +23,12 @@ INTROSPECTION: dict[str, Any] = {
     "claims": PATIENT_IN_EXT,
 }
 JWT: dict[str, Any] = {
-    "validation": "jwt", "audience": [AUDIENCE], "client": None,
+    "validation": "jwt",
+    "audience": [AUDIENCE],
+    "client": None,
     "claims": PATIENT_IN_EXT | {"scope": "scp"},
     "jwt": {"algorithms": ["RS256"]},
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")

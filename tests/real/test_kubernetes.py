@@ -199,11 +199,12 @@ def test_helm_test_says_what_check_said(release: Release, phase: str, *, is_well
     release.kubernetes.after(
         lambda: release.kubernetes.find("Pod", "imaging-check", namespace=release.namespace),
         lambda: release.kubernetes.set_status(
-            "Pod", "imaging-check", {"phase": phase, "podIP": "10.0.0.9",
-                                     "podIPs": [{"ip": "10.0.0.9"}]},
+            "Pod",
+            "imaging-check",
+            {"phase": phase, "podIP": "10.0.0.9", "podIPs": [{"ip": "10.0.0.9"}]},
             namespace=release.namespace,
         ),
-    )  # fmt: skip
+    )
     if is_well:
         release.helm.test("imaging", timeout=120)
     else:

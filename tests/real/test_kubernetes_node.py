@@ -240,8 +240,12 @@ def test_an_orthanc_in_the_same_pod_is_reached_by_nobody_else(installed: Site) -
     """The all-in-one example."""
     site = installed
     namespace = site.kubernetes.namespace("trial")
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "imaging-sidecar"},
-              "stringData": {"client_secret": "x"}}  # fmt: skip
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "imaging-sidecar"},
+        "stringData": {"client_secret": "x"},
+    }
     site.kubernetes.apply(secret, namespace=namespace)
     wanted = values_of("all-in-one")
     wanted["config"]["ehr"]["fhir_url"] = f"http://{ADDRESS}:{site.ehr}/fhir"

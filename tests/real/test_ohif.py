@@ -50,22 +50,40 @@ def require_viewer() -> None:
 def instance(number: int) -> bytes:
     """One slice of a CT, 64 by 64."""
     made = dataset(
-        SOPClassUID=CTImageStorage, SOPInstanceUID=f"{STUDY}.1.{number}", StudyInstanceUID=STUDY,
-        SeriesInstanceUID=f"{STUDY}.1", PatientID=PATIENT, PatientName="Doe^Jane",
+        SOPClassUID=CTImageStorage,
+        SOPInstanceUID=f"{STUDY}.1.{number}",
+        StudyInstanceUID=STUDY,
+        SeriesInstanceUID=f"{STUDY}.1",
+        PatientID=PATIENT,
+        PatientName="Doe^Jane",
         StudyDate="20200101",
-        StudyTime="101010", AccessionNumber="A1", StudyID="1", SeriesNumber=1,
+        StudyTime="101010",
+        AccessionNumber="A1",
+        StudyID="1",
+        SeriesNumber=1,
         InstanceNumber=number,
-        SeriesDescription="slices", FrameOfReferenceUID=f"{STUDY}.2",
+        SeriesDescription="slices",
+        FrameOfReferenceUID=f"{STUDY}.2",
         ImagePositionPatient=[0, 0, number],
-        ImageOrientationPatient=[1, 0, 0, 0, 1, 0], PixelSpacing=[1, 1], SliceThickness=1, Rows=64,
+        ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
+        PixelSpacing=[1, 1],
+        SliceThickness=1,
+        Rows=64,
         Columns=64,
-        SamplesPerPixel=1, PhotometricInterpretation="MONOCHROME2", BitsAllocated=16, BitsStored=12,
+        SamplesPerPixel=1,
+        PhotometricInterpretation="MONOCHROME2",
+        BitsAllocated=16,
+        BitsStored=12,
         HighBit=11,
-        PixelRepresentation=0, RescaleIntercept=-1024, RescaleSlope=1, RescaleType="HU",
+        PixelRepresentation=0,
+        RescaleIntercept=-1024,
+        RescaleSlope=1,
+        RescaleType="HU",
         WindowCenter=40,
-        WindowWidth=400, ImageType=["ORIGINAL", "PRIMARY", "AXIAL"],
+        WindowWidth=400,
+        ImageType=["ORIGINAL", "PRIMARY", "AXIAL"],
         PixelData=bytes([number % 256, 4]) * 64 * 64,
-    )  # fmt: skip
+    )
     return encoded(made)
 
 
@@ -96,23 +114,34 @@ def viewer_configuration(origin: str) -> str:
         "namespace": "@ohif/extension-default.dataSourcesModule.dicomweb",
         "sourceName": "sidecar",
         "configuration": {
-            "friendlyName": "sidecar", "name": "sidecar", "wadoUriRoot": origin + "/wado-uri",
-            "qidoRoot": origin + "/wado-rs", "wadoRoot": origin + "/wado-rs",
+            "friendlyName": "sidecar",
+            "name": "sidecar",
+            "wadoUriRoot": origin + "/wado-uri",
+            "qidoRoot": origin + "/wado-rs",
+            "wadoRoot": origin + "/wado-rs",
             "qidoSupportsIncludeField": False,
-            "imageRendering": "wadors", "thumbnailRendering": "wadors", "enableStudyLazyLoad": True,
-            "supportsFuzzyMatching": False, "supportsWildcard": True,
+            "imageRendering": "wadors",
+            "thumbnailRendering": "wadors",
+            "enableStudyLazyLoad": True,
+            "supportsFuzzyMatching": False,
+            "supportsWildcard": True,
             "omitQuotationForMultipartRequest": True,
         },
-    }  # fmt: skip
+    }
     configuration = {
-        "routerBasename": None, "extensions": [], "modes": [], "showStudyList": True,
+        "routerBasename": None,
+        "extensions": [],
+        "modes": [],
+        "showStudyList": True,
         "maxNumberOfWebWorkers": 2,
-        "showWarningMessageForCrossOrigin": False, "showCPUFallbackMessage": False,
+        "showWarningMessageForCrossOrigin": False,
+        "showCPUFallbackMessage": False,
         "showLoadingIndicator": True,
         # OHIF's own advice for HTTP/2.
         "maxNumRequests": {"interaction": 100, "thumbnail": 75, "prefetch": 100},
-        "defaultDataSourceName": "sidecar", "dataSources": [source],
-    }  # fmt: skip
+        "defaultDataSourceName": "sidecar",
+        "dataSources": [source],
+    }
     return f"window.config = {json.dumps(configuration)};"
 
 
@@ -122,11 +151,26 @@ def front(folder: Path, port: int, upstream: str) -> Iterator[Path]:
     assert NGINX is not None
     folder.chmod(0o755)
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
-         "/CN=127.0.0.1",
-         "-keyout", folder / "key.pem", "-out", folder / "certificate.pem"],
-        check=True, capture_output=True, timeout=WAIT_SECONDS,
-    )  # fmt: skip
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=127.0.0.1",
+            "-keyout",
+            folder / "key.pem",
+            "-out",
+            folder / "certificate.pem",
+        ],
+        check=True,
+        capture_output=True,
+        timeout=WAIT_SECONDS,
+    )
     log = folder / "requests.log"
     user = "user root;" if os.geteuid() == 0 else ""
     (folder / "nginx.conf").write_text(f"""
@@ -168,11 +212,18 @@ def browser(profile: Path) -> webdriver.Chrome:
     options = webdriver.ChromeOptions()
     options.binary_location = str(CHROMIUM)
     for argument in (
-        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
         "--disable-sync",
-        "--disable-background-networking", "--disable-component-update", "--window-size=1200,900",
-        "--ignore-certificate-errors", f"--user-data-dir={profile}",
-    ):  # fmt: skip
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--window-size=1200,900",
+        "--ignore-certificate-errors",
+        f"--user-data-dir={profile}",
+    ):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     return webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))

@@ -86,9 +86,12 @@ class Archive:
 
 def _study(uid: str) -> dict[str, Any]:
     date, service = STUDIES[uid]
-    return {"00100020": {"vr": "LO", "Value": [PATIENT]}, "0020000D": {"vr": "UI", "Value": [uid]},
-            "00080020": {"vr": "DA", "Value": [date]},
-            "00321033": {"vr": "LO", "Value": [service]}}  # fmt: skip
+    return {
+        "00100020": {"vr": "LO", "Value": [PATIENT]},
+        "0020000D": {"vr": "UI", "Value": [uid]},
+        "00080020": {"vr": "DA", "Value": [date]},
+        "00321033": {"vr": "LO", "Value": [service]},
+    }
 
 
 def _series(uid: str) -> list[dict[str, Any]]:

@@ -19,13 +19,11 @@ from pydicom.encaps import encapsulate, generate_frames
 from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
 from tests.fakes.site import sidecar_between
 from tests.real.orthanc import Orthanc, require_orthanc
+from tests.tables.orthanc_accept import OBJECTS, OCTETS, STORED, TABLE
 
 pytestmark = pytest.mark.orthanc
 
 FRAMES = 20
-STORED = 'multipart/related; type="application/octet-stream"; transfer-syntax=*'
-OCTETS = 'multipart/related; type="application/octet-stream"'
-OBJECTS = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 
 
 class Slide:
@@ -100,39 +98,6 @@ def slide(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slide]:
         yield Slide(orthanc, tmp_path_factory.mktemp("slide"))
 
 
-# resource, Accept -> what Orthanc is asked for, Content-Type that comes back (its beginning).
-JPEG = 'multipart/related; type="image/jpeg; transfer-syntax=1.2.840.10008.1.2.4.50"'
-TABLE: dict[str, tuple[str, str, str, str]] = {
-    "a frame, anything": ("/frames/1", "*/*", STORED, JPEG),
-    "a frame, dicomweb-client's default": ("/frames/1", 'multipart/related; type="*/*"', STORED,
-                                           JPEG),
-    "a frame as OHIF asks": (
-        "/frames/1", "multipart/related; type=application/octet-stream; transfer-syntax=*", STORED,
-        JPEG),
-    "a frame, a list that Orthanc reads as one range": (
-        "/frames/1", f'{STORED}, multipart/related; type="image/jpeg", */*;q=0.1', STORED, JPEG),
-    "a frame, an odd range among good ones": ("/frames/1", f"a/b;q=high, {STORED};q=0.9", STORED,
-                                              JPEG),
-    "a frame, decompressed": ("/frames/1", OCTETS, OCTETS,
-                              'multipart/related; type="application/octet-stream; '),
-    "a frame alone, as stored": (
-        "/frames/1", "application/octet-stream; transfer-syntax=*", STORED,
-        "application/octet-stream"),
-    "the instance, a list": ("", f'{OBJECTS}, multipart/related; type="application/dicom"', OBJECTS,
-                             'multipart/related; type="application/dicom"'),
-    "the instance alone": ("", "application/dicom; transfer-syntax=*", OBJECTS,
-                           "application/dicom"),
-    "drawn by a browser": (
-        "/rendered", "image/avif,image/webp,image/apng,image/*,*/*;q=0.8", "image/jpeg",
-        "image/jpeg"),
-    "drawn, a list": ("/rendered", "image/gif, image/png;q=0.5", "image/png", "image/png"),
-    "a value alone": ("/bulkdata/00100020", "application/octet-stream", OCTETS,
-                      "application/octet-stream"),
-    "a value, anything": (
-        "/bulkdata/00100020", "*/*", STORED, 'multipart/related; type="application/octet-stream"'),
-}  # fmt: skip
-
-
 @pytest.mark.parametrize("what", TABLE)
 async def test_what_reaches_orthanc_and_what_comes_back(slide: Slide, what: str) -> None:
     resource, accept, asked, content_type = TABLE[what]
@@ -185,12 +150,13 @@ async def test_a_frame_that_is_not_there_is_404(slide: Slide, what: str) -> None
 
 
 LENGTHS = {
-    "the instance": ("", OBJECTS), "the instance alone": ("", "application/dicom"),
+    "the instance": ("", OBJECTS),
+    "the instance alone": ("", "application/dicom"),
     "a frame": ("/frames/1", STORED),
     "a frame alone": ("/frames/1", "application/octet-stream"),
     "drawn": ("/rendered", "image/jpeg"),
     "a value alone": ("/bulkdata/00100020", "application/octet-stream"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
@@ -217,7 +183,7 @@ async def test_a_value_in_several_parts_cannot_be_had_alone(slide: Slide) -> Non
         client.get(
             f"{url}{slide.path}/bulkdata/7FE00010", headers={"Accept": "application/octet-stream"}
         ) as response,
-    ):  # fmt: skip
+    ):
         assert response.status == 406
         assert (
             "multipart/related"

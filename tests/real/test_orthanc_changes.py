@@ -25,10 +25,13 @@ def store(
 ) -> None:
     """Load a study with so many instances."""
     for path in ct_study(
-        directory, instances=instances, patient_id=patient,
+        directory,
+        instances=instances,
+        patient_id=patient,
         study_instance_uid=f"1.2.826.0.1.3680043.8.498.5.{study}",
-        rows=8, columns=8,
-    ):  # fmt: skip
+        rows=8,
+        columns=8,
+    ):
         orthanc.load(path)
 
 

@@ -117,32 +117,53 @@ FORMS: dict[str, tuple[str, str, set[int]]] = {
     "series": ("/wado-rs/studies/{0}/series/{1}", MULTIPART, {200}),
     "instance": ("/wado-rs/studies/{0}/series/{1}/instances/{2}", "application/dicom", {200}),
     "study metadata": ("/wado-rs/studies/{0}/metadata", "application/dicom+json", {200}),
-    "series metadata": ("/wado-rs/studies/{0}/series/{1}/metadata", "application/dicom+json",
-                        {200}),
-    "instance metadata": ("/wado-rs/studies/{0}/series/{1}/instances/{2}/metadata",
-                          "application/dicom+json", {200}),
+    "series metadata": (
+        "/wado-rs/studies/{0}/series/{1}/metadata",
+        "application/dicom+json",
+        {200},
+    ),
+    "instance metadata": (
+        "/wado-rs/studies/{0}/series/{1}/instances/{2}/metadata",
+        "application/dicom+json",
+        {200},
+    ),
     "frames": ("/wado-rs/studies/{0}/series/{1}/instances/{2}/frames/1", MULTIPART, {200}),
     "rendered": ("/wado-rs/studies/{0}/series/{1}/instances/{2}/rendered", "image/png", {200}),
-    "rendered frame": ("/wado-rs/studies/{0}/series/{1}/instances/{2}/frames/1/rendered",
-                       "image/png", {200}),
+    "rendered frame": (
+        "/wado-rs/studies/{0}/series/{1}/instances/{2}/frames/1/rendered",
+        "image/png",
+        {200},
+    ),
     "rendered series": ("/wado-rs/studies/{0}/series/{1}/rendered", "image/png", {200, 404, 406}),
     "rendered study": ("/wado-rs/studies/{0}/rendered", "image/png", {200, 404, 406}),
-    "thumbnail": ("/wado-rs/studies/{0}/series/{1}/instances/{2}/thumbnail", "image/png",
-                  {200, 404, 406}),
+    "thumbnail": (
+        "/wado-rs/studies/{0}/series/{1}/instances/{2}/thumbnail",
+        "image/png",
+        {200, 404, 406},
+    ),
     "bulk data": ("/wado-rs/studies/{0}/series/{1}/instances/{2}/bulkdata/7FE00010", "*/*", {200}),
-    "pixel data": ("/wado-rs/studies/{0}/series/{1}/instances/{2}/pixeldata", "*/*",
-                   {200, 404, 406}),
-    "WADO-URI": ("/wado-uri?requestType=WADO&studyUID={0}&seriesUID={1}&objectUID={2}", "image/png",
-                 {200}),
+    "pixel data": (
+        "/wado-rs/studies/{0}/series/{1}/instances/{2}/pixeldata",
+        "*/*",
+        {200, 404, 406},
+    ),
+    "WADO-URI": (
+        "/wado-uri?requestType=WADO&studyUID={0}&seriesUID={1}&objectUID={2}",
+        "image/png",
+        {200},
+    ),
     "WADO-URI instance": (
-        ("/wado-uri?requestType=WADO&studyUID={0}&seriesUID={1}&objectUID={2}"
-         "&contentType=application/dicom"), "*/*",
+        (
+            "/wado-uri?requestType=WADO&studyUID={0}&seriesUID={1}&objectUID={2}"
+            "&contentType=application/dicom"
+        ),
+        "*/*",
         {200},
     ),
     "QIDO-RS series": ("/wado-rs/studies/{0}/series", "*/*", {200}),
     "QIDO-RS instances": ("/wado-rs/studies/{0}/series/{1}/instances", "*/*", {200}),
     "FHIR read": ("/fhir/ImagingStudy/{0}", "*/*", {200}),
-}  # fmt: skip
+}
 
 
 def pairs(seed: int) -> list[tuple[str, str]]:
@@ -151,23 +172,49 @@ def pairs(seed: int) -> list[tuple[str, str]]:
     """
     chance = random.Random(seed)
     odd = [
-        "\u0410", "\uff11", "\u0308", "\u200b", "\u200d", "\u2060", "\ufeff", "\u202e", "\u200f",
-        "\u2066", "\u00ad",
-        "\u00a0", "\u3000", "\u2009", "\u0660", "\u180e", "\ufe0f", "\u0131", "\u212a", "\ufffd",
-        "\x85", "\ue000",
-        "胸", "ß", "😀",
-    ]  # fmt: skip
+        "\u0410",
+        "\uff11",
+        "\u0308",
+        "\u200b",
+        "\u200d",
+        "\u2060",
+        "\ufeff",
+        "\u202e",
+        "\u200f",
+        "\u2066",
+        "\u00ad",
+        "\u00a0",
+        "\u3000",
+        "\u2009",
+        "\u0660",
+        "\u180e",
+        "\ufe0f",
+        "\u0131",
+        "\u212a",
+        "\ufffd",
+        "\x85",
+        "\ue000",
+        "胸",
+        "ß",
+        "😀",
+    ]
     odd += [
         chr(chance.randrange(max(plane << 16, 0x2000), 0xD800 if not plane else (plane + 1) << 16))
         for plane in (0, 1, 2, 3, 14, 15, 16)
     ]
     made = [(f"{n}A7", f"{n}" + _with(one, "A7", chance)) for n, one in enumerate(odd, start=100)]
     made += [
-        ("200\u00c47", "200A\u03087"), ("201k", "201K"), ("202 7", "2027"), ("203 7", "203  7"),
+        ("200\u00c47", "200A\u03087"),
+        ("201k", "201K"),
+        ("202 7", "2027"),
+        ("203 7", "203  7"),
         ("2047", "204*"),
-        ("2057", "205?"), ("206胸部", "206胸"), ("207\u00c5X", "207\u212bX"),
-        ("胸部", "部"), ("\u0416\u0416", "\u0416"),
-    ]  # fmt: skip
+        ("2057", "205?"),
+        ("206胸部", "206胸"),
+        ("207\u00c5X", "207\u212bX"),
+        ("胸部", "部"),
+        ("\u0416\u0416", "\u0416"),
+    ]
     return made
 
 
@@ -277,9 +324,12 @@ RULE = {
     ]
 }
 DESCRIPTIONS = {
-    "CT Психиатрия": HIDDEN, "CT Thorax": LISTED, "胸部CT": LISTED, "MR психиатрия 2": HIDDEN,
+    "CT Психиатрия": HIDDEN,
+    "CT Thorax": LISTED,
+    "胸部CT": LISTED,
+    "MR психиатрия 2": HIDDEN,
     "Schädel": LISTED,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
@@ -348,11 +398,17 @@ async def _seen(client: Client, orthanc: Orthanc, patient: int, n: int) -> Seen:
     statuses = {
         form: await client.status(patient, FORMS[form][0].format(*part), FORMS[form][1])
         for form in (
-            "instance metadata", "frames", "rendered", "bulk data", "instance", "study", "series",
+            "instance metadata",
+            "frames",
+            "rendered",
+            "bulk data",
+            "instance",
+            "study",
+            "series",
             "series metadata",
             "study metadata",
         )
-    }  # fmt: skip
+    }
     # Whole studies and series are counted first, by a query of their own.
     assert statuses["study"] == statuses["series"] == statuses["instance"], statuses
     assert (

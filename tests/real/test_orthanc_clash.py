@@ -28,7 +28,7 @@ def put(orthanc: Orthanc, directory: Path, patient: str, *, foreign: bool) -> tu
     """Store an image; return the UIDs of its series and itself."""
     (file,) = ct_study(
         directory, instances=1, patient_id=patient, study_instance_uid=STUDY, rows=8, columns=8
-    )  # fmt: skip
+    )
     image = pydicom.dcmread(file)
     if foreign:
         image.SeriesInstanceUID, image.SOPInstanceUID = UID(FOREIGN_SERIES), UID(FOREIGN_INSTANCE)

@@ -211,10 +211,13 @@ class Client:
 
 
 FORMS = [
-    ("study", "study metadata"), ("series", "series metadata"),
+    ("study", "study metadata"),
+    ("series", "series metadata"),
     ("instance", "instance metadata", "frames", "rendered"),
-    ("QIDO-RS studies",), ("QIDO-RS series",), ("QIDO-RS instances",),
-]  # fmt: skip
+    ("QIDO-RS studies",),
+    ("QIDO-RS series",),
+    ("QIDO-RS instances",),
+]
 """By the columns of the table."""
 
 
@@ -244,10 +247,11 @@ async def end(transfer: SlowTransfer) -> str:
 def alarms(sidecar: Sidecar) -> float:
     """Security alarms."""
     return sum(
-        sample.value for family in sidecar.metrics.verification_failures.collect()
+        sample.value
+        for family in sidecar.metrics.verification_failures.collect()
         for sample in family.samples
         if sample.name.endswith("_total")
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("line", LINES, ids=lambda line: line.correct.__name__)

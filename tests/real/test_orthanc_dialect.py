@@ -19,14 +19,7 @@ from sidecar.pacs.retrieve import RetrieveClient
 from tests.data import ct_study
 from tests.permits import ASKED, study_permit
 from tests.real.orthanc import Orthanc, require_orthanc
-
-PATIENT_IDS = (
-    "A^1 b+c", "A^1-b+c", "50%", "Ä/1#2", "a&b=c", "it's (1)", "P-1", "a,b", "a", "b", ",", "x,",
-    "*", "**", "a*b",
-    "axb", "?", "a?", "a?b", "a|b", "[1]", "~", "a, *?b", "\"", "<a>", "{a}", "`", "@", "$a", ";a",
-    "a:b", "%2C",
-    "山,田",
-)  # fmt: skip
+from tests.tables.orthanc_patient_ids import PATIENT_IDS
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +29,14 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
     with Orthanc() as running:
         for number, patient_id in enumerate(PATIENT_IDS):
             for path in ct_study(
-                directory, instances=1, patient_id=patient_id, patient_name="Doe^Jane Q",
-                study_instance_uid=f"1.2.826.0.1.3680043.8.498.9.{number}", rows=16, columns=16,
-            ):  # fmt: skip
+                directory,
+                instances=1,
+                patient_id=patient_id,
+                patient_name="Doe^Jane Q",
+                study_instance_uid=f"1.2.826.0.1.3680043.8.498.9.{number}",
+                rows=16,
+                columns=16,
+            ):
                 running.load(path)
         yield running
 

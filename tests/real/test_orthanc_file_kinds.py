@@ -25,22 +25,31 @@ HEADERS = {
 }
 SETTINGS: dict[str, Any] = {"pacs": {"dialect": "orthanc"}}
 # Of two patients, as Orthanc has it: a 404 before anything is looked into (docs/authorization.md).
-OF_NOBODY = frozenset({
-    "no PatientID", "an empty PatientID",
-    # By dcmtk it is the patient behind the delimiter.
-    "a private implicit sequence with an early delimiter",
-})  # fmt: skip
+OF_NOBODY = frozenset(
+    {
+        "no PatientID",
+        "an empty PatientID",
+        # By dcmtk it is the patient behind the delimiter.
+        "a private implicit sequence with an early delimiter",
+    }
+)
 # Other bytes are another patient to Orthanc: study and series have their UIDs twice there, and it
 # gives neither whole.
 TWO_STUDIES = frozenset({"PatientID of odd length", "PatientID between spaces"})
 REPORTED = (
-    "a group length too short by 6", "a group length before the last elements", "group 2 again",
-    "a transfer syntax with a space", "no file meta", "PatientID of VR SH", "PatientID of VR ST",
+    "a group length too short by 6",
+    "a group length before the last elements",
+    "group 2 again",
+    "a transfer syntax with a space",
+    "no file meta",
+    "PatientID of VR SH",
+    "PatientID of VR ST",
     "PatientID twice",
-    "VR ?? behind the header", "an element out of order before SeriesInstanceUID",
+    "VR ?? behind the header",
+    "an element out of order before SeriesInstanceUID",
     "over 4 MiB of private data first",
     "GE's private syntax",
-)  # fmt: skip
+)
 """Kinds that were seen in the field, and that this Orthanc takes."""
 
 

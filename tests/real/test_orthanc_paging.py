@@ -39,9 +39,13 @@ async def test_all_instances_come_once_and_are_asked_for_once(tmp_path: Path, li
     require_orthanc()
     with Orthanc() as orthanc:
         made = ct_study(
-            tmp_path, instances=TOTAL, patient_id=PATIENT, study_instance_uid=STUDY, rows=16,
-            columns=16
-        )  # fmt: skip
+            tmp_path,
+            instances=TOTAL,
+            patient_id=PATIENT,
+            study_instance_uid=STUDY,
+            rows=16,
+            columns=16,
+        )
         for path in made:
             await asyncio.to_thread(orthanc.load, path)
         async with (

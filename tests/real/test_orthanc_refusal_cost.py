@@ -33,9 +33,12 @@ async def test_a_refusal_costs_the_same_whatever_there_is(encoding: str, tmp_pat
                 orthanc.load(one)
         async with aiohttp.ClientSession() as session:
             client = PacsClient(
-                session, orthanc.dicomweb_url, DIALECTS["orthanc"], timeout_seconds=60,
+                session,
+                orthanc.dicomweb_url,
+                DIALECTS["orthanc"],
+                timeout_seconds=60,
                 observe=lambda kind, status, seconds: asked.append(status),
-            )  # fmt: skip
+            )
             ownership, seen = Ownership(client, invalidation=Invalidation()), {}
             cases = {case.name: study_uid(number) for number, case in enumerate(TABLE)}
             for name, uid in {

@@ -70,9 +70,10 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
 def settings(permit: str, tmp_path: Path) -> dict[str, Any]:
     """With an audit trail."""
     return {
-        "pacs": {"dialect": "orthanc"}, "access": PERMITS[permit],
+        "pacs": {"dialect": "orthanc"},
+        "access": PERMITS[permit],
         "audit": {"sink": "file", "file": str(tmp_path / "audit.jsonl")},
-    }  # fmt: skip
+    }
 
 
 def refused(patient: str) -> list[str]:
@@ -89,10 +90,14 @@ SEARCHES = (
     "/fhir/ImagingStudy?modality=CT&_include=ImagingStudy:endpoint",
 )
 LISTS = (
-    "/studies", "/series", "/instances", "/studies?limit=1", "/studies?limit=2",
+    "/studies",
+    "/series",
+    "/instances",
+    "/studies?limit=1",
+    "/studies?limit=2",
     "/instances?limit=1",
     "/series?limit=1&Modality=CT",
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("permit", PERMITS)
@@ -115,11 +120,18 @@ async def test_it_is_in_no_list(
         assert (await client.bundle("/fhir/ImagingStudy?_summary=count"))["total"] == 1
         for uid in refused(patient):
             number = "1" if patient == "p1" else "2"
-            for search in (f"_id={uid}", f"identifier=urn:oid:{uid}", f"series={uid}.{number}",
-                           f"instance={uid}.{number}.1"):  # fmt: skip
+            for search in (
+                f"_id={uid}",
+                f"identifier=urn:oid:{uid}",
+                f"series={uid}.{number}",
+                f"instance={uid}.{number}.1",
+            ):
                 assert (await client.bundle(f"/fhir/ImagingStudy?{search}"))["total"] == 0, search
-            for below in (f"/studies?StudyInstanceUID={uid}", f"/series?StudyInstanceUID={uid}",
-                          f"/instances?SeriesInstanceUID={uid}.{number}"):  # fmt: skip
+            for below in (
+                f"/studies?StudyInstanceUID={uid}",
+                f"/series?StudyInstanceUID={uid}",
+                f"/instances?SeriesInstanceUID={uid}.{number}",
+            ):
                 assert await client.rows("/wado-rs" + below) == [], below
         for path in LISTS:
             for root in ("/wado-rs", f"/fhir/Patient/{patient}/$wado-rs"):
@@ -133,12 +145,17 @@ async def test_it_is_refused_in_each_form_like_what_is_not_there(
     orthanc: Orthanc, tmp_path: Path, patient: str, permit: str
 ) -> None:
     """Status, body and headers; the audit trail knows better."""
-    forms = ("/wado-rs/studies/{}", "/wado-rs/studies/{}/metadata", "/wado-rs/studies/{}/rendered",
-             "/wado-rs/studies/{}/series", "/wado-rs/studies/{}/instances",
-             "/wado-rs/studies/{}/series/{}.1",
-             "/wado-rs/studies/{}/series/{}.1/instances/{}.1.1/frames/1",
-             "/wado-rs/studies/{}/series/{}.2/instances/{}.2.1/rendered",
-             "/fhir/ImagingStudy/{}")  # fmt: skip
+    forms = (
+        "/wado-rs/studies/{}",
+        "/wado-rs/studies/{}/metadata",
+        "/wado-rs/studies/{}/rendered",
+        "/wado-rs/studies/{}/series",
+        "/wado-rs/studies/{}/instances",
+        "/wado-rs/studies/{}/series/{}.1",
+        "/wado-rs/studies/{}/series/{}.1/instances/{}.1.1/frames/1",
+        "/wado-rs/studies/{}/series/{}.2/instances/{}.2.1/rendered",
+        "/fhir/ImagingStudy/{}",
+    )
     async with (
         sidecar_between(ehr(patient), Served(orthanc), **settings(permit, tmp_path)) as (url, _),
         aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as us,
@@ -214,9 +231,10 @@ async def test_no_capability_is_issued_and_an_old_one_ends(
     later = "1.2.826.0.1.3680043.8.498.6.4"
     put(orthanc, tmp_path / "a", "p4", later)
     changes: dict[str, dict[str, Any]] = {
-        "pacs": {"dialect": "orthanc"}, "fhir": {"search_cache_seconds": 0},
+        "pacs": {"dialect": "orthanc"},
+        "fhir": {"search_cache_seconds": 0},
         "capabilities": {"mode": "token_bound", "keys_file": str(keys)},
-    }  # fmt: skip
+    }
     async with (
         sidecar_between(ehr("p4"), Served(orthanc), **changes) as (url, _),
         aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as us,

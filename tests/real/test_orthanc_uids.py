@@ -31,18 +31,23 @@ from tests.real.served import Client, Served, ehr
 pytestmark = pytest.mark.orthanc
 
 SERVED = {
-    "as the standard has it": "1.2.840.113.5", "a leading zero": "1.2.840.0113.5",
+    "as the standard has it": "1.2.840.113.5",
+    "a leading zero": "1.2.840.0113.5",
     "one component": "7",
-    "one component with zeros": "007", "64 characters": "1." + "2" * 62,
+    "one component with zeros": "007",
+    "64 characters": "1." + "2" * 62,
     "65 characters": "1." + "2" * 63,
     "120 characters": "1." + "2" * 118,
-}  # fmt: skip
+}
 NOT_SERVED = {
-    "an empty component": ("1..2", 400), "a dot at the end": ("1.2.", 400),
+    "an empty component": ("1..2", 400),
+    "a dot at the end": ("1.2.", 400),
     "a dot at the beginning": (".1.2", 400),
-    "a dot": (".", 404), "two dots": ("..", 404), "three dots": ("...", 400),
+    "a dot": (".", 404),
+    "two dots": ("..", 404),
+    "three dots": ("...", 400),
     "129 characters": ("1." + "2" * 127, 400),
-}  # fmt: skip
+}
 FOREIGN = "1.2.840.00113.5"
 """Another patient's: one more zero than one of ours has."""
 
@@ -77,9 +82,10 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
 @pytest_asyncio.fixture
 async def client(orthanc: Orthanc) -> AsyncIterator[Client]:
     settings: dict[str, Any] = {
-        "pacs": {"dialect": "orthanc"}, "fhir": {"detail": "instance"},
+        "pacs": {"dialect": "orthanc"},
+        "fhir": {"detail": "instance"},
         "server": {"wado_uri": True},
-    }  # fmt: skip
+    }
     async with (
         sidecar_between(ehr("p1"), Served(orthanc), **settings) as (url, _),
         aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as us,
@@ -130,19 +136,26 @@ async def test_what_is_served(client: Client, name: str) -> None:
         of(study) + "/metadata",
     ):
         assert (await client.get(path))[0] == 200, path
-    assert (await client.get(f"/wado-uri?requestType=WADO&studyUID={study}"
-                             f"&seriesUID={study}.01&objectUID={study}.01.1"
-                             "&contentType=application/dicom"))[0] == 200  # fmt: skip
+    assert (
+        await client.get(
+            f"/wado-uri?requestType=WADO&studyUID={study}"
+            f"&seriesUID={study}.01&objectUID={study}.01.1"
+            "&contentType=application/dicom"
+        )
+    )[0] == 200
     status, body, _ = await client.get(f"/wado-rs/studies/{study}", "application/zip")
     assert status == 200
     assert len(zipfile.ZipFile(io.BytesIO(body)).namelist()) == 1
     read = await client.bundle(f"/fhir/ImagingStudy/{study_id(study)}")
     assert read["identifier"][0]["value"] == f"urn:oid:{study}"
     for search in (
-        f"identifier=urn:oid:{study}", f"identifier={study}",
+        f"identifier=urn:oid:{study}",
+        f"identifier={study}",
         f"identifier=urn:dicom:uid|urn:oid:{study}",
-        f"_id={study_id(study)}", f"series={study}.01", f"instance=urn:oid:{study}.01.1",
-    ):  # fmt: skip
+        f"_id={study_id(study)}",
+        f"series={study}.01",
+        f"instance=urn:oid:{study}.01.1",
+    ):
         bundle = await client.bundle(f"/fhir/ImagingStudy?{quote(search, safe='=:')}")
         assert [entry["resource"]["id"] for entry in bundle["entry"]] == [study_id(study)], search
     metadata = json.loads((await client.get(of(study) + "/metadata"))[1])[0]

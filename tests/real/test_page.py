@@ -52,11 +52,17 @@ def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
     options = webdriver.ChromeOptions()
     options.binary_location = str(CHROMIUM)
     for argument in (
-        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
         "--disable-sync",
-        "--disable-background-networking", "--disable-component-update", "--window-size=1100,1400",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--window-size=1100,1400",
         f"--user-data-dir={tmp_path / 'profile'}",
-    ):  # fmt: skip
+    ):
         options.add_argument(argument)
     options.add_experimental_option(
         "prefs", {"download.default_directory": str(tmp_path / "downloads")}

@@ -91,7 +91,7 @@ class Client:
 async def app_at(pacs: Any) -> AsyncIterator[Client]:
     ehr = ScriptedEhr(
         {"active": True, "scope": SCOPE, "client_id": "app", "exp": 9_999_999_999, "patient": OWN}
-    )  # fmt: skip
+    )
     async with (
         sidecar_between(ehr, pacs) as (url, _),
         aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as session,
@@ -153,11 +153,12 @@ def files_of(archive: TinyPacs, samples: Samples, study: str) -> dict[tuple[str,
     return {
         (series, instance): requests.get(
             f"{archive.dicomweb_url}/studies/{study}/series/{series}/instances/{instance}",
-            headers={"Accept": "application/dicom"}, timeout=60,
+            headers={"Accept": "application/dicom"},
+            timeout=60,
         ).content
         for series, instances in samples.studies[OWN][study].items()
         for instance in instances
-    }  # fmt: skip
+    }
 
 
 async def test_retrievals_have_the_archives_bytes(archive: TinyPacs, samples: Samples) -> None:
@@ -203,14 +204,19 @@ LACKS: dict[str, tuple[str, int, str]] = {
     "a study's instances": ("studies/{study}/instances", 501, NO_INSTANCES),
     "metadata of a study": ("studies/{study}/metadata", 501, NO_METADATA),
     "metadata of an instance": (
-        "studies/{study}/series/{series}/instances/{instance}/metadata", 501, NO_METADATA
+        "studies/{study}/series/{series}/instances/{instance}/metadata",
+        501,
+        NO_METADATA,
     ),
     "a frame": ("studies/{study}/series/{series}/instances/{instance}/frames/1", 404, ABSENT),
     "drawn": ("studies/{study}/series/{series}/instances/{instance}/rendered", 404, ABSENT),
     "a thumbnail": ("studies/{study}/thumbnail", 404, ABSENT),
-    "bulk data": ("studies/{study}/series/{series}/instances/{instance}/bulkdata/7FE00010", 404,
-                  ABSENT),
-}  # fmt: skip
+    "bulk data": (
+        "studies/{study}/series/{series}/instances/{instance}/bulkdata/7FE00010",
+        404,
+        ABSENT,
+    ),
+}
 
 
 @pytest.mark.parametrize("what", LACKS)
@@ -220,19 +226,23 @@ async def test_what_it_has_not_is_refused(archive: TinyPacs, samples: Samples, w
     async with app_at(archive) as client:
         found, _, body = await client.get(
             f"/wado-rs/{resource.format(study=study, series=series, instance=instance)}"
-        )  # fmt: skip
+        )
     assert (found, f'"{text}"' in body.decode()) == (status, True), body
 
 
 FOREIGN = (
-    "studies/{study}", "studies/{study}/series", "studies/{study}/instances",
+    "studies/{study}",
+    "studies/{study}/series",
+    "studies/{study}/instances",
     "studies/{study}/metadata",
-    "studies/{study}/series/{series}", "studies/{study}/series/{series}/instances",
+    "studies/{study}/series/{series}",
+    "studies/{study}/series/{series}/instances",
     "studies/{study}/series/{series}/instances/{instance}",
     "studies/{study}/series/{series}/instances/{instance}/frames/1",
-    "studies/{own}/series/{series}", "studies/{own}/series/{series}/instances",
+    "studies/{own}/series/{series}",
+    "studies/{own}/series/{series}/instances",
     "studies/{own}/series/{series}/instances/{instance}",
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("resource", FOREIGN)
@@ -244,11 +254,11 @@ async def test_another_patients_is_absent(
     async with app_at(archive) as client:
         foreign = await client.get(
             f"/wado-rs/{resource.format(own=own, study=study, series=series, instance=instance)}"
-        )  # fmt: skip
+        )
         absent = await client.get(
             "/wado-rs/"
             + resource.format(own=own, study="1.2.3", series="1.2.3.4", instance="1.2.3.4.5")
-        )  # fmt: skip
+        )
         assert foreign[0] == 404
         assert foreign == absent
         assert await client.get(f"/fhir/ImagingStudy/{study}") == await client.get(
@@ -257,11 +267,17 @@ async def test_another_patients_is_absent(
 
 
 KEYS = (
-    "PatientID=98890234", "00100020=98890234", "StudyDescription=none", "00081030=none",
+    "PatientID=98890234",
+    "00100020=98890234",
+    "StudyDescription=none",
+    "00081030=none",
     "BodyPartExamined=none",
-    "includefield=all", "StudyInstanceUID={study}", "0020000D={study}", "limit=100",
+    "includefield=all",
+    "StudyInstanceUID={study}",
+    "0020000D={study}",
+    "limit=100",
     "SeriesInstanceUID={series}",
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("keys", KEYS)
@@ -308,10 +324,11 @@ class Forgetful:
         async with (
             aiohttp.ClientSession() as session,
             session.get(
-                f"{self._root}/{request.match_info['path']}", params=kept,
+                f"{self._root}/{request.match_info['path']}",
+                params=kept,
                 headers={"Accept": request.headers.get("Accept", "*/*")},
             ) as response,
-        ):  # fmt: skip
+        ):
             headers = (
                 {"Content-Type": value} if (value := response.headers.get("Content-Type")) else {}
             )
@@ -342,21 +359,26 @@ async def test_rows_of_an_archive_that_ignores_keys_do_not_leak(
     relay = Forgetful(archive, ignored)
     async with app_at(relay) as client:
         for path in (
-            "/fhir/ImagingStudy", "/wado-rs/studies", "/wado-rs/studies?limit=1",
+            "/fhir/ImagingStudy",
+            "/wado-rs/studies",
+            "/wado-rs/studies?limit=1",
             "/wado-rs/studies?limit=1&offset=1",
-            f"/wado-rs/studies?StudyInstanceUID={own}", f"/wado-rs/studies/{own}/series",
-            f"/wado-rs/studies/{own}/series/{own_series}/instances", f"/wado-rs/studies/{own}",
-        ):  # fmt: skip
+            f"/wado-rs/studies?StudyInstanceUID={own}",
+            f"/wado-rs/studies/{own}/series",
+            f"/wado-rs/studies/{own}/series/{own_series}/instances",
+            f"/wado-rs/studies/{own}",
+        ):
             status, _, body = await client.get(path)
             assert status in statuses, (path, status, body)
             assert not any(uid.encode() in body for uid in foreign), path
         for path in (
-            f"/wado-rs/studies/{study}", f"/wado-rs/studies/{study}/series",
+            f"/wado-rs/studies/{study}",
+            f"/wado-rs/studies/{study}/series",
             f"/fhir/ImagingStudy/{study}",
             f"/wado-rs/studies/{study}/series/{series}/instances/{instance}",
             f"/wado-rs/studies/{own}/series/{series}",
             f"/wado-rs/studies/{own}/series/{series}/instances/{instance}",
-        ):  # fmt: skip
+        ):
             status, _, body = await client.get(path)
             assert status in {404, *(statuses - {200})}, (path, status, body)
     assert relay.met >= ignored - {"offset"}  # Of so few studies there is one page.

@@ -20,13 +20,21 @@ from tests.waiting import wait_until_async
 
 @contextlib.asynccontextmanager
 async def generation(public: int, admin: int) -> AsyncIterator[Generation]:
-    server = {"host": "127.0.0.1", "port": public, "admin_host": "127.0.0.1", "admin_port": admin,
-              "public_url": f"http://127.0.0.1:{public}"}  # fmt: skip
-    settings = Settings.model_validate({
-        "server": server, "ehr": {"fhir_url": "http://127.0.0.1:1/fhir"},
-        "tokens": {"client": {"method": "none"}},
-        "pacs": {"url": "http://127.0.0.1:1/rs"},
-    })  # fmt: skip
+    server = {
+        "host": "127.0.0.1",
+        "port": public,
+        "admin_host": "127.0.0.1",
+        "admin_port": admin,
+        "public_url": f"http://127.0.0.1:{public}",
+    }
+    settings = Settings.model_validate(
+        {
+            "server": server,
+            "ehr": {"fhir_url": "http://127.0.0.1:1/fhir"},
+            "tokens": {"client": {"method": "none"}},
+            "pacs": {"url": "http://127.0.0.1:1/rs"},
+        }
+    )
     found = Generation(settings, Metrics("0"))
     yield found
     await found.end(0)
@@ -74,8 +82,10 @@ async def test_a_port_that_nobody_changed_needs_no_restart(
             await one.end(0)
     (record,) = [one for one in caplog.records if one.message == "a change that needs a restart"]
     assert (vars(record)["setting"], vars(record)["configured"], vars(record)["listening"]) == (
-        "server.port", other, public,
-    )  # fmt: skip
+        "server.port",
+        other,
+        public,
+    )
 
 
 def with_port(settings: Settings, port: int) -> Settings:

@@ -22,17 +22,33 @@ def settings(tmp_path: Path) -> Settings:
         {
             "ehr": {"fhir_url": "https://ehr.example.org/fhir"},
             "tokens": {
-                "client": {"method": "client_secret_basic", "client_id": "us",
-                    "client_secret": "another-secret"}
+                "client": {
+                    "method": "client_secret_basic",
+                    "client_id": "us",
+                    "client_secret": "another-secret",
+                }
             },
-            "pacs": {"url": "http://orthanc:8042/dicom-web", "dialect": "orthanc",
-                     "auth": {"method": "basic", "username": "us", "password_file": str(secret)}},
-            "access": {"rules": [{"name": "hidden", "effect": "exclude",
-                "study": {"StudyDescription": ["1.2.3"]}}]},
-            "audit": {"sink": "fhir", "repository": {"url": "https://audit.example.org/fhir"},
-                      "spool": {"folder": str(tmp_path / "spool")}},
+            "pacs": {
+                "url": "http://orthanc:8042/dicom-web",
+                "dialect": "orthanc",
+                "auth": {"method": "basic", "username": "us", "password_file": str(secret)},
+            },
+            "access": {
+                "rules": [
+                    {
+                        "name": "hidden",
+                        "effect": "exclude",
+                        "study": {"StudyDescription": ["1.2.3"]},
+                    }
+                ]
+            },
+            "audit": {
+                "sink": "fhir",
+                "repository": {"url": "https://audit.example.org/fhir"},
+                "spool": {"folder": str(tmp_path / "spool")},
+            },
         }
-    )  # fmt: skip
+    )
 
 
 def said(

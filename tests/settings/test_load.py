@@ -1,49 +1,14 @@
 """Files, environment and secrets make one ``Settings``, or one clear line for each problem."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from sidecar.authorization.study_facts import SERIES_KEYWORDS, STUDY_KEYWORDS
 from sidecar.settings.access import RuleSettings
-from sidecar.settings.document import Settings
-from sidecar.settings.load import ConfigurationError, load_settings
-from sidecar.settings.upstream_auth import BackendServicesClient, BasicAuth, SecretClient
-from tests.tables.settings import MINIMUM, SECRET, SECTIONS
-
-WITH_SECRET = "tokens: {client: {method: client_secret_basic, client_id: us}}\n"
-
-Write = Callable[..., Path]
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    def write(text: str | bytes, name: str = "site.yaml") -> Path:
-        file = tmp_path / name
-        file.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return file
-
-    return write
-
-
-def load(*files: Path, **environment: str) -> Settings:
-    return load_settings(files, environment)
-
-
-def problems(*files: Path, **environment: str) -> list[str]:
-    """The lines, with directories left out; each is one printable line and shows no secret."""
-    with pytest.raises(ConfigurationError) as refused:
-        load_settings(files, environment)
-    assert str(refused.value).splitlines() == refused.value.problems
-    assert SECRET not in str(refused.value)
-    lines = refused.value.problems
-    for file in files:
-        lines = [line.replace(f"{file.parent}/", "") for line in lines]
-    return lines
+from sidecar.settings.upstream_auth import BasicAuth
+from tests.settings.loading import Write, load, problems
+from tests.tables.settings import MINIMUM
 
 
 def test_the_least_that_is_needed(write: Write) -> None:
@@ -109,87 +74,6 @@ def test_the_environment_overrides_files(write: Write) -> None:
     ]
     assert settings.fhir.contained_endpoint is True
     assert settings.ehr.issuer is None
-
-
-@pytest.mark.parametrize("value", ["null", "true", "12345", "{a: b}", "[x", " padded "])
-def test_a_secret_in_the_environment_is_the_text_itself(write: Write, value: str) -> None:
-    settings = load(
-        write(MINIMUM),
-        write(WITH_SECRET, "second.yaml"),
-        SIDECAR_TOKENS__CLIENT__CLIENT_SECRET=value,
-    )
-    assert isinstance(settings.tokens.client, SecretClient)
-    assert settings.tokens.client.secret() == value
-
-
-@pytest.mark.parametrize("ending", ["", "\n", "\r\n", "\n\n"])
-def test_a_secret_file_holds_one_line(write: Write, ending: str) -> None:
-    secret = write(f" {SECRET} {ending}", "secret")
-    client = load(
-        write(MINIMUM),
-        write(WITH_SECRET, "second.yaml"),
-        SIDECAR_TOKENS__CLIENT__CLIENT_SECRET_FILE=str(secret),
-    ).tokens.client
-    assert isinstance(client, SecretClient)
-    assert client.secret() == f" {SECRET} "
-
-
-@pytest.mark.parametrize(
-    ("content", "why"),
-    [
-        (b"", "is empty"),
-        (b"\n", "is empty"),
-        (b"Zq7-hunter2-Xw\nZq7-hunter2-Xw\n", "must be one line without control characters"),
-        (b"Zq7-hunter2-Xw\xff", "is not UTF-8 text"),
-        (None, "cannot be read: No such file or directory"),
-    ],
-)
-def test_an_unusable_secret_file(
-    write: Write, tmp_path: Path, content: bytes | None, why: str
-) -> None:
-    secret = tmp_path / "absent" if content is None else write(content, "secret")
-    files = (write(MINIMUM), write(WITH_SECRET, "second.yaml"))
-    name = "SIDECAR_TOKENS__CLIENT__CLIENT_SECRET_FILE"
-    assert problems(*files, **{name: str(secret)}) == [
-        f"environment {name}: tokens.client.client_secret_file: {why}"
-    ]
-
-
-@pytest.mark.parametrize(("path", "section", "name"), SECTIONS)
-def test_exactly_one_of_a_secret_and_its_file(
-    write: Write, path: str, section: dict[str, str], name: str
-) -> None:
-    secret = write(SECRET, "secret")
-    outer, inner = path.split(".")
-
-    def document(**secrets: str) -> tuple[Path, Path]:
-        return write(MINIMUM), write(
-            yaml.safe_dump({outer: {inner: section | secrets}}), "second.yaml"
-        )
-
-    for secrets in ({name: SECRET}, {f"{name}_file": str(secret)}):
-        settings = load(*document(**secrets))
-        assert getattr(getattr(settings, outer), inner).secret() == SECRET
-        assert SECRET not in settings.model_dump_json() + repr(settings)
-    line = f"{path}: needs exactly one of {name} and {name}_file"
-    for secrets in ({}, {name: SECRET, f"{name}_file": str(secret)}):
-        (problem,) = problems(*document(**secrets))
-        assert problem.partition("second.yaml: ")[2] == line
-    assert problems(*document(**{name: ""})) == [f"second.yaml: {path}.{name}: is empty"]
-
-
-def test_a_file_can_be_taken_back_for_a_value(write: Write, tmp_path: Path) -> None:
-    files = (
-        write(MINIMUM),
-        write(WITH_SECRET.replace("us}", f"us, client_secret_file: {tmp_path}/absent}}"), "b.yaml"),
-    )
-    taken_back = {
-        "SIDECAR_TOKENS__CLIENT__CLIENT_SECRET": SECRET,
-        "SIDECAR_TOKENS__CLIENT__CLIENT_SECRET_FILE": "null",
-    }
-    client = load(*files, **taken_back).tokens.client
-    assert isinstance(client, SecretClient)
-    assert client.secret() == SECRET
 
 
 @pytest.mark.parametrize(
@@ -448,64 +332,6 @@ def test_all_problems_at_once_each_with_its_source(write: Write) -> None:
 def test_a_key_with_control_characters_stays_on_one_line(write: Write) -> None:
     (problem,) = problems(write(MINIMUM + '"a\\nb\\e[31m": 1\n'))
     assert problem.startswith("site.yaml: a\\nb\\x1b[31m: unknown key")
-
-
-@pytest.mark.parametrize("algorithm", ["RS384", "ES384"])
-def test_the_private_key_must_be_of_the_algorithm(write: Write, algorithm: str) -> None:
-    key = ec.generate_private_key(ec.SECP384R1()).private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    client = {"method": "backend_services", "client_id": "us", "algorithm": algorithm}
-    client["private_key_file"] = str(write(key, "key.pem"))
-    files = (write(MINIMUM), write(yaml.safe_dump({"patients": {"client": client}}), "second.yaml"))
-    if algorithm == "ES384":
-        assert isinstance(load(*files).patients.client, BackendServicesClient)
-    else:
-        assert problems(*files) == [
-            "second.yaml: patients.client.private_key_file: not a private key for RS384"
-        ]
-
-
-def test_a_certificates_file_without_certificates(write: Write) -> None:
-    file = write(SECRET, "ca.pem")
-    name = "SIDECAR_EHR__CA_FILE"
-    line = f"environment {name}: ehr.ca_file: holds no certificate in PEM form"
-    assert problems(write(MINIMUM), **{name: str(file)}) == [line]
-
-
-@pytest.mark.parametrize(
-    ("content", "problem"),
-    [
-        ("one " + "1" * 64, None),
-        ("# new\none " + "a" * 64 + "\n\ntwo  " + "B" * 64 + "\n", None),
-        ("", "must have one key, or two with different ids while keys are changed"),
-        (
-            "one " + "1" * 64 + "\none " + "2" * 64,
-            "must have one key, or two with different ids while keys are changed",
-        ),
-        (
-            "\n".join(f"k{one} " + "1" * 64 for one in range(3)),
-            "must have one key, or two with different ids",
-        ),
-        ("1" * 64, "a line is not: an id of letters and digits, a space, 64 hexadecimal digits"),
-        (
-            "one " + "1" * 63,
-            "a line is not: an id of letters and digits, a space, 64 hexadecimal digits",
-        ),
-    ],
-)
-def test_capability_keys(write: Write, content: str, problem: str | None) -> None:
-    keys = write(content, "keys")
-    files = (
-        write(MINIMUM),
-        write(f"capabilities: {{mode: token_bound, keys_file: {keys}}}", "second.yaml"),
-    )
-    if problem is None:
-        assert load(*files).capabilities.mode == "token_bound"
-    else:
-        (line,) = problems(*files)
-        assert line.startswith(f"second.yaml: capabilities.keys_file: {problem}")
-        assert "1" * 63 not in line
 
 
 def test_rules_may_name_what_is_described() -> None:

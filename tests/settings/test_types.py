@@ -60,9 +60,21 @@ def test_an_origin_as_browsers_send_it(origin: str) -> None:
 
 @pytest.mark.parametrize(
     "origin",
-    ["https://a/", "https://a?x", "https://a#x", "https://u@a", "a.example.org",
-        "https://A.example.org", "null",
-     "https://a:443", "http://a:80", "http://a:99999", "https://ä", "app://a", ""],
-)  # fmt: skip
+    [
+        "https://a/",
+        "https://a?x",
+        "https://a#x",
+        "https://u@a",
+        "a.example.org",
+        "https://A.example.org",
+        "null",
+        "https://a:443",
+        "http://a:80",
+        "http://a:99999",
+        "https://ä",
+        "app://a",
+        "",
+    ],
+)
 def test_an_origin_that_no_browser_sends(origin: str) -> None:
     assert why_not(ORIGIN, origin).startswith("must be ")

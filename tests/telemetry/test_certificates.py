@@ -34,11 +34,13 @@ async def test_of_peers_and_of_our_own(tmp_path: Path) -> None:
         port = one.sockets[0].getsockname()[1]
         looked = Certificates(
             metrics,
-            {"ehr": (f"https://localhost:{port}/fhir", server[0]),
+            {
+                "ehr": (f"https://localhost:{port}/fhir", server[0]),
                 "pacs": (f"http://localhost:{port}/rs", None),
-             "policy": (f"https://localhost:{port}/", None)},
+                "policy": (f"https://localhost:{port}/", None),
+            },
             {"client": own[0]},
-        )  # fmt: skip
+        )
         await looked.look()
     assert seen(metrics, "ehr") == end_of(server[0])
     assert seen(metrics, "client") == end_of(own[0])

@@ -66,9 +66,13 @@ def test_a_line(lines: io.StringIO) -> None:
     (line,) = read(lines)
     assert abs((datetime.now(UTC) - datetime.fromisoformat(line.pop("time"))).total_seconds()) < 5
     assert line == {
-        "level": "warning", "logger": "sidecar.test", "message": "the PACS is busy", "status": 503,
-        "durations": {"token": 0.5}, "reason": None,
-    }  # fmt: skip
+        "level": "warning",
+        "logger": "sidecar.test",
+        "message": "the PACS is busy",
+        "status": 503,
+        "durations": {"token": 0.5},
+        "reason": None,
+    }
 
 
 def test_what_a_text_holds_is_one_line(lines: io.StringIO) -> None:
@@ -101,8 +105,9 @@ def test_a_traceback_is_its_type_and_places(lines: io.StringIO) -> None:
     (line,) = read(lines)
     assert line["exception"] == "ValueError"
     assert [place.rpartition(" ")[2] for place in line["places"]] == [
-        "test_a_traceback_is_its_type_and_places", "_fail",
-    ]  # fmt: skip
+        "test_a_traceback_is_its_type_and_places",
+        "_fail",
+    ]
     assert all(place.startswith("test_logs.py:") for place in line["places"])
     assert SECRET not in lines.getvalue()
 

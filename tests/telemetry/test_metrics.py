@@ -87,10 +87,12 @@ def test_durations_from_a_cache_hit_to_a_large_study_have_a_bucket(seconds: floa
     metrics = Metrics("1")
     metrics.request_duration.labels("x").observe(seconds)
     buckets = [
-        sample for family in metrics.registry.collect() for sample in family.samples
+        sample
+        for family in metrics.registry.collect()
+        for sample in family.samples
         if sample.name == "smart_imaging_request_duration_seconds_bucket"
         and sample.labels["le"] != "+Inf"
-    ]  # fmt: skip
+    ]
     assert 0 < len([bucket for bucket in buckets if bucket.value]) <= len(buckets)
 
 

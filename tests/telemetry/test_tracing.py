@@ -91,9 +91,10 @@ async def test_spans_are_nested_and_told(collector: Collector, export: SpanExpor
     assert root_span.kind == WireSpan.SPAN_KIND_SERVER
     assert introspection.kind == WireSpan.SPAN_KIND_CLIENT
     assert attributes(root_span) == {
-        "http.request.method": "GET", "http.route": "/fhir/Patient/{patient}",
+        "http.request.method": "GET",
+        "http.route": "/fhir/Patient/{patient}",
         "http.response.status_code": 200,
-    }  # fmt: skip
+    }
     assert attributes(introspection) == {"peer.service": "ehr", "error.type": "ValueError"}
     assert attributes(fetch) == {"error.type": "Unavailable", "smart_imaging.reason": "pacs_busy"}
     assert fetch.status.code == Status.STATUS_CODE_ERROR

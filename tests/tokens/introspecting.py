@@ -54,10 +54,15 @@ def build(
 ) -> TokenCache:
     """A cache before ``server``, on its clock; ``wall``: a wall clock of its own."""
     return TokenCache(
-        server.introspect, ttl_seconds=ttl, negative_ttl_seconds=negative, max_entries=entries,
-        observe=observe, clock=wall or server.clock, monotonic=server.clock,
+        server.introspect,
+        ttl_seconds=ttl,
+        negative_ttl_seconds=negative,
+        max_entries=entries,
+        observe=observe,
+        clock=wall or server.clock,
+        monotonic=server.clock,
         jitter=lambda: jitter,
-    )  # fmt: skip
+    )
 
 
 def living(seconds: float) -> Server:
@@ -68,9 +73,12 @@ def living(seconds: float) -> Server:
 
 SECRET = "a-recognizable-secret"
 ACTIVE: dict[str, Any] = {
-    "active": True, "scope": "patient/ImagingStudy.rs", "client_id": "app", "exp": 9_999_999_999,
+    "active": True,
+    "scope": "patient/ImagingStudy.rs",
+    "client_id": "app",
+    "exp": 9_999_999_999,
     "patient": "p1",
-}  # fmt: skip
+}
 
 
 def introspection(

@@ -42,10 +42,16 @@ def claims(**changes: Any) -> dict[str, Any]:
     """Of a good access token; ``None`` leaves a claim out."""
     now = int(time.time())
     all_claims = {
-        "iss": ISSUER, "aud": AUDIENCE, "iat": now, "exp": now + 86_400, "client_id": "app",
-        "sub": "u1", "jti": "x",
-        "scope": "patient/ImagingStudy.rs", "patient": "p1",
-    } | changes  # fmt: skip
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "iat": now,
+        "exp": now + 86_400,
+        "client_id": "app",
+        "sub": "u1",
+        "jti": "x",
+        "scope": "patient/ImagingStudy.rs",
+        "patient": "p1",
+    } | changes
     return {name: value for name, value in all_claims.items() if value is not None}
 
 

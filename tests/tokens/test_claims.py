@@ -53,20 +53,36 @@ def test_an_active_token() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"exp": NOW + 0.5}, {"exp": 2**40}, {"exp": 1e300}, {"nbf": NOW}, {"nbf": None}, {"nbf": 0},
+        {"exp": NOW + 0.5},
+        {"exp": 2**40},
+        {"exp": 1e300},
+        {"nbf": NOW},
+        {"nbf": None},
+        {"nbf": 0},
         {"iat": "odd"},
-        {"iss": ISSUER}, {"iss": None}, {"iss": ...}, {"token_type": "bearer"},
+        {"iss": ISSUER},
+        {"iss": None},
+        {"iss": ...},
+        {"token_type": "bearer"},
         {"token_type": "BEARER"},
         {"token_type": "access_token"},
         {"token_type": "urn:ietf:params:oauth:token-type:access_token"},
-        {"token_type": None}, {"client_id": ...}, {"unknown": {"deep": [1]}},
-        {"token_use": "access"}, {"token_use": "access_token"}, {"token_use": None},
-        {"typ": "Bearer"}, {"typ": None},
-        {"typ": "at+jwt"}, {"typ": "application/at+jwt"}, {"typ": "AT+JWT"}, {"cnf": None},
+        {"token_type": None},
+        {"client_id": ...},
+        {"unknown": {"deep": [1]}},
+        {"token_use": "access"},
+        {"token_use": "access_token"},
+        {"token_use": None},
+        {"typ": "Bearer"},
+        {"typ": None},
+        {"typ": "at+jwt"},
+        {"typ": "application/at+jwt"},
+        {"typ": "AT+JWT"},
+        {"cnf": None},
         {"token_type": "Bearer", "token_use": "access_token", "typ": "Bearer"},
     ],
     ids=repr,
-)  # fmt: skip
+)
 def test_still_an_active_token(changes: dict[str, Any]) -> None:
     """What is optional may be missing, null or unknown to us."""
     token = read(changes)
@@ -76,10 +92,13 @@ def test_still_an_active_token(changes: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"active": False}, {"active": False, "exp": "odd", "scope": 1},
-     {"active": False, "token_use": "refresh_token"}],
+    [
+        {"active": False},
+        {"active": False, "exp": "odd", "scope": 1},
+        {"active": False, "token_use": "refresh_token"},
+    ],
     ids=repr,
-)  # fmt: skip
+)
 def test_not_an_active_token(changes: dict[str, Any]) -> None:
     """SIA-10: by the authorization server's word, whatever else it says."""
     assert read(changes) is None
@@ -105,18 +124,22 @@ def test_an_active_token_that_is_not_good_here(reason: Reason, changes: dict[str
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"token_use": "refresh"},
-         "wrong_token_type: token_use should be an access token's, and is refresh"),
+        (
+            {"token_use": "refresh"},
+            "wrong_token_type: token_use should be an access token's, and is refresh",
+        ),
         ({"iss": "https://x"}, f"wrong_issuer: iss should be {ISSUER}, and is https://x"),
         ({"exp": NOW - 5}, "expired_token: exp should be after 1700000000, and is 1699999995"),
         ({"nbf": NOW + 50}, "not_yet_valid: nbf should be 1700000000 or before, and is 1700000050"),
         ({"cnf": {"jkt": "a-thumbprint"}}, "sender_constrained: it has cnf"),
-        ({"token_use": "a\x1b[2J\n" + "x" * 1_000},
-         "wrong_token_type: token_use should be an access token's, and is "
-         "a?[2J?" + "x" * 194 + "…"),
+        (
+            {"token_use": "a\x1b[2J\n" + "x" * 1_000},
+            "wrong_token_type: token_use should be an access token's, and is "
+            "a?[2J?" + "x" * 194 + "…",
+        ),
         ({"exp": -1e300}, "expired_token: exp should be after 1700000000, and is <number>"),
     ],
-)  # fmt: skip
+)
 def test_operators_see_both_values(changes: dict[str, Any], said: str) -> None:
     """Printable, of bounded length."""
     with pytest.raises(TokenRejected) as rejected:
@@ -126,9 +149,15 @@ def test_operators_see_both_values(changes: dict[str, Any], said: str) -> None:
 
 @pytest.mark.parametrize(
     ("aud", "shown"),
-    [(None, "the token names none"), ("x", "is x"), (["x", 1], "is x, <int>"), ([], "is <empty>"),
-     ({"a": "b"}, "is <dict>"), (list("abcdefgh"), "is a, b, c, d, e, …")],
-)  # fmt: skip
+    [
+        (None, "the token names none"),
+        ("x", "is x"),
+        (["x", 1], "is x, <int>"),
+        ([], "is <empty>"),
+        ({"a": "b"}, "is <dict>"),
+        (list("abcdefgh"), "is a, b, c, d, e, …"),
+    ],
+)
 def test_operators_see_both_audiences(aud: object, shown: str) -> None:
     """Several of each."""
     with pytest.raises(TokenRejected) as rejected:
@@ -142,41 +171,64 @@ def test_operators_see_both_audiences(aud: object, shown: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
-        ({"active": "true"}, "active"), ({"active": "false"}, "active"), ({"active": 1}, "active"),
-        ({"active": 0}, "active"), ({"active": None}, "active"), ({"active": ...}, "active"),
+        ({"active": "true"}, "active"),
+        ({"active": "false"}, "active"),
+        ({"active": 1}, "active"),
+        ({"active": 0}, "active"),
+        ({"active": None}, "active"),
+        ({"active": ...}, "active"),
         ({"active": []}, "active"),
-        ({"active": {"active": True}}, "active"), ({"active": "True"}, "active"),
+        ({"active": {"active": True}}, "active"),
+        ({"active": "True"}, "active"),
         ({"active": 1.0}, "active"),
-        ({"exp": ...}, "exp"), ({"exp": None}, "exp"), ({"exp": "1900000000"}, "exp"),
+        ({"exp": ...}, "exp"),
+        ({"exp": None}, "exp"),
+        ({"exp": "1900000000"}, "exp"),
         ({"exp": True}, "exp"),
-        ({"exp": math.nan}, "exp"), ({"exp": math.inf}, "exp"), ({"exp": -math.inf}, "exp"),
+        ({"exp": math.nan}, "exp"),
+        ({"exp": math.inf}, "exp"),
+        ({"exp": -math.inf}, "exp"),
         ({"exp": 10**400}, "exp"),
-        ({"exp": [1_900_000_000]}, "exp"), ({"exp": {}}, "exp"),
+        ({"exp": [1_900_000_000]}, "exp"),
+        ({"exp": {}}, "exp"),
         ({"exp": "2030-01-01T00:00:00Z"}, "exp"),
-        ({"nbf": "0"}, "nbf"), ({"nbf": False}, "nbf"), ({"nbf": math.nan}, "nbf"),
+        ({"nbf": "0"}, "nbf"),
+        ({"nbf": False}, "nbf"),
+        ({"nbf": math.nan}, "nbf"),
         ({"nbf": 10**400}, "nbf"),
-        ({"scope": ["patient/ImagingStudy.rs", 1]}, "scope"), ({"scope": {"a": "b"}}, "scope"),
+        ({"scope": ["patient/ImagingStudy.rs", 1]}, "scope"),
+        ({"scope": {"a": "b"}}, "scope"),
         ({"scope": 1}, "scope"),
-        ({"patient": {"reference": "Patient/p1"}}, "patient"), ({"patient": ["p1"]}, "patient"),
-        ({"patient": 1}, "patient"), ({"patient": "Patient/p1"}, "patient"),
+        ({"patient": {"reference": "Patient/p1"}}, "patient"),
+        ({"patient": ["p1"]}, "patient"),
+        ({"patient": 1}, "patient"),
+        ({"patient": "Patient/p1"}, "patient"),
         ({"patient": ""}, "patient"),
-        ({"patient": "p1,p2"}, "patient"), ({"patient": "*"}, "patient"),
+        ({"patient": "p1,p2"}, "patient"),
+        ({"patient": "*"}, "patient"),
         ({"patient": "../p2"}, "patient"),
-        ({"patient": ".."}, "patient"), ({"patient": "p1\\p2"}, "patient"),
+        ({"patient": ".."}, "patient"),
+        ({"patient": "p1\\p2"}, "patient"),
         ({"patient": "p1\n"}, "patient"),
         ({"patient": "https://other.example.org/fhir/Patient/p1"}, "patient"),
         ({"patient": "x" * 65}, "patient"),
-        ({"iss": 1}, "iss"), ({"iss": [ISSUER]}, "iss"), ({"client_id": 1}, "client_id"),
+        ({"iss": 1}, "iss"),
+        ({"iss": [ISSUER]}, "iss"),
+        ({"client_id": 1}, "client_id"),
         ({"sub": {}}, "sub"),
-        ({"sub": "a\ud800"}, "sub"), ({"sub": "a\u2028b"}, "sub"),
+        ({"sub": "a\ud800"}, "sub"),
+        ({"sub": "a\u2028b"}, "sub"),
         ({"client_id": "a\nb"}, "client_id"),
-        ({"sub": "x" * 513}, "sub"), ({"iss": "a\x1b[0m"}, "iss"),
-        ({"token_type": ["bearer"]}, "token_type"), ({"token_type": True}, "token_type"),
+        ({"sub": "x" * 513}, "sub"),
+        ({"iss": "a\x1b[0m"}, "iss"),
+        ({"token_type": ["bearer"]}, "token_type"),
+        ({"token_type": True}, "token_type"),
         ({"typ": 1}, "typ"),
-        ({"token_use": ["access"]}, "token_use"), ({"typ": {}}, "typ"),
+        ({"token_use": ["access"]}, "token_use"),
+        ({"typ": {}}, "typ"),
     ],
     ids=lambda value: repr(value)[:60],
-)  # fmt: skip
+)
 def test_a_wrong_shape_is_not_guessed_at(changes: dict[str, Any], field: str) -> None:
     """SIA-16: ``"true"`` and ``1`` are not ``true``; the failure names the member and never its
     value.
@@ -316,20 +368,27 @@ def test_what_stands_elsewhere() -> None:
         "https://ehr.example.org/user": "u1",
     }
     found = placed(
-        answer, patient=(PatientClaim(("launch_response", "patient")),), client_id=("azp",),
+        answer,
+        patient=(PatientClaim(("launch_response", "patient")),),
+        client_id=("azp",),
         subject=("https://ehr.example.org/user",),
-    )  # fmt: skip
+    )
     assert found is not None
     assert (found.patient, found.client_id, found.subject) == ("123", "app", "u1")
 
 
 @pytest.mark.parametrize(
     ("sub", "patient"),
-    [("https://ehr.example.org/fhir/Patient/123", "123"), ("Patient/123", "123"), ("123", None),
-     ("https://ehr.example.org/fhir/Practitioner/123", None),
-     ("https://other.example.org/fhir/Patient/123", None),
-     ("https://ehr.example.org/fhirPatient/123", None), ("Patient", None)],
-)  # fmt: skip
+    [
+        ("https://ehr.example.org/fhir/Patient/123", "123"),
+        ("Patient/123", "123"),
+        ("123", None),
+        ("https://ehr.example.org/fhir/Practitioner/123", None),
+        ("https://other.example.org/fhir/Patient/123", None),
+        ("https://ehr.example.org/fhirPatient/123", None),
+        ("Patient", None),
+    ],
+)
 def test_a_patient_by_reference(sub: str, patient: str | None) -> None:
     """Of the EHR itself; anything else is no patient."""
     found = placed({"sub": sub}, patient=(PatientClaim(("sub",), is_reference=True),))
@@ -361,11 +420,16 @@ def test_a_way_through_something_else_is_a_wrong_shape() -> None:
 
 @pytest.mark.parametrize(
     ("aud", "good"),
-    [("https://imaging.example.org", True), (["x", "https://imaging.example.org"], True),
-     ("x", False), ([], False),
-     (None, False), ({"https://imaging.example.org": 1}, False),
-     (["https://imaging.example.org/"], False)],
-)  # fmt: skip
+    [
+        ("https://imaging.example.org", True),
+        (["x", "https://imaging.example.org"], True),
+        ("x", False),
+        ([], False),
+        (None, False),
+        ({"https://imaging.example.org": 1}, False),
+        (["https://imaging.example.org/"], False),
+    ],
+)
 def test_the_audience(aud: object, good: bool) -> None:
     """With one configured, a token that names none is not for us."""
     answer = {"active": True, "exp": NOW + 60, "aud": aud}

@@ -130,17 +130,21 @@ async def test_a_token_that_is_not_active(peer: Peer, session: aiohttp.ClientSes
 @pytest.mark.parametrize(
     ("changes", "reason", "claim"),
     [
-        ({"exp": 1}, "expired_token", "exp"), ({"iss": "https://other"}, "wrong_issuer", "iss"),
+        ({"exp": 1}, "expired_token", "exp"),
+        ({"iss": "https://other"}, "wrong_issuer", "iss"),
         ({"aud": "the viewer"}, "wrong_audience", "aud"),
         ({"nbf": 9_999_999_998}, "not_yet_valid", "nbf"),
         ({"token_use": "refresh_token"}, "wrong_token_type", "token_use"),
     ],
-)  # fmt: skip
+)
 async def test_an_active_token_that_is_not_good_here(
-    peer: Peer, session: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture,
+    peer: Peer,
+    session: aiohttp.ClientSession,
+    caplog: pytest.LogCaptureFixture,
     changes: dict[str, Any],
-    reason: str, claim: str,
-) -> None:  # fmt: skip
+    reason: str,
+    claim: str,
+) -> None:
     """SIA-10: for our own reasons; log and metric tell which, with what came and what is
     configured.
     """
@@ -148,9 +152,12 @@ async def test_an_active_token_that_is_not_good_here(
     peer.say(Reply(ACTIVE | {"aud": "us", "sub": "u1"} | changes))
     outcomes: list[str] = []
     asked = introspection(
-        peer, session, issuers=issuers("https://ehr"), expected=TokenRequirements(audience=("us",)),
+        peer,
+        session,
+        issuers=issuers("https://ehr"),
+        expected=TokenRequirements(audience=("us",)),
         observe=lambda what, _: outcomes.append(what),
-    )  # fmt: skip
+    )
     with pytest.raises(TokenRejected) as rejected:
         await asked.introspect(TOKEN)
     assert rejected.value.reason == reason
@@ -318,9 +325,11 @@ async def test_post_encodes_id_and_secret(peer: Peer, session: aiohttp.ClientSes
         peer, session, authentication=ClientSecretPost(ODD_ID, ODD_SECRET)
     ).introspect(TOKEN)
     assert peer.asked[0].form == {
-        "token": TOKEN, "token_type_hint": "access_token", "client_id": ODD_ID,
+        "token": TOKEN,
+        "token_type_hint": "access_token",
+        "client_id": ODD_ID,
         "client_secret": ODD_SECRET,
-    }  # fmt: skip
+    }
     assert "Authorization" not in peer.asked[0].headers
 
 
@@ -348,8 +357,9 @@ async def test_the_breaker_opens_and_half_opens(peer: Peer, session: aiohttp.Cli
     clock.now += 2
     outcomes = await asyncio.gather(*(problem_of(asked) for _ in range(5)))
     assert Counter(outcome.reason for outcome in outcomes) == {
-        "introspection_server_busy": 1, "introspection_circuit_open": 4,
-    }  # fmt: skip
+        "introspection_server_busy": 1,
+        "introspection_circuit_open": 4,
+    }
     assert len(peer.asked) == 4
     clock.now += 2
     peer.say(Reply(ACTIVE))

@@ -53,12 +53,16 @@ async def refused_for(validating: LocalValidation, token: str) -> Reason | None:
 
 @pytest.mark.parametrize(
     "token",
-    [sign(claims()), with_header({"alg": "RS256", "kid": "one"}),
-     sign(claims(), EC_KEY, "ES384", "two"),
-     sign(claims(), key_id=None),
-     sign(claims(aud=["x", AUDIENCE])), sign(claims(scope=["patient/ImagingStudy.rs"])),
-     sign(claims(), typ="at+jwt")],
-)  # fmt: skip
+    [
+        sign(claims()),
+        with_header({"alg": "RS256", "kid": "one"}),
+        sign(claims(), EC_KEY, "ES384", "two"),
+        sign(claims(), key_id=None),
+        sign(claims(aud=["x", AUDIENCE])),
+        sign(claims(scope=["patient/ImagingStudy.rs"])),
+        sign(claims(), typ="at+jwt"),
+    ],
+)
 async def test_good_tokens(session: aiohttp.ClientSession, peer: Peer, token: str) -> None:
     found = await validated(session, peer, token)
     assert found is not None
@@ -66,12 +70,13 @@ async def test_good_tokens(session: aiohttp.ClientSession, peer: Peer, token: st
 
 
 MISFITS = {
-    "no expiry": sign(claims(exp=None)), "odd expiry": sign(claims(exp="x")),
+    "no expiry": sign(claims(exp=None)),
+    "odd expiry": sign(claims(exp="x")),
     "issued at a truth": sign(claims(iat=None) | {"iat": True}),
     "a patient in an object": sign(claims(patient={})),
     "a subject in numbers": sign(claims(sub=None) | {"sub": 4711}),
     "an odd kind": sign(claims(typ=["at+jwt"])),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(
@@ -224,7 +229,7 @@ TOKEN = Token((), 2e9, patient="p1", client_id="app")
 @pytest.mark.parametrize(
     ("local", "introspected", "patient"),
     [(None, TOKEN, None), (TOKEN, None, None), (TOKEN, TOKEN, "p1"), (Token((), 3e9), TOKEN, "p1")],
-)  # fmt: skip
+)
 async def test_both_must_agree(
     local: Token | None, introspected: Token | None, patient: str | None
 ) -> None:

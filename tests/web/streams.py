@@ -5,9 +5,12 @@ from tests.waiting import wait_until_async
 
 
 def streams(sidecar: Sidecar, outcome: str, kind: str = "study") -> float:
-    return sidecar.metrics.registry.get_sample_value(
-        "smart_imaging_streams_total", {"kind": kind, "outcome": outcome}
-    ) or 0.0  # fmt: skip
+    return (
+        sidecar.metrics.registry.get_sample_value(
+            "smart_imaging_streams_total", {"kind": kind, "outcome": outcome}
+        )
+        or 0.0
+    )
 
 
 async def counted(sidecar: Sidecar, outcome: str, kind: str = "study") -> float:

@@ -63,21 +63,35 @@ RELATED = 'multipart/related; type="application/pdf"'
 # Accept, the archive's answer -> Content-Type of ours, whether it leaves without a multipart.
 SERVED: dict[str, tuple[str, bytes, str, bool]] = {
     "a PDF alone": ("application/pdf", single(b"application/pdf"), "application/pdf", True),
-    "a PDF with a file name": ("application/pdf", single(b"application/pdf; name=Doe.pdf"),
-        "application/pdf", True),
-    "a PDF alone, of a multipart": ("application/pdf",
+    "a PDF with a file name": (
+        "application/pdf",
+        single(b"application/pdf; name=Doe.pdf"),
+        "application/pdf",
+        True,
+    ),
+    "a PDF alone, of a multipart": (
+        "application/pdf",
         parts(b"application/pdf", b"application/pdf"),
-                                    "application/pdf", True),
-    "a PDF as octets": ("application/pdf",
+        "application/pdf",
+        True,
+    ),
+    "a PDF as octets": (
+        "application/pdf",
         parts(b"application/octet-stream", b"application/octet-stream"),
-                        "application/octet-stream", True),
-    "a PDF in a multipart": (RELATED, parts(b"application/pdf", b"application/pdf"),
-        "multipart/related", False),
+        "application/octet-stream",
+        True,
+    ),
+    "a PDF in a multipart": (
+        RELATED,
+        parts(b"application/pdf", b"application/pdf"),
+        "multipart/related",
+        False,
+    ),
     "whatever there is": ("*/*", single(b"application/pdf"), "application/pdf", True),
     "a model": ("model/stl", single(b"model/stl"), "model/stl", True),
     "a model of a multipart": ("model/obj", parts(b"model/obj", b"model/obj"), "model/obj", True),
     "a material": ("model/mtl", single(b"Model/MTL"), "model/mtl", True),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", SERVED)
@@ -115,11 +129,19 @@ async def test_a_page_can_do_nothing_with_a_document_on_our_origin(
 
 
 RUNS = [
-    b"text/html", b"Text/HTML; charset=utf-8", b"application/xhtml+xml", b"image/svg+xml",
+    b"text/html",
+    b"Text/HTML; charset=utf-8",
+    b"application/xhtml+xml",
+    b"image/svg+xml",
     b"IMAGE/SVG+XML",
-    b"text/xml", b"application/xml; x=y", b"model/x3d+xml", b"text/html; type=application/pdf",
-    b"application/pdf; type=text/xml", b"application/pdf, text/html", b"text/html;application/pdf",
-]  # fmt: skip
+    b"text/xml",
+    b"application/xml; x=y",
+    b"model/x3d+xml",
+    b"text/html; type=application/pdf",
+    b"application/pdf; type=text/xml",
+    b"application/pdf, text/html",
+    b"text/html;application/pdf",
+]
 
 
 @pytest.mark.parametrize("content_type", RUNS)
@@ -236,19 +258,34 @@ BYTES = b"Accept-Ranges: bytes\r\n"
 RANGES: dict[str, tuple[bytes, str, int, str | None, str | None]] = {
     # The archive's answer, Accept -> status, Content-Range, Accept-Ranges.
     "a piece of a PDF": (
-        single(b"application/pdf", PDF[:5], b"206 Partial Content",
-            b"Content-Range: bytes 0-4/34\r\n"),
-        "application/pdf", 206, "bytes 0-4/34", None),
+        single(
+            b"application/pdf", PDF[:5], b"206 Partial Content", b"Content-Range: bytes 0-4/34\r\n"
+        ),
+        "application/pdf",
+        206,
+        "bytes 0-4/34",
+        None,
+    ),
     "a whole PDF": (single(b"application/pdf", more=BYTES), "application/pdf", 200, None, "bytes"),
     "a multipart whose length is known": (
-        parts(b"application/pdf", b"application/pdf").replace(b"Content-Length",
-            BYTES + b"Content-Length"),
-        RELATED, 200, None, None),
+        parts(b"application/pdf", b"application/pdf").replace(
+            b"Content-Length", BYTES + b"Content-Length"
+        ),
+        RELATED,
+        200,
+        None,
+        None,
+    ),
     "a piece of a multipart": (
         parts(b"application/pdf", b"application/pdf").replace(
-            b"200 OK\r\n", b"206 Partial Content\r\nContent-Range: bytes 0-99/200\r\n"), RELATED,
-            502, None, None),
-}  # fmt: skip
+            b"200 OK\r\n", b"206 Partial Content\r\nContent-Range: bytes 0-99/200\r\n"
+        ),
+        RELATED,
+        502,
+        None,
+        None,
+    ),
+}
 
 
 @pytest.mark.parametrize("what", RANGES)
@@ -265,8 +302,10 @@ async def test_ranges(what: str) -> None:
 
 
 ROW = {
-    "00100020": {"vr": "LO", "Value": [PATIENT]}, "0020000D": {"vr": "UI", "Value": [STUDY]},
-    "0020000E": {"vr": "UI", "Value": [SERIES]}, "00080018": {"vr": "UI", "Value": [INSTANCE]},
+    "00100020": {"vr": "LO", "Value": [PATIENT]},
+    "0020000D": {"vr": "UI", "Value": [STUDY]},
+    "0020000E": {"vr": "UI", "Value": [SERIES]},
+    "00080018": {"vr": "UI", "Value": [INSTANCE]},
     "00420011": {
         "vr": "OB",
         "BulkDataURI": f"series/{SERIES}/instances/{INSTANCE}/bulkdata/00420011"
@@ -274,9 +313,11 @@ ROW = {
     },
     "00281201": {"vr": "OW", "BulkDataURI": "../../bulkdata/6ab12ef3.mp"},
     "00091001": {"vr": "OB", "BulkDataURI": "http://elsewhere.internal/x"},
-    "00091002": {"vr": "OB",
-        "BulkDataURI": f"/rs/studies/1.9/series/{SERIES}/instances/{INSTANCE}/bulkdata/00091002"},
-}  # fmt: skip
+    "00091002": {
+        "vr": "OB",
+        "BulkDataURI": f"/rs/studies/1.9/series/{SERIES}/instances/{INSTANCE}/bulkdata/00091002",
+    },
+}
 
 
 def dropped(sidecar: Sidecar, reason: str) -> float:
@@ -286,8 +327,10 @@ def dropped(sidecar: Sidecar, reason: str) -> float:
 
 async def test_what_metadata_point_to_can_be_fetched(caplog: pytest.LogCaptureFixture) -> None:
     """And what is left out is counted and logged, with the reason, and without what it named."""
-    written = {"metadata": single(b"application/dicom+json", json.dumps([ROW]).encode()),
-               "00420011": single(b"application/pdf")}  # fmt: skip
+    written = {
+        "metadata": single(b"application/dicom+json", json.dumps([ROW]).encode()),
+        "00420011": single(b"application/pdf"),
+    }
 
     async def write(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(written[pacs.requests[-1].rpartition("/")[2]])

@@ -72,7 +72,7 @@ def test_no_more_than_so_many_are_reported(
 @pytest.mark.parametrize(("stated", "listed", "mismatch"), [(5, 3, 1), (3, 5, 1), (5, 5, 0)])
 async def test_a_search_with_instances(
     stated: int, listed: int, mismatch: int, caplog: pytest.LogCaptureFixture
-) -> None:  # fmt: skip
+) -> None:
     """Searched for twice, logged and counted once; the log names nobody."""
     pacs = ScriptedPacs(nothing, instances=stated, listed=listed)
     changes: dict[str, Any] = {"fhir": {"detail": "instance"}}

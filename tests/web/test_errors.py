@@ -16,44 +16,9 @@ import sidecar
 from sidecar.access.reasons import INVALID_TOKEN, STATUS, Reason
 from sidecar.common.errors import NotFound, Problem, Unavailable
 from sidecar.web import errors
+from tests.tables.issue_types import ISSUE_TYPES
 
 REALM = "SMART Imaging Access"
-# https://hl7.org/fhir/R4/valueset-issue-type.html
-ISSUE_TYPES = frozenset(
-    {
-        "invalid",
-        "structure",
-        "required",
-        "value",
-        "invariant",
-        "security",
-        "login",
-        "unknown",
-        "expired",
-        "forbidden",
-        "suppressed",
-        "processing",
-        "not-supported",
-        "duplicate",
-        "multiple-matches",
-        "not-found",
-        "deleted",
-        "too-long",
-        "code-invalid",
-        "extension",
-        "too-costly",
-        "business-rule",
-        "conflict",
-        "transient",
-        "lock-error",
-        "no-store",
-        "exception",
-        "timeout",
-        "incomplete",
-        "throttled",
-        "informational",
-    }
-)
 
 
 def _all_problems() -> list[type[Problem]]:

@@ -48,10 +48,15 @@ async def test_a_failing_introspection_is_503(fault: str) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"active": "true"}, {"active": 1}, {"patient": {"id": PATIENT}}, {"sub": 4711},
-     {"scope": [1]}],
+    [
+        {"active": "true"},
+        {"active": 1},
+        {"patient": {"id": PATIENT}},
+        {"sub": 4711},
+        {"scope": [1]},
+    ],
     ids=str,
-)  # fmt: skip
+)
 async def test_an_introspection_that_never_fits_is_502(changes: dict[str, Any]) -> None:
     """Never a pass, and no "try again": what the server says of this token will be the same the
     next time.

@@ -178,20 +178,27 @@ async def test_a_search_that_costs_the_archive_too_much_is_refused() -> None:
 
 
 FORMATS = {
-    "_format=application/fhir+json": "4", "_format=application/fhir%2Bjson": "4",
+    "_format=application/fhir+json": "4",
+    "_format=application/fhir%2Bjson": "4",
     "_format=json": "4",
-    "_format=json;fhirVersion=5.0": "5", "_format=application/fhir+json;fhirVersion=5.0": "5",
-    "_format=json;fhirVersion=9.9": "406", "_format=xml": "406", "_format=json;;x": "406",
+    "_format=json;fhirVersion=5.0": "5",
+    "_format=application/fhir+json;fhirVersion=5.0": "5",
+    "_format=json;fhirVersion=9.9": "406",
+    "_format=xml": "406",
+    "_format=json;;x": "406",
     "_format=json;fhirVersion=5.0.0": "5",
-}  # fmt: skip
+}
 ACCEPTS = {
     "application/fhir+json;fhirVersion=4.0;q=0.1, application/fhir+json;fhirVersion=5.0": "5",
     "application/fhir+json;fhirVersion=5.0;q=0, application/fhir+json": "4",
     "application/fhir+json;fhirVersion=3.0": "406",
-    "application/fhir+json;fhirVersion=5.0.0": "5", "application/fhir+json;fhirVersion=4.0.1": "4",
+    "application/fhir+json;fhirVersion=5.0.0": "5",
+    "application/fhir+json;fhirVersion=4.0.1": "4",
     "application/fhir+json;fhirVersion=4.3": "406",
-    "application/fhir+json; fhirVersion=5.0": "5", "*/*": "4", "application/fhir+xml": "406",
-}  # fmt: skip
+    "application/fhir+json; fhirVersion=5.0": "5",
+    "*/*": "4",
+    "application/fhir+xml": "406",
+}
 
 
 async def test_which_version_is_answered() -> None:

@@ -19,9 +19,10 @@ from tests.pacs.fake import row
 AT_INSTANCE = f"/wado-rs/studies/{STUDY}/series/{SERIES}/instances/{INSTANCE}"
 FOREIGN = "1.2.840.2"
 MADE = encoded(
-    dataset(PatientID=PATIENT, StudyInstanceUID=STUDY, SeriesInstanceUID=SERIES,
-        SOPInstanceUID=INSTANCE)
-)  # fmt: skip
+    dataset(
+        PatientID=PATIENT, StudyInstanceUID=STUDY, SeriesInstanceUID=SERIES, SOPInstanceUID=INSTANCE
+    )
+)
 PART = b"--abc\r\nContent-Type: application/dicom\r\n\r\n" + MADE + b"\r\n"
 MULTIPART = PART + b"--abc--\r\n"
 FRAME = b"--abc\r\nContent-Type: application/octet-stream\r\n\r\n0123456789\r\n--abc--\r\n"

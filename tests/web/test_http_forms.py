@@ -101,9 +101,12 @@ async def test_a_body_of_another_type_is_refused(world: tuple[int, ScriptedPacs]
 
 
 TAGS: dict[str, tuple[str, int]] = {
-    "whatever there is": ("*", 304), "whatever, with spaces": (" * ", 304), "another": ('"x"', 200),
-    "a star in a tag": ('"*"', 200), "a star among tags": ('"x", *', 200),
-}  # fmt: skip
+    "whatever there is": ("*", 304),
+    "whatever, with spaces": (" * ", 304),
+    "another": ('"x"', 200),
+    "a star in a tag": ('"*"', 200),
+    "a star among tags": ('"x", *', 200),
+}
 
 
 @pytest.mark.parametrize("what", TAGS)

@@ -67,14 +67,18 @@ class IgnoresKeys(ScriptedPacs):
 
 @pytest.mark.parametrize(
     ("query", "found"),
-    [("", [0, 1, 2, 3, 4]), ("StudyDescription=a%2Cb", [2, 3]),
-     ("StudyDescription=a%2Cb&limit=1", [2]),
-     ("StudyDescription=a%2Cb&limit=1&offset=1", [3]),
-     ("StudyDescription=a%2Cb&limit=1&offset=2", []),
-     ("StudyDescription=*", [0, 1, 2, 3, 4]), ("StudyDescription=x", []),
-     ("StudyInstanceUID=1.2.1,1.2.4", [1, 4]),
-     ("AccessionNumber=x", [0, 1, 2, 3, 4])],
-)  # fmt: skip
+    [
+        ("", [0, 1, 2, 3, 4]),
+        ("StudyDescription=a%2Cb", [2, 3]),
+        ("StudyDescription=a%2Cb&limit=1", [2]),
+        ("StudyDescription=a%2Cb&limit=1&offset=1", [3]),
+        ("StudyDescription=a%2Cb&limit=1&offset=2", []),
+        ("StudyDescription=*", [0, 1, 2, 3, 4]),
+        ("StudyDescription=x", []),
+        ("StudyInstanceUID=1.2.1,1.2.4", [1, 4]),
+        ("AccessionNumber=x", [0, 1, 2, 3, 4]),
+    ],
+)
 async def test_rows_that_a_query_did_not_ask_for_are_left_out(query: str, found: list[int]) -> None:
     """An archive may ignore keys. What it does not return (AccessionNumber here) cannot be
     compared.

@@ -177,8 +177,11 @@ async def test_a_limit_above_ours_is_cut_with_a_warning(monkeypatch: pytest.Monk
         aiohttp.ClientSession() as client,
     ):
         for limit, offset, warnings in (
-            (50, 0, []), (51, 0, [text_of_warning]), (51, 10, []), (51, 9, [text_of_warning]),
-        ):  # fmt: skip
+            (50, 0, []),
+            (51, 0, [text_of_warning]),
+            (51, 10, []),
+            (51, 9, [text_of_warning]),
+        ):
             async with client.get(
                 f"{url}/wado-rs/studies?limit={limit}&offset={offset}", headers=HEADERS
             ) as answer:

@@ -29,8 +29,11 @@ QIDO: dict[str, Row] = {
     "jQuery's cache-breaker": ("_=1700000000", 200, ("_",)),
     "an order": ("orderby=StudyDate", 200, ("orderby",)),
     "an empty order": ("orderby=", 200, ("orderby",)),
-    "dcm4chee's own": ("includedefaults=false&allOfModalitiesInStudy=CT", 200,
-                       ("includedefaults", "allOfModalitiesInStudy")),
+    "dcm4chee's own": (
+        "includedefaults=false&allOfModalitiesInStudy=CT",
+        200,
+        ("includedefaults", "allOfModalitiesInStudy"),
+    ),
     "FHIR's": ("_count=5", 200, ("_count",)),
     "the character set that we write": ("charset=utf-8", 200, ()),
     "another character set": ("charset=latin1", 200, ("charset",)),
@@ -81,7 +84,7 @@ QIDO: dict[str, Row] = {
     "fuzzy matching that is neither": ("fuzzymatching=yes", 400, ()),
     "control characters where they are ignored": ("_=%0d%0aX:1", 400, ()),
     "a broken escape": ("_=%zz", 400, ()),
-}  # fmt: skip
+}
 
 FHIR: dict[str, Row] = {
     "none": ("", 200, ()),
@@ -95,10 +98,16 @@ FHIR: dict[str, Row] = {
     "not no modality": ("modality:not=", 200, ("modality:not",)),
     "missing or not": ("modality:missing=", 200, ("modality:missing",)),
     "no dates": ("started=&_lastUpdated=", 200, ("started", "_lastUpdated")),
-    "no status, no body site, no class": ("status=&bodysite=&dicom-class=", 200,
-                                          ("status", "bodysite", "dicom-class")),
-    "no result parameters": ("_sort=&_summary=&_elements=&_total=&_pretty=&_include=", 200,
-                             ("_sort", "_summary", "_elements", "_total", "_pretty", "_include")),
+    "no status, no body site, no class": (
+        "status=&bodysite=&dicom-class=",
+        200,
+        ("status", "bodysite", "dicom-class"),
+    ),
+    "no result parameters": (
+        "_sort=&_summary=&_elements=&_total=&_pretty=&_include=",
+        200,
+        ("_sort", "_summary", "_elements", "_total", "_pretty", "_include"),
+    ),
     "no format": ("_format=", 200, ("_format",)),
     "a total alone has no room for it": ("_count=0&colour=blue", 200, ()),
     "the patient": (f"patient={PATIENT}", 200, ()),
@@ -118,7 +127,7 @@ FHIR: dict[str, Row] = {
     "an unknown modifier, no value": ("modality:text=", 400, ()),
     "a chain, no value": ("patient.name=", 400, ()),
     "a selection, no value": ("_has=", 400, ()),
-}  # fmt: skip
+}
 
 
 def cases(table: dict[str, Row]) -> list[Any]:

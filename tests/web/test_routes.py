@@ -21,9 +21,12 @@ OPEN = [
     "/fhir/StructureDefinition/number-of-frames",
     "/fhir/.well-known/smart-configuration",
 ]
-FHIR = [f"/fhir/ImagingStudy?patient={PATIENT}", f"/fhir/Patient/{PATIENT}/ImagingStudy",
+FHIR = [
+    f"/fhir/ImagingStudy?patient={PATIENT}",
+    f"/fhir/Patient/{PATIENT}/ImagingStudy",
     f"/fhir/ImagingStudy/{STUDY}",
-        f"/fhir/Endpoint/{PATIENT}"]  # fmt: skip
+    f"/fhir/Endpoint/{PATIENT}",
+]
 BELOW = [
     "/studies",
     f"/studies/{STUDY}",
@@ -36,16 +39,27 @@ DICOMWEB = [
 PROTECTED = [*FHIR, *DICOMWEB, f"/fhir/Patient/{PATIENT}/%24wado-rs/studies/{STUDY}"]
 SEARCH_BY_POST = "/fhir/ImagingStudy/_search"
 NOWHERE = [
-    "/x", "/fhir", "/fhir/", "/fhir/Patient", f"/fhir/Patient/{PATIENT}", "/fhir/Observation",
+    "/x",
+    "/fhir",
+    "/fhir/",
+    "/fhir/Patient",
+    f"/fhir/Patient/{PATIENT}",
+    "/fhir/Observation",
     "/FHIR/metadata",
     "/metadata",
-    "/fhir/metadata/x", "/fhir/ImagingStudy/a/b", "/fhir/Patient/p1/$wado",
+    "/fhir/metadata/x",
+    "/fhir/ImagingStudy/a/b",
+    "/fhir/Patient/p1/$wado",
     f"/fhir/Patient/{PATIENT}/$wado-rs",
     "/wado-rs",
-    "/wado-rs/", "/healthz", "/readyz", "/metrics", "/.well-known/smart-configuration",
+    "/wado-rs/",
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/.well-known/smart-configuration",
     "/fhir/$wado-rs/studies",
     "/%66hir/metadata",
-]  # fmt: skip
+]
 
 
 class World:
@@ -134,9 +148,10 @@ async def test_what_is_not_there_is_404(world: World, path: str, method: str) ->
             if method != "HEAD":
                 issue = (await answer.json(content_type=None))["issue"][0]
                 assert issue == {
-                    "severity": "error", "code": "not-found",
+                    "severity": "error",
+                    "code": "not-found",
                     "diagnostics": "There is no such resource, or it is not available to you.",
-                }  # fmt: skip
+                }
     assert world.pacs.requests == []
 
 
@@ -208,9 +223,12 @@ async def test_preflight(world: World, path: str) -> None:
 
 async def test_preflight_of_a_search_by_post(world: World) -> None:
     async with world.request(
-        "OPTIONS", SEARCH_BY_POST, Origin=ORIGIN, Access_Control_Request_Method="POST",
+        "OPTIONS",
+        SEARCH_BY_POST,
+        Origin=ORIGIN,
+        Access_Control_Request_Method="POST",
         Access_Control_Request_Headers="authorization,content-type",
-    ) as answer:  # fmt: skip
+    ) as answer:
         assert answer.status == 200
         assert "content-type" in answer.headers["Access-Control-Allow-Headers"].lower()
 
@@ -224,11 +242,12 @@ async def test_options_that_is_no_preflight_reveals_nothing(world: World) -> Non
 
 
 CROSS_ORIGIN: dict[str, tuple[str, str, int]] = {
-    "open": ("GET", "/fhir/metadata", 200), "no token": ("GET", PROTECTED[0], 401),
+    "open": ("GET", "/fhir/metadata", 200),
+    "no token": ("GET", PROTECTED[0], 401),
     "no such path": ("GET", "/nowhere", 404),
     "an unusual spelling": ("GET", "/fhir/%2e%2e/metadata", 404),
     "a write": ("DELETE", "/fhir/metadata", 405),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", CROSS_ORIGIN)
@@ -289,9 +308,17 @@ async def test_each_route_has_its_label(world: World) -> None:
         if one.name == "smart_imaging_requests"
     )
     assert {sample.labels["route"] for sample in family.samples} == {
-        "root", "metadata", "smart-configuration", "structure-definition", "imaging-study-search",
+        "root",
+        "metadata",
+        "smart-configuration",
+        "structure-definition",
+        "imaging-study-search",
         "imaging-study-compartment",
-        "imaging-study-read", "imaging-study-search-post", "endpoint-read", "patient-wado-rs",
-        "wado-rs", "unknown",
-    }  # fmt: skip
+        "imaging-study-read",
+        "imaging-study-search-post",
+        "endpoint-read",
+        "patient-wado-rs",
+        "wado-rs",
+        "unknown",
+    }
     assert INSTANCE not in repr([sample.labels for sample in family.samples])

@@ -29,9 +29,15 @@ def rows(study: str, patient: str | None, series: int = 1) -> dict[str, Any]:
 
 
 OWN = [rows(f"1.2.{number}", PATIENT, series) for number in (5, 6, 7) for series in (1, 2)]
-SHARED = [rows(study, patient) for study,
-    patient in (("1.2.3", PATIENT), ("1.2.3", "other"), ("1.2.4", PATIENT),
-                                                      ("1.2.4", None))]  # fmt: skip
+SHARED = [
+    rows(study, patient)
+    for study, patient in (
+        ("1.2.3", PATIENT),
+        ("1.2.3", "other"),
+        ("1.2.4", PATIENT),
+        ("1.2.4", None),
+    )
+]
 
 
 async def studies(client: aiohttp.ClientSession, url: str) -> list[str]:
@@ -58,9 +64,13 @@ async def test_shared_uids_are_in_no_list_at_any_level(
                 one for one in ("1.2.5", "1.2.6", "1.2.7") for _ in (1, 2)
             ]
         for study in ("1.2.3", "1.2.4"):
-            for path in (f"studies?StudyInstanceUID={study}", f"series?StudyInstanceUID={study}",
-                         f"instances?0020000D={study}", f"instances?SeriesInstanceUID={study}.11",
-                         f"series/{study}.11/instances"):  # fmt: skip
+            for path in (
+                f"studies?StudyInstanceUID={study}",
+                f"series?StudyInstanceUID={study}",
+                f"instances?0020000D={study}",
+                f"instances?SeriesInstanceUID={study}.11",
+                f"series/{study}.11/instances",
+            ):
                 assert await studies(client, f"{root}/{path}") == []
         assert await studies(client, f"{root}/series/1.2.5.12/instances") == ["1.2.5"]
 

@@ -50,11 +50,13 @@ async def test_a_retry_is_decided_anew() -> None:
     ehr, tape = ScriptedEhr(), Tape()
     async with (
         sidecar_between(
-            ehr, ScriptedPacs(tape), pacs={"patience_seconds": 0.2},
+            ehr,
+            ScriptedPacs(tape),
+            pacs={"patience_seconds": 0.2},
             tokens={"cache": {"ttl_seconds": 0.01}},
         ) as (url, _),
         aiohttp.ClientSession(headers=HEADERS) as client,
-    ):  # fmt: skip
+    ):
         async with client.get(url + PATH) as response:
             assert response.status == 503
         tape.ready.set()

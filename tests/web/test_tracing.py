@@ -77,22 +77,31 @@ async def test_a_retrieval_is_seen_step_by_step() -> None:
             if one is not root and one.parent_span_id in spans
         }
         assert parents == {
-            (WADO, "read"), (WADO, "token"), ("token", "ehr discovery"),
+            (WADO, "read"),
+            (WADO, "token"),
+            ("token", "ehr discovery"),
             ("token", "ehr introspection"),
-            (WADO, "decide patient"), (WADO, "patient"), (WADO, "ownership"),
+            (WADO, "decide patient"),
+            (WADO, "patient"),
+            (WADO, "ownership"),
             ("ownership", "pacs query"),
-            (WADO, "issuers"), ("issuers", "pacs query"),
-            (WADO, "decide study"), (WADO, "queue"), (WADO, "record"), (WADO, "fetch"),
+            (WADO, "issuers"),
+            ("issuers", "pacs query"),
+            (WADO, "decide study"),
+            (WADO, "queue"),
+            (WADO, "record"),
+            (WADO, "fetch"),
             ("fetch", "pacs query"),
             ("fetch", "pacs study"),
             ("fetch", "transfer"),
-        }  # fmt: skip
+        }
         told = attributes(root)
         assert told.pop("smart_imaging.request_id")
         assert told == {
-            "http.request.method": "GET", "http.route": "/wado-rs/{tail}",
+            "http.request.method": "GET",
+            "http.route": "/wado-rs/{tail}",
             "http.response.status_code": 200,
-        }  # fmt: skip
+        }
         assert attributes(collector.named("token")) == {"smart_imaging.outcome": "miss"}
         assert attributes(collector.named("decide study")) == {"smart_imaging.outcome": "permit"}
         transfer = attributes(collector.named("transfer"))
@@ -247,9 +256,13 @@ SLOW = ("smart_imaging_request_duration_seconds", "smart_imaging_pacs_first_byte
 @pytest.mark.parametrize("on", [False, True])
 async def test_exemplars_lead_from_the_metrics_to_the_trace(on: bool) -> None:
     """In OpenMetrics, to whoever accepts that, as Prometheus does; the classic text is as ever."""
-    async with Collector().serve() as collector, traced(
-        ScriptedPacs(GOOD["chunked"]), ScriptedEhr(), collector.endpoint if on else None
-    ) as world, listen(world.sidecar.admin, "127.0.0.1", 0) as port:  # fmt: skip
+    async with (
+        Collector().serve() as collector,
+        traced(
+            ScriptedPacs(GOOD["chunked"]), ScriptedEhr(), collector.endpoint if on else None
+        ) as world,
+        listen(world.sidecar.admin, "127.0.0.1", 0) as port,
+    ):
         await world.get(PATH)
         # It is counted when the client has it already.
         labels = {"route": "wado-rs", "method": "GET", "status": "200"}

@@ -50,11 +50,12 @@ async def test_a_single_instance(own: bool) -> None:
     """``application/dicom`` without multipart."""
     instance = encoded(
         dataset(
-            PatientID=PATIENT if own else "somebody-else", StudyInstanceUID=STUDY,
+            PatientID=PATIENT if own else "somebody-else",
+            StudyInstanceUID=STUDY,
             SeriesInstanceUID=SERIES,
             SOPInstanceUID=INSTANCE,
         )
-    )  # fmt: skip
+    )
     head = b"Content-Type: application/dicom\r\nContent-Length: %d\r\n" % len(instance)
     path = f"{PATH}/series/{SERIES}/instances/{INSTANCE}"
     async with (
@@ -176,10 +177,11 @@ async def test_what_was_seen_to_be_foreign_is_decided_anew() -> None:
 DRAWN = {
     "frames": f"/series/{SERIES}/instances/{INSTANCE}/frames/1",
     "rendered": f"/series/{SERIES}/rendered",
-    "thumbnail": f"/series/{SERIES}/instances/{INSTANCE}/thumbnail", "study": "/rendered",
+    "thumbnail": f"/series/{SERIES}/instances/{INSTANCE}/thumbnail",
+    "study": "/rendered",
     "bulk data": f"/series/{SERIES}/instances/{INSTANCE}/bulkdata/7FE00010",
     "pixel data": f"/series/{SERIES}/instances/{INSTANCE}/pixeldata",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("form", DRAWN)

@@ -46,11 +46,14 @@ def token(realm_url: str, username: str, password: str, scope: str) -> str:
     verifier = secrets.token_urlsafe(48)
     digest = hashlib.sha256(verifier.encode()).digest()
     query = {
-        "response_type": "code", "client_id": CLIENT, "redirect_uri": CALLBACK, "scope": scope,
+        "response_type": "code",
+        "client_id": CLIENT,
+        "redirect_uri": CALLBACK,
+        "scope": scope,
         "state": "trial",
         "code_challenge": base64.urlsafe_b64encode(digest).rstrip(b"=").decode(),
         "code_challenge_method": "S256",
-    }  # fmt: skip
+    }
     with OPENER.open(f"{endpoint}/auth?{urlencode(query)}", timeout=30) as page:
         cookies = [line.partition(";")[0] for line in page.headers.get_all("Set-Cookie", [])]
         form = re.search(r'<form id="kc-form-login"[^>]*action="([^"]+)"', page.read().decode())
@@ -67,10 +70,12 @@ def token(realm_url: str, username: str, password: str, scope: str) -> str:
     if code is None:
         raise SystemExit("the login brought no code")
     redeemed = {
-        "grant_type": "authorization_code", "client_id": CLIENT, "code": code[0],
+        "grant_type": "authorization_code",
+        "client_id": CLIENT,
+        "code": code[0],
         "redirect_uri": CALLBACK,
         "code_verifier": verifier,
-    }  # fmt: skip
+    }
     with OPENER.open(f"{endpoint}/token", urlencode(redeemed).encode(), timeout=30) as answer:
         return str(json.load(answer)["access_token"])
 

@@ -41,7 +41,8 @@ class Hydra(Process):
         configuration = {
             "dsn": "memory",
             "urls": {
-                "self": {"issuer": self.url}, "login": f"{self.url}/login",
+                "self": {"issuer": self.url},
+                "login": f"{self.url}/login",
                 "consent": f"{self.url}/consent",
             },
             "serve": {
@@ -49,7 +50,7 @@ class Hydra(Process):
                 "admin": {"host": "127.0.0.1", "port": admin_port},
             },
             "secrets": {"system": ["a-secret-of-these-tests"]},
-        }  # fmt: skip
+        }
         file = self.folder / "hydra.yaml"
         file.write_text(json.dumps(configuration))
         command = [str(HYDRA), "serve", "all", "--dev", "--config", str(file)]
@@ -75,11 +76,15 @@ class Hydra(Process):
 
     def _register(self, strategy: str) -> None:
         client = {
-            "client_id": strategy, "client_secret": SECRET, "access_token_strategy": strategy,
+            "client_id": strategy,
+            "client_secret": SECRET,
+            "access_token_strategy": strategy,
             "grant_types": ["authorization_code", "refresh_token", "client_credentials"],
-            "response_types": ["code"], "redirect_uris": [CALLBACK], "scope": SCOPE,
+            "response_types": ["code"],
+            "redirect_uris": [CALLBACK],
+            "scope": SCOPE,
             "audience": [AUDIENCE],
-        }  # fmt: skip
+        }
         made = requests.post(self.admin + "/admin/clients", json=client, timeout=60)
         assert made.status_code == 201, made.text
 
@@ -91,17 +96,22 @@ class Hydra(Process):
         page = browser.get(
             self.configuration["authorization_endpoint"],
             params={
-                "response_type": "code", "client_id": client_id, "redirect_uri": CALLBACK,
+                "response_type": "code",
+                "client_id": client_id,
+                "redirect_uri": CALLBACK,
                 "scope": SCOPE,
-                "state": "a-long-state", "audience": AUDIENCE,
+                "state": "a-long-state",
+                "audience": AUDIENCE,
             },
-            allow_redirects=False, timeout=60,
-        )  # fmt: skip
+            allow_redirects=False,
+            timeout=60,
+        )
         page = self._accept(browser, page, "login", {"subject": "amy"})
         consent = {
-            "grant_scope": SCOPE.split(), "grant_access_token_audience": [AUDIENCE],
+            "grant_scope": SCOPE.split(),
+            "grant_access_token_audience": [AUDIENCE],
             "session": {"access_token": {"patient": PATIENT}},
-        }  # fmt: skip
+        }
         page = self._accept(browser, page, "consent", consent)
         found = self._token(
             client_id,

@@ -100,47 +100,70 @@ class Cluster:
 
     def _start_etcd(self) -> str:
         url, peers = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
-        self.run(PROGRAMS / "etcd", f"--data-dir={self._folder / 'etcd'}",
-                 f"--listen-client-urls={url}",
-                 f"--advertise-client-urls={url}", f"--listen-peer-urls={peers}",
-                 f"--initial-advertise-peer-urls={peers}", f"--initial-cluster=default={peers}",
-                 "--unsafe-no-fsync", "--log-level=error")  # fmt: skip
+        self.run(
+            PROGRAMS / "etcd",
+            f"--data-dir={self._folder / 'etcd'}",
+            f"--listen-client-urls={url}",
+            f"--advertise-client-urls={url}",
+            f"--listen-peer-urls={peers}",
+            f"--initial-advertise-peer-urls={peers}",
+            f"--initial-cluster=default={peers}",
+            "--unsafe-no-fsync",
+            "--log-level=error",
+        )
         return url
 
     def _start_api_server(self, store: str) -> None:
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         self._account_key.write_bytes(
             key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL,
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.TraditionalOpenSSL,
                 serialization.NoEncryption(),
             )
-        )  # fmt: skip
+        )
         (self._folder / "tokens.csv").write_text(f"{self._token},admin,admin,system:masters\n")
-        self.run(PROGRAMS / "kube-apiserver", f"--etcd-servers={store}",
-                 f"--cert-dir={self._folder / 'certificates'}",
-                 "--bind-address=127.0.0.1", f"--secure-port={self.port}",
-                 "--authorization-mode=RBAC",
-                 f"--token-auth-file={self._folder / 'tokens.csv'}",
-                 "--service-cluster-ip-range=10.96.0.0/16",
-                 "--service-account-issuer=https://kubernetes.default.svc",
-                 f"--service-account-signing-key-file={self._account_key}",
-                 f"--service-account-key-file={self._account_key}",
-                 "--enable-priority-and-fairness=false",
-                 "--endpoint-reconciler-type=none", "--allow-privileged",
-                 "--kubelet-preferred-address-types=InternalIP")  # fmt: skip
+        self.run(
+            PROGRAMS / "kube-apiserver",
+            f"--etcd-servers={store}",
+            f"--cert-dir={self._folder / 'certificates'}",
+            "--bind-address=127.0.0.1",
+            f"--secure-port={self.port}",
+            "--authorization-mode=RBAC",
+            f"--token-auth-file={self._folder / 'tokens.csv'}",
+            "--service-cluster-ip-range=10.96.0.0/16",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            f"--service-account-signing-key-file={self._account_key}",
+            f"--service-account-key-file={self._account_key}",
+            "--enable-priority-and-fairness=false",
+            "--endpoint-reconciler-type=none",
+            "--allow-privileged",
+            "--kubelet-preferred-address-types=InternalIP",
+        )
         authority = self._folder / "certificates" / "apiserver.crt"
         wait_for(authority.exists, "the API server's certificate")
         self._session.verify = str(authority)
         wait_for(lambda: self._session.get(f"{self.url}/readyz", timeout=60).ok, "the API server")
-        self.kubeconfig = yaml.safe_dump({
-            "apiVersion": "v1", "kind": "Config", "current-context": "test",
-            "clusters": [{"name": "test", "cluster": {
-                "server": self.url,
-                "certificate-authority-data": base64.b64encode(authority.read_bytes()).decode(),
-            }}],
-            "users": [{"name": "admin", "user": {"token": self._token}}],
-            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
-        })  # fmt: skip
+        self.kubeconfig = yaml.safe_dump(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "current-context": "test",
+                "clusters": [
+                    {
+                        "name": "test",
+                        "cluster": {
+                            "server": self.url,
+                            "certificate-authority-data": base64.b64encode(
+                                authority.read_bytes()
+                            ).decode(),
+                        },
+                    }
+                ],
+                "users": [{"name": "admin", "user": {"token": self._token}}],
+                "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
+            }
+        )
 
     @property
     def _account_key(self) -> Path:
@@ -148,14 +171,18 @@ class Cluster:
 
     def _start_controllers(self) -> None:
         (self._folder / "kubeconfig").write_text(self.kubeconfig)
-        self.run(PROGRAMS / "kube-controller-manager",
-                 f"--kubeconfig={self._folder / 'kubeconfig'}",
-                 f"--service-account-private-key-file={self._account_key}", "--leader-elect=false",
-                 f"--root-ca-file={self._folder / 'certificates' / 'apiserver.crt'}",
-                 f"--cert-dir={self._folder / 'controllers'}", "--bind-address=127.0.0.1",
-                 f"--secure-port={free_port()}",
-                 "--controllers=*" + ("" if self._with_nodes else ",-nodelifecycle"),
-                 "--horizontal-pod-autoscaler-sync-period=1s")  # fmt: skip
+        self.run(
+            PROGRAMS / "kube-controller-manager",
+            f"--kubeconfig={self._folder / 'kubeconfig'}",
+            f"--service-account-private-key-file={self._account_key}",
+            "--leader-elect=false",
+            f"--root-ca-file={self._folder / 'certificates' / 'apiserver.crt'}",
+            f"--cert-dir={self._folder / 'controllers'}",
+            "--bind-address=127.0.0.1",
+            f"--secure-port={free_port()}",
+            "--controllers=*" + ("" if self._with_nodes else ",-nodelifecycle"),
+            "--horizontal-pod-autoscaler-sync-period=1s",
+        )
 
     def run(self, program: Path, *arguments: str) -> None:
         """Have a program run beside it, until it stops."""
@@ -216,9 +243,10 @@ class Cluster:
         answer = self._session.patch(
             self._path(resource["kind"], resource["metadata"]["name"], namespace),
             params=parameters | ({"dryRun": "All"} if dry_run else {}),
-            data=yaml.safe_dump(resource), headers={"Content-Type": "application/apply-patch+yaml"},
+            data=yaml.safe_dump(resource),
+            headers={"Content-Type": "application/apply-patch+yaml"},
             timeout=60,
-        )  # fmt: skip
+        )
         if not answer.ok or "Warning" in answer.headers:
             raise Refused(answer.headers.get("Warning") or answer.json()["message"])
         return dict(answer.json())
@@ -243,9 +271,11 @@ class Cluster:
     ) -> None:
         """Say how it is, as a node does of its pods."""
         answer = self._session.patch(
-            self._path(kind, name, namespace) + "/status", json={"status": status},
-            headers={"Content-Type": "application/merge-patch+json"}, timeout=60,
-        )  # fmt: skip
+            self._path(kind, name, namespace) + "/status",
+            json={"status": status},
+            headers={"Content-Type": "application/merge-patch+json"},
+            timeout=60,
+        )
         if not answer.ok:
             raise Refused(answer.json()["message"])
 

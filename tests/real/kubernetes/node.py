@@ -79,19 +79,32 @@ class Node:
         self._start_proxy(kubeconfig)
         self._start_kubelet(kubeconfig)
         names = [f"--address=/{name}/{address}" for name, address in self._names.items()]
-        self._cluster.run(Path("/usr/sbin/dnsmasq"), "--keep-in-foreground", "--no-resolv",
-                          "--no-hosts", *names,
-                          f"--listen-address={ADDRESS}", "--bind-interfaces",
-                          "--pid-file")  # fmt: skip
+        self._cluster.run(
+            Path("/usr/sbin/dnsmasq"),
+            "--keep-in-foreground",
+            "--no-resolv",
+            "--no-hosts",
+            *names,
+            f"--listen-address={ADDRESS}",
+            "--bind-interfaces",
+            "--pid-file",
+        )
         wait_for(self._is_ready, "the node")
         self._start_policies(kubeconfig)
 
     def _describe_network(self) -> None:
         bridge = {
-            "type": "bridge", "bridge": BRIDGE, "isGateway": True, "hairpinMode": True,
-            "ipam": {"type": "host-local", "dataDir": str(self._folder / "addresses"),
-                     "ranges": [[{"subnet": PODS}]], "routes": [{"dst": "0.0.0.0/0"}]},
-        }  # fmt: skip
+            "type": "bridge",
+            "bridge": BRIDGE,
+            "isGateway": True,
+            "hairpinMode": True,
+            "ipam": {
+                "type": "host-local",
+                "dataDir": str(self._folder / "addresses"),
+                "ranges": [[{"subnet": PODS}]],
+                "routes": [{"dst": "0.0.0.0/0"}],
+            },
+        }
         (self._folder / "cni").mkdir()
         network = {"cniVersion": "1.0.0", "name": "pods", "plugins": [bridge]}
         (self._folder / "cni" / "10-pods.conflist").write_text(json.dumps(network))
@@ -113,43 +126,68 @@ class Node:
 
     def _start_proxy(self, kubeconfig: Path) -> None:
         file = self._folder / "kube-proxy.yaml"
-        file.write_text(yaml.safe_dump({
-            "apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration",
-            "mode": "iptables",
-            "clientConnection": {"kubeconfig": str(kubeconfig)}, "hostnameOverride": NAME,
-            "clusterCIDR": PODS,
-            "conntrack": {"maxPerCore": 0},
-        }))  # fmt: skip
+        file.write_text(
+            yaml.safe_dump(
+                {
+                    "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+                    "kind": "KubeProxyConfiguration",
+                    "mode": "iptables",
+                    "clientConnection": {"kubeconfig": str(kubeconfig)},
+                    "hostnameOverride": NAME,
+                    "clusterCIDR": PODS,
+                    "conntrack": {"maxPerCore": 0},
+                }
+            )
+        )
         self._cluster.run(PROGRAMS / "kube-proxy", f"--config={file}")
 
     def _start_kubelet(self, kubeconfig: Path) -> None:
         file = self._folder / "kubelet.yaml"
         nothing = dict.fromkeys(("memory.available", "nodefs.available", "imagefs.available"), "0%")
-        file.write_text(yaml.safe_dump({
-            "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
-            "failCgroupV1": False,
-            "containerRuntimeEndpoint": f"unix://{self._folder / 'containerd.sock'}",
-            "cgroupDriver": "cgroupfs",
-            "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
-            "authorization": {"mode": "AlwaysAllow"}, "clusterDNS": [ADDRESS],
-            "clusterDomain": "cluster.local",
-            "failSwapOn": False, "enforceNodeAllocatable": [], "evictionHard": nothing,
-            "address": ADDRESS,
-            "resolvConf": "", "syncFrequency": "5s",
-        }))  # fmt: skip
+        file.write_text(
+            yaml.safe_dump(
+                {
+                    "apiVersion": "kubelet.config.k8s.io/v1beta1",
+                    "kind": "KubeletConfiguration",
+                    "failCgroupV1": False,
+                    "containerRuntimeEndpoint": f"unix://{self._folder / 'containerd.sock'}",
+                    "cgroupDriver": "cgroupfs",
+                    "authentication": {
+                        "anonymous": {"enabled": True},
+                        "webhook": {"enabled": False},
+                    },
+                    "authorization": {"mode": "AlwaysAllow"},
+                    "clusterDNS": [ADDRESS],
+                    "clusterDomain": "cluster.local",
+                    "failSwapOn": False,
+                    "enforceNodeAllocatable": [],
+                    "evictionHard": nothing,
+                    "address": ADDRESS,
+                    "resolvConf": "",
+                    "syncFrequency": "5s",
+                }
+            )
+        )
         self._cluster.run(
-            PROGRAMS / "kubelet", f"--kubeconfig={kubeconfig}", f"--config={file}",
+            PROGRAMS / "kubelet",
+            f"--kubeconfig={kubeconfig}",
+            f"--config={file}",
             f"--hostname-override={NAME}",
-            f"--node-ip={ADDRESS}", f"--root-dir={self._folder / 'kubelet'}",
-        )  # fmt: skip
+            f"--node-ip={ADDRESS}",
+            f"--root-dir={self._folder / 'kubelet'}",
+        )
 
     def _start_policies(self, kubeconfig: Path) -> None:
         router = PROGRAMS / "kube-router"
         if router.exists():
-            self._cluster.run(router, f"--kubeconfig={kubeconfig}", "--run-firewall=true",
-                              "--run-router=false",
-                              "--run-service-proxy=false",
-                              f"--hostname-override={NAME}")  # fmt: skip
+            self._cluster.run(
+                router,
+                f"--kubeconfig={kubeconfig}",
+                "--run-firewall=true",
+                "--run-router=false",
+                "--run-service-proxy=false",
+                f"--hostname-override={NAME}",
+            )
 
     def _is_ready(self) -> bool:
         node = self._cluster.find("Node", NAME)

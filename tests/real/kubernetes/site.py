@@ -27,10 +27,12 @@ SETTINGS = """{"StorageDirectory": "/data", "IndexDirectory": "/data", "RemoteAc
 "Plugins": ["/usr/share/orthanc/plugins"],
 "DicomWeb": {"Enable": true, "Root": "/dicom-web/"}}"""
 RESTRICTED: dict[str, Any] = {
-    "allowPrivilegeEscalation": False, "runAsNonRoot": True, "runAsUser": 10001,
+    "allowPrivilegeEscalation": False,
+    "runAsNonRoot": True,
+    "runAsUser": 10001,
     "capabilities": {"drop": ["ALL"]},
     "seccompProfile": {"type": "RuntimeDefault"},
-}  # fmt: skip
+}
 # Again and again: whoever enforces policies hears of a new pod a moment after it has begun.
 _REACH = """
 import socket, sys, time
@@ -54,24 +56,43 @@ def orthanc() -> list[dict[str, Any]]:
     """
     image = values_of_chart()["orthanc"]["image"]
     container = {
-        "name": "orthanc", "image": image, "args": ["/etc/settings"], "securityContext": RESTRICTED,
-        "volumeMounts": [{"name": "settings", "mountPath": "/etc/settings"},
-                         {"name": "data", "mountPath": "/data"}],
-    }  # fmt: skip
+        "name": "orthanc",
+        "image": image,
+        "args": ["/etc/settings"],
+        "securityContext": RESTRICTED,
+        "volumeMounts": [
+            {"name": "settings", "mountPath": "/etc/settings"},
+            {"name": "data", "mountPath": "/data"},
+        ],
+    }
     volumes = [
         {"name": "settings", "configMap": {"name": "orthanc"}},
         {"name": "data", "emptyDir": {}},
     ]
     pod = {"containers": [container], "volumes": volumes, "securityContext": {"fsGroup": 10001}}
     return [
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "orthanc"},
-         "data": {"orthanc.json": SETTINGS}},
-        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "orthanc"},
-         "spec": {"selector": {"matchLabels": LABELS},
-                  "template": {"metadata": {"labels": LABELS}, "spec": pod}}},
-        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "orthanc"},
-         "spec": {"clusterIP": ARCHIVE, "selector": LABELS, "ports": [{"port": 8042}]}},
-    ]  # fmt: skip
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "orthanc"},
+            "data": {"orthanc.json": SETTINGS},
+        },
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "orthanc"},
+            "spec": {
+                "selector": {"matchLabels": LABELS},
+                "template": {"metadata": {"labels": LABELS}, "spec": pod},
+            },
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "orthanc"},
+            "spec": {"clusterIP": ARCHIVE, "selector": LABELS, "ports": [{"port": 8042}]},
+        },
+    ]
 
 
 def values_of_chart() -> dict[str, Any]:
@@ -165,14 +186,21 @@ class Site:
         """Whether a pod of this namespace, with these labels, gets a connection."""
         script = _REACH.format(host=host, port=port)
         pod = {
-            "apiVersion": "v1", "kind": "Pod",
+            "apiVersion": "v1",
+            "kind": "Pod",
             "metadata": {"name": "stranger", "labels": labels or {}},
-            "spec": {"restartPolicy": "Never", "containers": [{
-                "name": "stranger", "image": f"smart-imaging-sidecar:{version()}",
-                "command": ["python", "-c", script],
-                "securityContext": RESTRICTED,
-            }]},
-        }  # fmt: skip
+            "spec": {
+                "restartPolicy": "Never",
+                "containers": [
+                    {
+                        "name": "stranger",
+                        "image": f"smart-imaging-sidecar:{version()}",
+                        "command": ["python", "-c", script],
+                        "securityContext": RESTRICTED,
+                    }
+                ],
+            },
+        }
         self.kubernetes.apply(pod, namespace=namespace)
 
         def phase() -> str | None:

@@ -59,14 +59,19 @@ class TinyPacs:
         with self._log.open("wb") as output:
             self._process = subprocess.Popen(
                 [str(COMMAND), "run", "-c", str(self._configuration)],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
                 cwd=self._folder.name,
-            )  # fmt: skip
+            )
         try:
             wait_until(
-                "tiny_pacs answers", self._status, lambda status: status == 204,
-                not_yet=(requests.ConnectionError, requests.Timeout), explain=self._said,
-            )  # fmt: skip
+                "tiny_pacs answers",
+                self._status,
+                lambda status: status == 204,
+                not_yet=(requests.ConnectionError, requests.Timeout),
+                explain=self._said,
+            )
         except BaseException:
             self.stop()
             raise

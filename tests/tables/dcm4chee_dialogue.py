@@ -1,7 +1,8 @@
 """What dcm4chee-arc answers, one row a behaviour: as a real 5.35.1 did, and as the source of 5.x
 says otherwise.
 
-Rows marked "not measured" stand for the harder case. In paths stand the studies of ``studies.py``:
+Rows marked "not measured" stand for the harder case. Paths name the studies of
+``tests/dcm4chee/studies.py``:
 ``large`` (20 instances, ``sixth`` one of them), ``single`` (``one`` image), ``mixed`` (one image
 that can be converted, and ``undecodable``), ``several_frames`` (``frames``, one image of two).
 """

@@ -1,0 +1,20 @@
+"""Values that the chart's schema refuses."""
+
+from typing import Any
+
+BROKEN: list[tuple[dict[str, Any], str]] = [
+    ({"config": {"server": {"admin_host": "127.0.0.1"}}}, "admin_host is the pod's loopback"),
+    ({"config": {"server": {"host": "::1"}}}, "server.host is the pod's loopback"),
+    ({"config": {"tokens": {"client": {"method": "client_secret_post", "client_id": "a",
+                                       "client_secret": "x"}}}},
+     "readable"),
+    ({"config": {"pacs": {"url": "http://a/b", "auth": {"method": "bearer", "token": "x"}}}},
+     "readable"),
+    ({"secrets": []}, "below /run/secrets/imaging-sidecar, but secrets has no imaging-sidecar"),
+    ({"config": {"audit": {"sink": "fhir", "repository": {"url": "http://a/b"},
+                           "spool": {"folder": "/var/spool/smart-imaging-sidecar/a"}}}},
+                           "read-only"),
+    ({"config": {"audit": {"sink": "fhir", "repository": {"url": "http://a/b"},
+                           "spool": {"folder": "/elsewhere"}}}, "spool": {"enabled": True}},
+                           "read-only"),
+]  # fmt: skip
