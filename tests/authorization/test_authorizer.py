@@ -4,26 +4,41 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, cast
 from unittest.mock import AsyncMock, Mock
 
 import pytest
 
 from sidecar.access.facts import AnswerKind, Part, PatientIdentifier, Policy, StudyFacts, Token
-from sidecar.access.permits import HeaderPermit, Interaction, PatientPermit, StudyPermit
+from sidecar.access.permits import (
+    ALL_STUDIES,
+    HeaderPermit,
+    Interaction,
+    Operation,
+    PatientPermit,
+    SearchPermit,
+    StudyPermit,
+)
 from sidecar.access.reasons import Reason
 from sidecar.access.scopes import parse_scopes
+from sidecar.access.visibility import Visible
 from sidecar.audit.record import AccessRecord
-from sidecar.authorization.authorizer import Authorizer
+from sidecar.authorization.authorizer import Authorizer, Request
+from sidecar.authorization.capability_seal import KEY_BYTES, Sealer, SealingKey
+from sidecar.authorization.capability_urls import CapabilityUrls
 from sidecar.authorization.decision_log import Denied
-from sidecar.authorization.visible_studies import VisibleStudiesLookup
+from sidecar.authorization.visible_studies import VisibleStudies, VisibleStudiesLookup
 from sidecar.common.errors import Problem, Unavailable
 from sidecar.common.invalidation import Invalidation
 from sidecar.pacs.instance_patients import InstancePatients
 from sidecar.pacs.issuer_check import Issuers
-from sidecar.pacs.ownership import Ownership
+from sidecar.pacs.ownership import UNNAMED_SECONDS, Ownership
+from sidecar.pacs.studies import AsOf, Studies
+from sidecar.pacs.study_lists import Listing
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.cache import TokenCache
+from tests.authorization.recorded_spans import recorded_spans
 from tests.common.peer import Clock
 from tests.durations import durations_of_a_request
 from tests.fakes.site import NO_AUDIT, NO_VIEWS
@@ -31,8 +46,10 @@ from tests.permits import (
     backend_client,
     header_permit,
     make_policy,
+    make_visible,
     make_way,
     patient_permit,
+    search_permit,
     study_facts,
     study_permit,
 )
@@ -98,6 +115,7 @@ class Facts(Ownership):
     def __init__(self) -> None:
         self.known: StudyFacts | Exception = study_facts(frozenset({OWN}), part_found=True)
         self.asked: list[Part] = []
+        self.ages: list[float] = []
 
     async def facts(
         self,
@@ -108,6 +126,7 @@ class Facts(Ownership):
     ) -> StudyFacts:
         """As the PACS says."""
         self.asked.append(part)
+        self.ages.append(max_age_seconds)
         if isinstance(self.known, Exception):
             raise self.known
         return self.known
@@ -323,12 +342,17 @@ def _patients_down(world: World) -> Any:
     return world.study(AnswerKind.NAMED)
 
 
+def _issuers_down(world: World) -> Any:
+    world.issuers.failing = DOWN
+    return world.study(AnswerKind.NAMED)
+
+
 def _pacs_down(world: World) -> Any:
     world.facts.known = DOWN
     return world.study(AnswerKind.NAMED)
 
 
-@pytest.mark.parametrize("failing", [_tokens_down, _patients_down, _pacs_down])
+@pytest.mark.parametrize("failing", [_tokens_down, _patients_down, _issuers_down, _pacs_down])
 async def test_a_failure_on_the_way_is_no_decision(failing: Callable[[World], Any]) -> None:
     """SIA-16: neither a permit nor a denial."""
     world = World()
@@ -465,3 +489,320 @@ async def test_a_search_is_refused_for_what_no_parameter_can_mend() -> None:
         (token("system/*.rs", None), "p2", Reason.NOT_THE_CLIENTS_PATIENT),
     ):
         assert await world.refused(world.authorizer.may_search(RECORD, facts, patient)) is reason
+
+
+class Views(Lists):
+    """Shows ``visible``; ``asked`` has what was looked up, and whether it had to be fresh."""
+
+    def __init__(self, shared: Iterable[str] = (), **visible: Visible) -> None:
+        super().__init__()
+        self.asked: list[tuple[str | None, bool]] = []
+        listing = Listing([], datetime(2024, 1, 1, tzinfo=UTC), shared=frozenset(shared))
+        self.view = VisibleStudies(
+            cast("Studies", None), SEARCH, listing, AsOf(listing.asked), (), {}, visible
+        )
+
+    async def of(
+        self, permit: PatientPermit, search: SearchPermit, *, fresh: bool = False
+    ) -> VisibleStudies:
+        """As ``VisibleStudiesLookup``."""
+        assert search == SEARCH
+        self.asked.append((None, fresh))
+        return self.view
+
+    async def of_study(
+        self, permit: PatientPermit, search: SearchPermit, study: str, *, fresh: bool = False
+    ) -> VisibleStudies:
+        """As ``VisibleStudiesLookup``."""
+        assert search == SEARCH
+        self.asked.append((study, fresh))
+        return self.view
+
+    async def refused(
+        self, studies: Iterable[str], known_as: frozenset[PatientIdentifier]
+    ) -> tuple[frozenset[str], frozenset[str]]:
+        """As ``VisibleStudiesLookup``: what is shared, and what is called ``foreign``."""
+        assert known_as == SEARCH.known_as
+        shared = self.view.listing.shared & frozenset(studies)
+        return shared | {"foreign"}, shared
+
+
+SEARCH = search_permit("p1", frozenset({OWN}))
+LIMITED = patient_permit("p1", Interaction.RETRIEVE, (make_way("modality=CT"),))
+
+
+def record() -> AccessRecord:
+    """Return one of a request with a token."""
+    made = AccessRecord("r2")
+    made.bearer = "a-good-token"
+    return made
+
+
+async def authorized(
+    world: World, permit: PatientPermit = PERMIT, study: str | None = None, *, fresh: bool = False
+) -> Request:
+    """Return a request that is authorized by ``permit``."""
+    return await world.authorizer.authorize(
+        record(), token(), permit, None, study=study, fresh=fresh
+    )
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize(
+    ("permit", "study", "asked", "steps"),
+    [
+        (PERMIT, None, [], []),
+        (PERMIT, "1.2", [], []),
+        (LIMITED, None, [None], ["fetch"]),
+        (LIMITED, "1.2", ["1.2"], ["description"]),
+    ],
+)
+async def test_what_a_request_sees_is_looked_up_for_a_limited_permit_alone(
+    permit: PatientPermit,
+    study: str | None,
+    asked: list[str | None],
+    steps: list[str],
+    fresh: bool,
+) -> None:
+    views = Views()
+    world = World(views=views)
+    with recorded_spans() as spans:
+        request = await authorized(world, permit, study, fresh=fresh)
+    assert views.asked == [(one, fresh) for one in asked]
+    assert request.visible is (views.view if asked else ALL_STUDIES)
+    assert [name for name, _ in spans] == ["patient", "issuers", *steps]
+    with durations_of_a_request() as durations:
+        await authorized(world, LIMITED, "1.2")
+    assert set(durations) == {"patient", "issuers", "description"}
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+async def test_the_studies_of_a_request_are_looked_up_once(fresh: bool) -> None:
+    views = Views()
+    world = World(views=views)
+    limited, all_of_them = await authorized(world, LIMITED), await authorized(world)
+    views.asked.clear()
+    assert await world.authorizer.studies(limited, fresh=fresh) is views.view
+    assert views.asked == []
+    with recorded_spans() as spans:
+        assert await world.authorizer.studies(all_of_them, fresh=fresh) is views.view
+    assert views.asked == [(None, fresh)]
+    assert spans == [("fetch", {})]
+
+
+@pytest.mark.parametrize("answer", AnswerKind)
+async def test_a_study_that_is_not_shown_is_refused(answer: AnswerKind) -> None:
+    """Before anybody is asked whose it is."""
+    world = World(views=Views(**{"1.3": make_visible()}))
+    request = await authorized(world, LIMITED, "1.2")
+    assert await world.refused(world.authorizer.study(request, PART, answer)) is Reason.NOT_SHOWN
+    assert world.facts.asked == []
+
+
+async def test_who_may_have_some_series_learns_which() -> None:
+    shown = make_visible(frozenset({"1.3"}), is_complete=False)
+    world = World(views=Views(**{"1.2": shown}))
+    request = await authorized(world, LIMITED, "1.2")
+    with pytest.raises(Denied) as denied:
+        await world.authorizer.study(request, Part("1.2"), AnswerKind.NAMED)
+    assert denied.value.reason is Reason.PARTLY_EXCLUDED
+    assert denied.value.series == {"1.3"}
+    permit = await world.authorizer.study(request, PART, AnswerKind.NAMED)
+    assert permit.series == {"1.3"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "age"),
+    [
+        (AnswerKind.LISTED, math.inf),
+        (AnswerKind.NAMED, math.inf),
+        (AnswerKind.UNNAMED, UNNAMED_SECONDS),
+        (AnswerKind.DRAWN, 0),
+    ],
+)
+async def test_how_old_remembered_owners_may_be(answer: AnswerKind, age: float) -> None:
+    """What names no patient would not show that the study has been filed for somebody else."""
+    world = World()
+    with recorded_spans() as spans:
+        await world.study(answer)
+    assert world.facts.ages == [age]
+    opened = answer in (AnswerKind.UNNAMED, AnswerKind.DRAWN)
+    permit = ("decide study", {"smart_imaging.outcome": "permit"})
+    assert spans == [
+        ("patient", {}),
+        ("issuers", {}),
+        ("ownership", {}),
+        permit,
+        *([("ownership", {}), permit] if opened else []),
+    ]
+
+
+async def test_a_refusal_is_in_its_span() -> None:
+    world = World()
+    world.facts.known = study_facts(frozenset({OTHER}), part_found=True)
+    with recorded_spans() as spans:
+        assert await world.refused(world.study(AnswerKind.NAMED)) is Reason.FOREIGN
+        await world.refused(
+            world.authorizer.permit(RECORD, token("openid"), Interaction.READ)
+        )
+    assert [one for one in spans if one[1]] == [
+        ("decide study", {"smart_imaging.outcome": "deny", "smart_imaging.reason": "foreign"}),
+        (
+            "decide patient",
+            {"smart_imaging.outcome": "deny", "smart_imaging.reason": "insufficient_scope"},
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("owners", "reason", "forgotten"),
+    [
+        ({OWN, OTHER}, Reason.SHARED_UID, [("1.2", frozenset({OWN}))]),
+        ({OTHER}, Reason.FOREIGN, []),
+        (set(), Reason.ABSENT, []),
+    ],
+)
+async def test_lists_that_show_a_shared_study_are_forgotten(
+    owners: set[PatientIdentifier], reason: Reason, forgotten: list[object]
+) -> None:
+    """A refusal by the rows is no alarm about an instance, and nothing else is forgotten."""
+    lists = Lists()
+    world = World(views=lists)
+    world.facts.known = study_facts(frozenset(owners), part_found=True)
+    assert await world.refused(world.study(AnswerKind.NAMED)) is reason
+    assert lists.forgotten == forgotten
+    assert world.invalidation.of("1.2") == 0
+    assert len(world.facts.asked) == 1
+    assert world.metrics.registry.get_sample_value("smart_imaging_shared_uids_total") == (
+        1 if forgotten else 0
+    )
+
+
+@pytest.mark.parametrize("is_corrected", [False, True])
+async def test_the_log_says_why_an_instance_is_another_patients(
+    is_corrected: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World()
+    world.authorizer.decisions.foreign_inside(record(), is_corrected=is_corrected)
+    (line,) = caplog.records
+    assert line.levelname == ("WARNING" if is_corrected else "ERROR")
+    assert line.getMessage() == "an instance is not the patient's as whose the archive lists it"
+    assert (line.reason, line.request_id) == (  # type: ignore[attr-defined]
+        "corrected" if is_corrected else "foreign_instance",
+        "r2",
+    )
+
+
+async def test_a_second_look_is_by_facts_that_are_worked_out_anew() -> None:
+    """SIA-42: identifiers, issuers, what is shown, and whose it is."""
+    views = Views(**{"1.2": make_visible()})
+    world = World(views=views)
+    request = await authorized(world, LIMITED, "1.2")
+    permit = await world.authorizer.decide_again(request, PART, AnswerKind.NAMED)
+    assert permit == study_permit("p1", PART, known_as=frozenset({OWN}))
+    assert world.patients.asked == ["p1", "p1"]
+    assert views.asked == [("1.2", False)] * 2
+    views.view = Views().view
+    again = world.authorizer.decide_again(request, PART, AnswerKind.NAMED)
+    assert await world.refused(again) is Reason.NOT_SHOWN
+
+
+def capability_urls(clock: Callable[[], float]) -> CapabilityUrls:
+    """Return some that hold for a minute."""
+    sealer = Sealer([SealingKey("one", b"1" * KEY_BYTES)], "https://us.example.org")
+    return CapabilityUrls(
+        sealer,
+        "https://us.example.org",
+        operations=frozenset(Operation),
+        lifetime_seconds=60,
+        clock=clock,
+    )
+
+
+async def test_addresses_are_issued_for_what_a_retrieval_may_see() -> None:
+    """SIA-52: not for what is hidden, nor for a token that may search only."""
+    views = Views(shared=["1.4"], **{"1.2": make_visible(), "1.4": make_visible()})
+    world = World(views=views)
+    request = await authorized(world)
+    studies = ["1.2", "1.3", "1.4"]
+    assert await world.authorizer.issue(request, studies) == {}
+    world.authorizer.capabilities = capability_urls(world.clock)
+    with recorded_spans() as spans:
+        issued = await world.authorizer.issue(request, studies)
+    assert [name for name, _ in spans] == ["decide patient", "fetch"]
+    assert list(issued) == ["1.2"]
+    assert issued["1.2"].root.startswith("https://us.example.org/capability/one.")
+    assert issued["1.2"].expires_at == NOW + 60
+    assert issued["1.2"].full_url.startswith("urn:uuid:")
+    name = "smart_imaging_capability_urls_issued_total"
+    assert world.metrics.registry.get_sample_value(name) == 1
+    views.asked.clear()
+    for scope, made in (("patient/ImagingStudy.s", record()), ("patient/*.rs", AccessRecord("x"))):
+        other = await world.authorizer.authorize(made, token(scope), PERMIT, None, study=None)
+        assert await world.authorizer.issue(other, studies) == {}
+    assert views.asked == []
+
+
+async def test_what_a_list_leaves_out_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+    world = World(views=Views(shared=["1.4", "1.5"]))
+    request = await authorized(world)
+    for studies, left in (
+        (["1.2", "1.4", "foreign", "1.2"], {"1.2"}),
+        (["1.2", "1.4"], {"1.2"}),
+        (["1.4", "1.5"], set()),
+    ):
+        assert await world.authorizer.unrefused(request, studies) == left
+    assert request.record.left_out == {"1.4", "1.5"}
+    assert [
+        (one.reason, one.studies, one.request_id)  # type: ignore[attr-defined]
+        for one in caplog.records
+    ] == [("shared_uid", 1, "r2")] * 2
+    assert world.metrics.registry.get_sample_value("smart_imaging_shared_uids_total") == 2
+
+
+async def test_why_a_study_is_not_in_the_view() -> None:
+    world = World(views=Views(shared=["1.4"]))
+    request = await authorized(world)
+    view = await world.authorizer.studies(request)
+    for study, reason in (("1.4", Reason.SHARED_UID), ("1.5", Reason.ABSENT)):
+        assert world.authorizer.absent(request, study, view).reason is reason
+        assert world.decisions()["deny", reason.value] == 1
+
+
+async def test_questions_wait_in_the_places_of_the_patient() -> None:
+    """So that one patient's apps together do not keep other patients out."""
+    world = World()
+    callers: list[object] = []
+    place = world.authorizer.queries.place
+
+    def noted(caller: Any) -> Any:
+        callers.append(caller)
+        return place(caller)
+
+    world.authorizer.queries.place = noted  # type: ignore[method-assign]
+    await world.study(AnswerKind.UNNAMED)
+    assert callers == [("patient", "p1")] * 2
+
+
+@pytest.mark.parametrize(
+    ("known", "is_corrected"),
+    [
+        (study_facts(frozenset({OWN}), part_found=True), False),
+        (study_facts(frozenset({OTHER}), part_found=True), True),
+        (study_facts(frozenset({OWN}), part_found=False), True),
+        (study_facts(frozenset(), part_found=False), True),
+        (DOWN, False),
+    ],
+)
+async def test_whether_the_archive_was_corrected_is_asked_anew(
+    known: StudyFacts | Exception, is_corrected: bool
+) -> None:
+    """An archive that cannot be asked explains nothing; what was remembered is forgotten anyway."""
+    lists = Lists()
+    world = World(views=lists)
+    request = await authorized(world)
+    world.facts.known = known
+    assert await world.authorizer.is_corrected(request, PART) is is_corrected
+    assert world.facts.ages == [0]
+    assert world.invalidation.of("1.2") == 1
+    assert lists.forgotten == [("1.2", frozenset({OWN}))]
