@@ -2,6 +2,7 @@
 (SIA-10..16, 42, 45).
 """
 
+import contextlib
 import math
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -38,6 +39,7 @@ from sidecar.pacs.studies import AsOf, Studies
 from sidecar.pacs.study_lists import Listing
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.cache import TokenCache
+from sidecar.tokens.rejection import TokenRejected
 from tests.authorization.recorded_spans import recorded_spans
 from tests.common.peer import Clock
 from tests.durations import durations_of_a_request
@@ -642,15 +644,15 @@ async def test_a_refusal_is_in_its_span() -> None:
     world.facts.known = study_facts(frozenset({OTHER}), part_found=True)
     with recorded_spans() as spans:
         assert await world.refused(world.study(AnswerKind.NAMED)) is Reason.FOREIGN
-        await world.refused(
-            world.authorizer.permit(RECORD, token("openid"), Interaction.READ)
-        )
+        await world.refused(world.authorizer.permit(RECORD, token("openid"), Interaction.READ))
+        await world.authorizer.permit(RECORD, token(), Interaction.READ)
     assert [one for one in spans if one[1]] == [
         ("decide study", {"smart_imaging.outcome": "deny", "smart_imaging.reason": "foreign"}),
         (
             "decide patient",
             {"smart_imaging.outcome": "deny", "smart_imaging.reason": "insufficient_scope"},
         ),
+        ("decide patient", {"smart_imaging.outcome": "permit"}),
     ]
 
 
@@ -806,3 +808,139 @@ async def test_whether_the_archive_was_corrected_is_asked_anew(
     assert world.facts.ages == [0]
     assert world.invalidation.of("1.2") == 1
     assert lists.forgotten == [("1.2", frozenset({OWN}))]
+
+
+async def test_a_rejected_token_is_refused_with_its_reason() -> None:
+    world = World()
+    world.tokens.known = TokenRejected(Reason.EXPIRED_TOKEN, "exp")
+    assert await world.refused(world.token(GOOD)) is Reason.EXPIRED_TOKEN
+
+
+async def test_the_record_names_the_token_and_whom_it_is_for() -> None:
+    world = World()
+    made = AccessRecord("r3")
+    found = await world.authorizer.token(made, [GOOD])
+    assert made.token is found
+    assert made.bearer == "a-good-token"
+    assert made.token_hash == NO_AUDIT.token_hash("a-good-token")
+
+
+@pytest.mark.parametrize(
+    ("of_token", "asked_for", "recorded"),
+    [
+        ("p1", None, "p1"),
+        ("p1", "p1", "p1"),
+        ("p1", "p2", "p2"),
+        (None, "p2", "p2"),
+        (None, None, None),
+        ("p1", "", None),
+    ],
+)
+async def test_the_record_names_the_patient_that_is_asked_for(
+    of_token: str | None, asked_for: str | None, recorded: str | None
+) -> None:
+    """Also where it is refused; a search that may go on has not asked for anybody yet."""
+    world = World()
+    facts = token(patient=of_token)
+    for call in (
+        lambda made: world.authorizer.permit(made, facts, Interaction.READ, asked_for),
+        lambda made: world.authorizer.may_search(made, facts, asked_for),
+    ):
+        made = AccessRecord("r3", patient="nobody yet")
+        try:
+            found = await call(made)
+        except Denied:
+            found = ()
+        assert made.patient == ("nobody yet" if found is None else recorded)
+
+
+@pytest.mark.parametrize(
+    ("scope", "asks"),
+    [
+        ("patient/*.rs", 0),
+        ("user/*.rs", 0),
+        ("system/*.rs", 1),
+        ("patient/*.rs system/*.rs", 1),
+        ("openid", 0),
+    ],
+)
+async def test_the_clients_patients_are_looked_up_for_system_scopes_alone(
+    scope: str, asks: int
+) -> None:
+    clients = Mock(client=AsyncMock(return_value=backend_client(frozenset({"p1"}))))
+    world = World(make_policy(backend_services=True))
+    world.authorizer._clients = clients
+    facts = Token(tuple(parse_scopes(scope)), NOW + 60, "p1", client_id="app")
+    with contextlib.suppress(Denied):
+        await world.authorizer.permit(RECORD, facts, Interaction.READ, "p1")
+    assert [call.args for call in clients.client.call_args_list] == [("app",)] * asks
+
+
+@pytest.mark.parametrize(
+    ("scope", "may"), [("patient/*.s", True), ("patient/*.r", False), ("patient/*.rs", True)]
+)
+async def test_a_search_needs_a_scope_to_search(scope: str, may: bool) -> None:
+    world = World()
+    searching = world.authorizer.may_search(RECORD, token(scope), "p1")
+    if may:
+        await searching
+    else:
+        assert await world.refused(searching) is Reason.INSUFFICIENT_SCOPE
+    assert ("permit", "search") not in world.decisions()
+
+
+async def test_constraints_are_understood_before_they_permit() -> None:
+    """Those of the token's scopes that have one are asked about, and no other."""
+    asked: list[list[str]] = []
+
+    class Understanding(Views):
+        def understood(self, constraints: Iterable[str]) -> frozenset[str]:
+            asked.append(list(constraints))
+            return frozenset({"modality=CT"})
+
+    world = World(views=Understanding())
+    facts = token("patient/*.r patient/*.rs?modality=CT patient/*.rs?x=y")
+    permit = await world.authorizer.permit(RECORD, facts, Interaction.SEARCH)
+    assert asked == [["modality=CT", "x=y"]]
+    assert permit.ways == (make_way("modality=CT"),)
+
+
+@pytest.mark.parametrize(
+    ("bearer", "study", "operation", "reason"),
+    [
+        ("a-good-token", "1.2", Operation.RETRIEVE, None),
+        ("a-good-token", None, Operation.QUERY, None),
+        ("another-token", "1.2", Operation.RETRIEVE, Reason.OTHER_TOKEN),
+        ("a-good-token", "1.3", Operation.RETRIEVE, Reason.ABSENT),
+    ],
+)
+async def test_a_capability_is_used_with_its_token_for_its_study(
+    bearer: str, study: str | None, operation: Operation, reason: Reason | None
+) -> None:
+    """SIA-50..52: the token first, then the seal, then what it covers, then the patient."""
+    world = World()
+    urls = capability_urls(world.clock)
+    root = urls.issue("a-good-token", NOW + 30, "p1", "1.2").root
+    sealed = root.rpartition("/")[2]
+
+    def used(text: str) -> Any:
+        authorization = [f"Bearer {bearer}"]
+        return world.authorizer.capability(made, authorization, text, study, operation)
+
+    made = AccessRecord("r4")
+    assert await world.refused(used(sealed)) is Reason.UNKNOWN_CAPABILITY  # They are off.
+    world.authorizer.capabilities = urls
+    assert await world.refused(used(sealed[:-1])) is Reason.UNKNOWN_CAPABILITY
+    assert made.patient is None
+    if reason is not None:
+        assert await world.refused(used(sealed)) is reason
+        assert made.patient == "p1"
+        return
+    found, permit, capability = await used(sealed)
+    assert (found, permit) == (token(), patient_permit("p1", Interaction.RETRIEVE))
+    assert (capability.patient, capability.study) == ("p1", "1.2")
+    world.tokens.known = token("patient/*.s")
+    assert await world.refused(used(sealed)) is Reason.INSUFFICIENT_SCOPE
+    world.clock.now += 30
+    world.tokens.known = token(expires_at=NOW + 60)
+    assert await world.refused(used(sealed)) is Reason.EXPIRED_CAPABILITY
