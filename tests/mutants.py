@@ -162,7 +162,8 @@ def _run(mutant: Mutant, tests: list[pytest.Item]) -> None:
 def load_tests() -> dict[str, tuple[str, ...]]:
     """Return which test files must notice a module's mutants, by module below ``sidecar``."""
     return {
-        module: tuple(files) for module, files in tomllib.loads(TESTS_OF_MODULES.read_text()).items()
+        module: tuple(files)
+        for module, files in tomllib.loads(TESTS_OF_MODULES.read_text()).items()
     }
 
 

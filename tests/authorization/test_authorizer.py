@@ -841,10 +841,11 @@ async def test_the_record_names_the_patient_that_is_asked_for(
 ) -> None:
     """Also where it is refused; a search that may go on has not asked for anybody yet."""
     world = World()
-    facts = token(patient=of_token)
+    facts, without_scope = token(patient=of_token), token("openid", patient=of_token)
     for call in (
         lambda made: world.authorizer.permit(made, facts, Interaction.READ, asked_for),
         lambda made: world.authorizer.may_search(made, facts, asked_for),
+        lambda made: world.authorizer.may_search(made, without_scope, asked_for),
     ):
         made = AccessRecord("r3", patient="nobody yet")
         try:

@@ -100,7 +100,7 @@ async def test_the_count_is_what_the_archive_says_now() -> None:
 
 @pytest.mark.parametrize("rows", [[], [study_row("p2")], [study_row("p1"), study_row("p2")]])
 async def test_a_study_that_is_not_the_patients_alone_is_decided_again(rows: list[Row]) -> None:
-    """What is remembered of it is forgotten before that; whatever is decided, nothing is counted."""
+    """What is remembered of it is forgotten before that. In no case is there a count."""
     current, decisions, _ = second_look(STUDY, *rows)
     assert await current.count() is None
     decisions.refusal = PermissionError()
@@ -108,7 +108,7 @@ async def test_a_study_that_is_not_the_patients_alone_is_decided_again(rows: lis
         await current.expected()
     assert decisions.asked == [("forget", "1.2", OWN), ("decide", STUDY, AnswerKind.NAMED)]
     decisions.refusal = None
-    with pytest.raises(Unavailable, match="^study_changed$") as changed:
+    with pytest.raises(Unavailable, match=r"^study_changed$") as changed:
         await current.expected()
     assert changed.value.diagnostics == "The study has just changed; try again."
     assert changed.value.retry_after == CHANGED_SECONDS
