@@ -21,8 +21,10 @@ from sidecar.common.fair_queue import FairQueue
 from sidecar.common.fetch import FetchFailed
 from sidecar.common.invalidation import Invalidation
 from sidecar.dicom.uid import is_uid
+from tests.authorization.recorded_spans import recorded_spans
 from tests.common.peer import Clock, Peer, Reply, all_that_is_said
 from tests.permits import patient_permit
+from tests.waiting import wait_until_async
 
 CALLER = Caller("app", "u1", "https://ehr.example.org")
 PERMIT = patient_permit("p1", Interaction.SEARCH, caller=CALLER)
@@ -242,8 +244,11 @@ async def test_each_verdict_is_counted(
 ) -> None:
     counted: list[str] = []
     peer.say(Reply({"result": result}))
-    await policy(session, peer, observe=counted.append).verdict(PERMIT, "patient", "1.2", STUDY)
+    asked = policy(session, peer, observe=counted.append)
+    with recorded_spans() as spans:
+        await asked.verdict(PERMIT, "patient", "1.2", STUDY)
     assert counted == [outcome]
+    assert [name for name, _ in spans] == ["policy"]
 
 
 @pytest.mark.parametrize(
@@ -289,6 +294,21 @@ async def test_a_policy_with_too_many_questions_is_not_asked(
             await asked.verdict(PERMIT, "patient", "1.2", STUDY)
     assert failed.value.reason == "policy_queue_full"
     assert peer.asked == []
+
+
+async def test_closing_ends_what_is_under_way(session: aiohttp.ClientSession, peer: Peer) -> None:
+    async def hang(request: web.Request) -> web.StreamResponse:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    peer.say(Reply(write=hang))
+    asked = policy(session, peer)
+    asking = asyncio.create_task(asked.verdict(PERMIT, "patient", "1.2", STUDY))
+    await wait_until_async("the question", lambda: peer.asked)
+    await asked.close()
+    done, _ = await asyncio.wait([asking], timeout=10)
+    assert done
+    assert asking.cancelled() or asking.exception() is not None
 
 
 async def test_a_change_at_the_archive_forgets_no_verdict(

@@ -5,7 +5,7 @@ wait a 503.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -317,11 +317,12 @@ async def test_why_a_request_gets_no_place(
     monkeypatch.setattr(limits, "QUERIES_WAITING", waiting[1])
     places = RequestLimits(transfers=1, transfers_of_app=1, connections=100)
     queries = QueryLimits()
-    make = {
+    places_of: dict[str, Callable[[], AbstractAsyncContextManager[object]]] = {
         "streams": lambda: places.transfer(OF_P1, Retrieval(Kind.INSTANCE, INSTANCE)),
         "searches": lambda: places.search(OF_P1),
         "queries": lambda: queries.place("p1"),
-    }[of]
+    }
+    make = places_of[of]
     async with make():
         with pytest.raises(Problem) as refused, durations_of_a_request() as durations:
             async with make():

@@ -95,7 +95,7 @@ def test_what_a_patient_has_is_in_no_row() -> None:
     }
     for uid in ("1.2", "1.3"):
         own = study(uid, SeriesInstanceUID=f"{uid}.1")
-        assert found("series", [own | row(**counts)], modalities=("1",)) == [own]
+        assert found("series", [{**own, **row(**counts)}], modalities=("1",)) == [own]
 
 
 def test_a_row_without_its_series_is_not_shown() -> None:

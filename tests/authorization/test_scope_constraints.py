@@ -60,6 +60,9 @@ def test_what_is_evaluated(constraint: str, satisfied: bool) -> None:
      "subject=p1", "_count=5",
      "instance=1.2", "dicom-class=1.2", "endpoint=x", "_has:a:b:c=d", "performer=x", "Modality=CT",
      "modality=CT;x",
+     # What a search would ignore, or take for a limit of its answer, would permit everything.
+     "modality=,", "modality=CT&status=,", "modality=CT&_lastUpdated=gt2020",
+     "modality=CT&patient=p1", "modality=CT&_count=5",
      "modality=%ff", "patient.identifier=x", "started:missing=true", "_include=*", "x" * 1_001],
 )  # fmt: skip
 def test_what_is_not_understood(constraint: str) -> None:
@@ -69,6 +72,12 @@ def test_what_is_not_understood(constraint: str) -> None:
     else:
         assert known == frozenset()
     assert CONSTRAINTS.satisfied([constraint], ROW, SERIES) == frozenset()
+
+
+@pytest.mark.parametrize(("length", "is_understood"), [(1_000, True), (1_001, False)])
+def test_how_long_a_constraint_may_be(length: int, is_understood: bool) -> None:
+    constraint = "identifier=".ljust(length, "A")
+    assert CONSTRAINTS.understood([constraint]) == ({constraint} if is_understood else set())
 
 
 @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=40))
@@ -84,6 +93,11 @@ def test_a_study_is_described() -> None:
     assert [one.uid for one in found.series] == ["1.2.3.0", "1.2.3.1"]
     assert found.series[1].attributes["Modality"] == ("SR",)
     assert found.satisfies == {"modality=CT"}
+
+
+def test_modalities_are_the_studys_own_where_it_says_them() -> None:
+    own = {**ROW, **row(ModalitiesInStudy=["CT"])}
+    assert described(own, SERIES, SITE, CONSTRAINTS).attributes["ModalitiesInStudy"] == ("CT",)
 
 
 def test_modalities_are_gathered_from_series_where_the_study_does_not_say() -> None:

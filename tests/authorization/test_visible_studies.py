@@ -290,6 +290,13 @@ async def test_a_constraint_cannot_ask_for_what_is_hidden() -> None:
         ), constraint
 
 
+async def test_a_constraint_holds_by_the_studys_own_row_where_nothing_is_hidden() -> None:
+    archive = Archive(ROWS[:1], {"1.2": SERIES["1.2"][:1]})
+    limited = permit(NO_SR, constraint="modality=SR")
+    view = await views(archive, rules=(NO_SR,)).of(limited, SEARCH)
+    assert [study_uid(one) for one in view.rows] == ["1.2"]
+
+
 async def test_what_an_archive_fills_in_from_some_series_is_left_out() -> None:
     """Orthanc answers any attribute at any level, from an image of its choice."""
     told = row(SeriesInstanceUID="1.2.2", SOPInstanceUID="1.2.2.1", SeriesDescription="secret",
@@ -427,6 +434,10 @@ async def test_the_list_of_a_limited_permit_can_be_had_fresh() -> None:
     assert archive.questions[4:] == [True]
 
 
+def test_constraints_that_are_understood_can_be_evaluated() -> None:
+    assert views(Archive([], {})).understood(["modality=CT", "x=y"]) == {"modality=CT"}
+
+
 @pytest.mark.parametrize(
     ("owners", "refused", "shared"),
     [
@@ -500,6 +511,9 @@ async def test_the_policy_is_not_asked_about_what_is_hidden_anyway() -> None:
     assert [study_uid(one) for one in view.rows] == ["1.2", "1.3"]
     assert [uid for _, uid in policy.asked] == ["1.2", "1.3"]
     assert not view.shows_row("1.2", "1.2.2")
+    policy.asked.clear()
+    await views(Archive(ROWS, SERIES), external=policy).of(permit(NO_SR), SEARCH)
+    assert policy.asked == []  # A permit that names no caller needs no verdict.
 
 
 async def test_the_policy_is_asked_once_for_each_context() -> None:
