@@ -759,6 +759,10 @@ async def test_what_a_list_leaves_out_is_reported_once(caplog: pytest.LogCapture
         (one.reason, one.studies, one.request_id)  # type: ignore[attr-defined]
         for one in caplog.records
     ] == [("shared_uid", 1, "r2")] * 2
+    assert caplog.records[0].getMessage() == (
+        "a StudyInstanceUID stands under another patient as well: "
+        "refused to both, and left out of lists"
+    )
     assert world.metrics.registry.get_sample_value("smart_imaging_shared_uids_total") == 2
 
 

@@ -63,11 +63,19 @@ class Archive:
         self.decisions = decisions
         self.rows: Sequence[Row] | Exception = rows
         self.searches: list[tuple[Query, Sequence[tuple[str, str]]]] = []
+        self.limits: list[int | None] = []
 
     async def search(
-        self, query: Query, parameters: Sequence[tuple[str, str]], **more: object
+        self,
+        query: Query,
+        parameters: Sequence[tuple[str, str]],
+        *,
+        permit: object,
+        limit: int | None = None,
+        fresh: bool = False,
     ) -> list[Row]:
         """As ``PacsClient``."""
+        self.limits.append(limit)
         assert self.decisions.held == 1
         self.searches.append((query, parameters))
         if isinstance(self.rows, Exception):
@@ -141,6 +149,7 @@ async def test_frames_that_an_instance_has(
     ((query, parameters),) = archive.searches
     assert query == Query("instances", study="1.2", series="1.3")
     assert parameters == (("SOPInstanceUID", "1.4"), ("includefield", "00280008"))
+    assert archive.limits == [1]
     assert decisions.asked == []
 
 
