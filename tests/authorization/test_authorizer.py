@@ -2,10 +2,12 @@
 (SIA-10..16, 42, 45).
 """
 
+import asyncio
 import contextlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any, cast
 from unittest.mock import AsyncMock, Mock
 
@@ -25,6 +27,7 @@ from sidecar.access.reasons import Reason
 from sidecar.access.scopes import parse_scopes
 from sidecar.access.visibility import Visible
 from sidecar.audit.record import AccessRecord
+from sidecar.authorization import limits
 from sidecar.authorization.authorizer import Authorizer, Request
 from sidecar.authorization.capability_seal import KEY_BYTES, Sealer, SealingKey
 from sidecar.authorization.capability_urls import CapabilityUrls
@@ -55,6 +58,7 @@ from tests.permits import (
     study_facts,
     study_permit,
 )
+from tests.waiting import wait_until_async
 
 OWN, OTHER = PatientIdentifier("p1"), PatientIdentifier("p2")
 NOW = 1_000_000.0
@@ -499,6 +503,7 @@ class Views(Lists):
     def __init__(self, visible: Mapping[str, Visible], shared: Iterable[str] = ()) -> None:
         super().__init__()
         self.asked: list[tuple[str | None, bool]] = []
+        self._studies = cast("Studies", SimpleNamespace(owners=SimpleNamespace(of=self._owners)))
         listing = Listing([], datetime(2024, 1, 1, tzinfo=UTC), shared=frozenset(shared))
         self.view = VisibleStudies(
             cast("Studies", None), SEARCH, listing, AsOf(listing.asked), (), {}, visible
@@ -520,13 +525,15 @@ class Views(Lists):
         self.asked.append((study, fresh))
         return self.view
 
-    async def refused(
+    async def _owners(
         self, studies: Iterable[str], known_as: frozenset[PatientIdentifier]
-    ) -> tuple[frozenset[str], frozenset[str]]:
-        """As ``VisibleStudiesLookup``: what is shared, and what is called ``foreign``."""
+    ) -> dict[str, frozenset[PatientIdentifier]]:
+        """As the archive says: some are shared, and some are foreign or absent by their name."""
         assert known_as == SEARCH.known_as
-        shared = self.view.listing.shared & frozenset(studies)
-        return shared | {"foreign"}, shared
+        shared = self.view.listing.shared
+        owners = {"foreign": {OTHER}, "absent": set[PatientIdentifier]()}
+        owners |= {uid: {OWN, OTHER} for uid in shared}
+        return {uid: frozenset(owners.get(uid, {OWN})) for uid in studies}
 
 
 SEARCH = search_permit("p1", frozenset({OWN}))
@@ -749,7 +756,7 @@ async def test_what_a_list_leaves_out_is_reported_once(caplog: pytest.LogCapture
     world = World(views=Views({}, shared=["1.4", "1.5"]))
     request = await authorized(world)
     for studies, left in (
-        (["1.2", "1.4", "foreign", "1.2"], {"1.2"}),
+        (["1.2", "1.4", "foreign", "absent", "1.2"], {"1.2"}),
         (["1.2", "1.4"], {"1.2"}),
         (["1.4", "1.5"], set()),
     ):
@@ -775,19 +782,36 @@ async def test_why_a_study_is_not_in_the_view() -> None:
         assert world.decisions()["deny", reason.value] == 1
 
 
-async def test_questions_wait_in_the_places_of_the_patient() -> None:
+async def test_all_apps_of_a_patient_share_the_places_for_questions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """So that one patient's apps together do not keep other patients out."""
+    monkeypatch.setattr(limits, "QUERIES_AT_ONCE", (2, 1))
+    monkeypatch.setattr(limits, "QUERIES_WAITING", 0)
     world = World()
-    callers: list[object] = []
-    place = world.authorizer.queries.place
 
-    def noted(caller: Any) -> Any:
-        callers.append(caller)
-        return place(caller)
+    async def hang(part: Part, known_as: object, *, max_age_seconds: float) -> StudyFacts:
+        world.facts.asked.append(part)
+        await asyncio.Event().wait()
+        raise AssertionError
 
-    world.authorizer.queries.place = noted  # type: ignore[method-assign]
-    await world.study(AnswerKind.UNNAMED)
-    assert callers == [("patient", "p1")] * 2
+    world.facts.facts = hang  # type: ignore[assignment]
+
+    async def question(patient: str, app: str) -> StudyFacts:
+        facts = Token((), NOW, patient, client_id=app)
+        request = await world.authorizer.authorize(RECORD, facts, PERMIT, None, study="1.2")
+        return await world.authorizer.facts(request, PART)
+
+    first = asyncio.create_task(question("p1", "a"))
+    await wait_until_async("the first", lambda: world.facts.asked)
+    with pytest.raises(Problem) as refused:
+        await question("p1", "b")
+    assert refused.value.status == 429
+    second = asyncio.create_task(question("p2", "a"))
+    await wait_until_async("the second", lambda: len(world.facts.asked) == 2)
+    for asking in (first, second):
+        asking.cancel()
+    await asyncio.gather(first, second, return_exceptions=True)
 
 
 @pytest.mark.parametrize(
@@ -894,18 +918,9 @@ async def test_a_search_needs_a_scope_to_search(scope: str, may: bool) -> None:
 
 
 async def test_constraints_are_understood_before_they_permit() -> None:
-    """Those of the token's scopes that have one are asked about, and no other."""
-    asked: list[list[str]] = []
-
-    class Understanding(Views):
-        def understood(self, constraints: Iterable[str]) -> frozenset[str]:
-            asked.append(list(constraints))
-            return frozenset({"modality=CT"})
-
-    world = World(views=Understanding({}))
+    world = World()
     facts = token("patient/*.r patient/*.rs?modality=CT patient/*.rs?x=y")
     permit = await world.authorizer.permit(RECORD, facts, Interaction.SEARCH)
-    assert asked == [["modality=CT", "x=y"]]
     assert permit.ways == (make_way("modality=CT"),)
 
 

@@ -2,14 +2,16 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from sidecar.access.facts import AnswerKind, Part, PatientIdentifier
+from sidecar.access.facts import AnswerKind, Part, PatientIdentifier, Token
 from sidecar.access.permits import StudyPermit
 from sidecar.authorization.authorizer import Authorizer, Request
 from sidecar.authorization.current_study import CHANGED_SECONDS, CurrentStudy
+from sidecar.authorization.limits import QueryLimits
 from sidecar.common.errors import Unavailable
 from sidecar.dicom.json_model import Row
 from sidecar.dicomweb.paths import Query
@@ -19,8 +21,21 @@ from tests.permits import study_permit
 
 OWN = frozenset({PatientIdentifier("p1")})
 STUDY, INSTANCE = Part("1.2"), Part("1.2", "1.3", "1.4")
-REQUEST: Any = object()
+REQUEST: Any = SimpleNamespace(token=Token((), 0, patient="p1"))
 DOWN = Unavailable("Not now.", reason="down")
+
+
+class Places(QueryLimits):
+    """Counts those that are held."""
+
+    held = 0
+
+    @contextlib.asynccontextmanager
+    async def place(self, caller: object) -> AsyncIterator[None]:
+        """As ``QueryLimits``."""
+        self.held += 1
+        yield
+        self.held -= 1
 
 
 class Decisions(Authorizer):
@@ -29,15 +44,7 @@ class Decisions(Authorizer):
     def __init__(self) -> None:
         self.asked: list[object] = []
         self.refusal: Exception | None = None
-        self.held = 0
-
-    @contextlib.asynccontextmanager
-    async def query_place(self, request: Request) -> AsyncIterator[None]:
-        """Hold the one place that there is."""
-        assert request is REQUEST
-        self.held += 1
-        yield
-        self.held -= 1
+        self.queries = self.places = Places()
 
     def forget_study(self, study: str, known_as: frozenset[PatientIdentifier]) -> None:
         """As ``Authorizer``."""
@@ -76,7 +83,7 @@ class Archive:
     ) -> list[Row]:
         """As ``PacsClient``."""
         self.limits.append(limit)
-        assert self.decisions.held == 1
+        assert self.decisions.places.held == 1
         self.searches.append((query, parameters))
         if isinstance(self.rows, Exception):
             raise self.rows

@@ -320,7 +320,7 @@ async def test_why_a_request_gets_no_place(
     places_of: dict[str, Callable[[], AbstractAsyncContextManager[object]]] = {
         "streams": lambda: places.transfer(OF_P1, Retrieval(Kind.INSTANCE, INSTANCE)),
         "searches": lambda: places.search(OF_P1),
-        "queries": lambda: queries.place("p1"),
+        "queries": lambda: queries.place(OF_P1),
     }
     make = places_of[of]
     async with make():

@@ -4,7 +4,6 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -432,36 +431,6 @@ async def test_the_list_of_a_limited_permit_can_be_had_fresh() -> None:
     assert archive.questions == [False, True] * 2
     await views(archive).of_study(permit(NO_SR), SEARCH, "1.2", fresh=True)
     assert archive.questions[4:] == [True]
-
-
-def test_constraints_that_are_understood_can_be_evaluated() -> None:
-    assert views(Archive([], {})).understood(["modality=CT", "x=y"]) == {"modality=CT"}
-
-
-@pytest.mark.parametrize(
-    ("owners", "refused", "shared"),
-    [
-        ({PatientIdentifier("p1")}, False, False),
-        ({PatientIdentifier("p1"), PatientIdentifier("p2")}, True, True),
-        ({PatientIdentifier("p2")}, True, False),
-        (set(), True, False),
-    ],
-)
-async def test_studies_that_a_read_refuses_by_their_owners(
-    owners: set[PatientIdentifier], refused: bool, shared: bool
-) -> None:
-    """SIA-42: those that are somebody else's, too, are known by name."""
-    archive = Archive([], {})
-
-    async def of(
-        studies: Iterable[str], known_as: frozenset[PatientIdentifier]
-    ) -> dict[str, frozenset[PatientIdentifier]]:
-        assert known_as == KNOWN_AS
-        return {study: frozenset(owners) for study in studies}
-
-    archive.owners = SimpleNamespace(of=of)  # type: ignore[assignment]
-    found = await views(archive).refused(["1.2"], KNOWN_AS)
-    assert found == (frozenset({"1.2"} if refused else ()), frozenset({"1.2"} if shared else ()))
 
 
 def test_a_study_that_is_somebody_elses_too_is_forgotten_in_lists() -> None:
