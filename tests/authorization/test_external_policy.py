@@ -97,6 +97,7 @@ UNCLEAR = [
     {}, {"result": None}, {"result": "true"}, {"result": 1}, {"result": []}, {"result": {}},
     {"result": {"allow": "yes"}},
     {"result": {"allow": True, "exclude_series": "1.2"}},
+    *({"result": {"allow": True, "exclude_series": one}} for one in ("", "12", {}, {"1.2": 1}, None)),
     {"result": {"allow": True, "exclude_series": [1]}},
     *({"result": {"allow": True, "exclude_series": ["1.2.2", one]}} for one in NO_UIDS),
     {"result": {"allow": False, "exclude_series": ["all"]}},
