@@ -97,7 +97,7 @@ UNCLEAR = [
     {}, {"result": None}, {"result": "true"}, {"result": 1}, {"result": []}, {"result": {}},
     {"result": {"allow": "yes"}},
     {"result": {"allow": True, "exclude_series": "1.2"}},
-    *({"result": {"allow": True, "exclude_series": one}} for one in ("", "12", {}, {"1.2": 1}, None)),
+    *({"result": {"allow": True, "exclude_series": one}} for one in ("", "12", {}, None)),
     {"result": {"allow": True, "exclude_series": [1]}},
     *({"result": {"allow": True, "exclude_series": ["1.2.2", one]}} for one in NO_UIDS),
     {"result": {"allow": False, "exclude_series": ["all"]}},
@@ -307,8 +307,7 @@ async def test_closing_ends_what_is_under_way(session: aiohttp.ClientSession, pe
     asking = asyncio.create_task(asked.verdict(PERMIT, "patient", "1.2", STUDY))
     await wait_until_async("the question", lambda: peer.asked)
     await asked.close()
-    done, _ = await asyncio.wait([asking], timeout=10)
-    assert done
+    await wait_until_async("its end", asking.done)
     assert asking.cancelled() or asking.exception() is not None
 
 
