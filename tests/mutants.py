@@ -1,8 +1,9 @@
 """Mutation tests: change one expression of a function at a time; a test must fail for each change.
 
 ``make mutants`` runs this. Tests are collected once. Each mutant is a fork of that process, in
-which the function's code is replaced. Those tests run in it that enter the function, shortest
-first. So a mutant costs little, and properties and decorated functions are mutated, too.
+which the function's code is replaced. Those tests of its module (``tables/mutation_tests.toml``)
+run in it that enter the function, shortest first. So a mutant costs little, and properties and
+decorated functions are mutated, too.
 
 A mutant that no test notices is a survivor. It is explained in ``tables/surviving_mutants.toml``,
 or the run fails. Tables and patterns at the level of a module are not mutated.
@@ -29,18 +30,23 @@ from tests.mutations import Mutant, mutants_of
 
 ROOT = Path(__file__).parents[1]
 TABLE = Path(__file__).parent / "tables" / "surviving_mutants.toml"
+TESTS_OF_MODULES = Path(__file__).parent / "tables" / "mutation_tests.toml"
 TESTS = ("tests/access", "tests/authorization")
+"""Folders with the tests of a module that has none of its own in the table."""
 LIMIT_CPU_SECONDS = 20
-LIMIT_SECONDS = 600
+LIMIT_SECONDS = 120
 """A mutant may wait for ever. What reaches a limit counts as noticed."""
 
 
 class Mutation:
     """A pytest plugin: in place of running the tests once, run them for each mutant."""
 
-    def __init__(self, mutants: list[Mutant], wanted: str) -> None:
+    def __init__(
+        self, mutants: list[Mutant], wanted: str, tests: Mapping[str, tuple[str, ...]]
+    ) -> None:
         self.mutants = [one for one in mutants if wanted in f"{one.name}: {one.text}"]
         self.survivors: list[Mutant] = []
+        self._tests = tests
 
     @pytest.hookimpl(trylast=True)
     def pytest_configure(self) -> None:
@@ -65,7 +71,9 @@ class Mutation:
         running: dict[int, Mutant] = {}
         for number, mutant in enumerate(self.mutants, 1):
             code = mutant.original().__code__
-            tests = [items[at] for _, at in sorted(entered.get(_key(code), ()))]
+            paths = self._tests.get(mutant.room, TESTS)
+            entering = (items[at] for _, at in sorted(entered.get(_key(code), ())))
+            tests = [item for item in entering if item.nodeid.startswith(paths)]
             while len(running) >= (os.cpu_count() or 1):
                 self._reap(running)
             pid = os.fork()
@@ -151,6 +159,14 @@ def _run(mutant: Mutant, tests: list[pytest.Item]) -> None:
         os._exit(status)
 
 
+def load_tests() -> dict[str, tuple[str, ...]]:
+    """Return which test files must notice a module's mutants, by module below ``sidecar``."""
+    return {
+        module: tuple(files)
+        for module, files in tomllib.loads(TESTS_OF_MODULES.read_text()).items()
+    }
+
+
 def load_table() -> dict[str, dict[str, str]]:
     """Return why a mutant may survive, by function and change."""
     return tomllib.loads(TABLE.read_text())
@@ -171,7 +187,9 @@ def main() -> int:
         )
         if file.name != "__init__.py"
     ]
-    mutation = Mutation([one for module in modules for one in mutants_of(module)], arguments.wanted)
+    tests = load_tests()
+    mutants = [mutant for module in modules for mutant in mutants_of(module)]
+    mutation = Mutation(mutants, arguments.wanted, tests)
     if arguments.list:
         print(*(f"{one.name}: {one.text}" for one in mutation.mutants), sep="\n")
         return 0
@@ -185,7 +203,7 @@ def main() -> int:
             "no:xdist",
             "-m",
             "not exhaustive and not real",
-            *TESTS,
+            *sorted({path for one in mutation.mutants for path in tests.get(one.room, TESTS)}),
         ],
         plugins=[mutation],
     )

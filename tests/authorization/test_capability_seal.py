@@ -1,6 +1,7 @@
 """Capability URLs cannot be made, changed, or used for anything else (SIA-50..52)."""
 
 import base64
+from itertools import count
 
 import pytest
 from hypothesis import given
@@ -110,6 +111,36 @@ def test_base64_has_one_spelling() -> None:
     assert [one for one in alphabet if SEALER.unseal(head + one) is not None] == [last]
 
 
+def test_an_address_may_end_in_any_letter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three lengths, one fills its last letter."""
+    nonces = count()
+    monkeypatch.setattr("os.urandom", lambda length: next(nonces).to_bytes(length))
+    last: set[str] = set()
+    for patient in ("p", "pp", "ppp"):
+        capability = Capability(patient, "1.2", EVERYTHING, NOW, token_hash(BEARER))
+        for _ in range(400):
+            sealed = SEALER.seal(capability)
+            last.add(sealed[-1])
+            assert SEALER.unseal(sealed) == capability
+    assert len(last) == 64
+
+
+def test_a_longer_address_than_any_of_ours_is_not_opened() -> None:
+    """Its length is bounded before anything is worked out."""
+    lengths: set[int] = set()
+    for characters in range(MAXIMUM_LENGTH):
+        capability = Capability("p" * characters, "1.2", EVERYTHING, NOW, token_hash(BEARER))
+        sealed = SEALER.seal(capability)
+        if len(sealed) < MAXIMUM_LENGTH - 2:
+            continue
+        assert SEALER.unseal(sealed) == (capability if len(sealed) <= MAXIMUM_LENGTH else None)
+        lengths.add(len(sealed))
+        if len(sealed) > MAXIMUM_LENGTH:
+            break
+    assert MAXIMUM_LENGTH in lengths
+    assert max(lengths) > MAXIMUM_LENGTH
+
+
 def test_keys_change() -> None:
     """The new key seals, the old one still opens; when it is gone, what it sealed is nothing."""
     both = Sealer([TWO, ONE], OURS)
@@ -139,13 +170,13 @@ def test_another_key_or_another_site(other: Sealer) -> None:
     ("key_id", "secret"), [("", b"1" * 32), ("a.b", b"1" * 32), ("a" * 17, b""), ("one", b"1" * 31)]
 )
 def test_keys_that_are_none(key_id: str, secret: bytes) -> None:
-    with pytest.raises(ValueError, match="a key is"):
+    with pytest.raises(ValueError, match=r"^a key is an id of letters and digits, and 32 bytes$"):
         SealingKey(key_id, secret)
 
 
 def test_keys_must_be_told_apart() -> None:
     for keys in ([], [ONE, SealingKey("one", TWO.secret)]):
-        with pytest.raises(ValueError, match="different ids"):
+        with pytest.raises(ValueError, match=r"^keys need different ids, and there must be one$"):
             Sealer(keys, OURS)
 
 

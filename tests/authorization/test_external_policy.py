@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,11 +17,14 @@ from sidecar.access.facts import Caller, DescribedSeries, DescribedStudy, Verdic
 from sidecar.access.permits import Interaction
 from sidecar.authorization.external_policy import ExternalPolicy, policy_input, read_verdict
 from sidecar.common.errors import Unavailable
+from sidecar.common.fair_queue import FairQueue
 from sidecar.common.fetch import FetchFailed
 from sidecar.common.invalidation import Invalidation
 from sidecar.dicom.uid import is_uid
+from tests.authorization.recorded_spans import recorded_spans
 from tests.common.peer import Clock, Peer, Reply, all_that_is_said
 from tests.permits import patient_permit
+from tests.waiting import wait_until_async
 
 CALLER = Caller("app", "u1", "https://ehr.example.org")
 PERMIT = patient_permit("p1", Interaction.SEARCH, caller=CALLER)
@@ -122,6 +126,10 @@ UNCLEAR = [
     {"result": {}},
     {"result": {"allow": "yes"}},
     {"result": {"allow": True, "exclude_series": "1.2"}},
+    {"result": {"allow": True, "exclude_series": ""}},
+    {"result": {"allow": True, "exclude_series": "12"}},
+    {"result": {"allow": True, "exclude_series": {}}},
+    {"result": {"allow": True, "exclude_series": None}},
     {"result": {"allow": True, "exclude_series": [1]}},
     *({"result": {"allow": True, "exclude_series": ["1.2.2", one]}} for one in NO_UIDS),
     {"result": {"allow": False, "exclude_series": ["all"]}},
@@ -237,3 +245,138 @@ async def test_answers_are_remembered_for_a_moment(
     await always.verdict(PERMIT, "patient", "1.2", STUDY)
     await always.verdict(PERMIT, "patient", "1.2", STUDY)
     assert len(peer.asked) == 6
+
+
+async def test_what_is_sent_names_the_caller(session: aiohttp.ClientSession, peer: Peer) -> None:
+    """A permit without a caller, and a probe, are about nobody; a token of ours is optional."""
+    bodies: list[Any] = []
+
+    async def note(request: web.Request) -> web.StreamResponse:
+        bodies.append(await request.json())
+        return web.json_response({"result": True})
+
+    peer.say(Reply(write=note))
+    asked = policy(session, peer)
+    nobody = patient_permit("p1", Interaction.SEARCH)
+    for permit in (PERMIT, nobody):
+        assert await asked.verdict(permit, "user", "1.2", STUDY) == Verdict(True)
+    assert await asked.probe() == Verdict(True)
+    nothing = {"client_id": None, "subject": None, "issuer": None}
+    assert bodies == [
+        {"input": policy_input(CALLER, Interaction.SEARCH, "p1", "user", "1.2", STUDY)},
+        {"input": policy_input(Caller(), Interaction.SEARCH, "p1", "user", "1.2", STUDY)},
+        {
+            "input": {
+                "interaction": "search",
+                "patient": "check",
+                **nothing,
+                "context": "patient",
+                "study": {"StudyInstanceUID": "2.25.0"},
+                "series": [],
+            }
+        },
+    ]
+    for one in peer.asked:
+        assert "Authorization" not in one.headers
+        assert one.headers["Accept"] == "application/json"
+    await asked.close()
+
+
+@pytest.mark.parametrize(
+    ("result", "outcome"),
+    [
+        (True, "allow"),
+        (False, "deny"),
+        ({"allow": False, "exclude_series": ["1.2.2"]}, "deny"),
+        ({"allow": True, "exclude_series": ["1.2.2"]}, "partly"),
+    ],
+)
+async def test_each_verdict_is_counted(
+    session: aiohttp.ClientSession, peer: Peer, result: Any, outcome: str
+) -> None:
+    counted: list[str] = []
+    peer.say(Reply({"result": result}))
+    asked = policy(session, peer, observe=counted.append)
+    with recorded_spans() as spans:
+        await asked.verdict(PERMIT, "patient", "1.2", STUDY)
+    assert counted == [outcome]
+    assert [name for name, _ in spans] == ["policy"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason", "detail"),
+    [
+        (Reply(status=500), "unexpected_status", "status 500"),
+        (Reply({"result": True}, status=201), "unexpected_status", "status 201"),
+        (Reply({}), "undefined", None),
+        (Reply({"result": 1}), "wrong_shape", None),
+        (Reply({"result": {"allow": 1}}), "wrong_shape", None),
+        (Reply({"result": {"allow": True, "exclude_series": ["x"]}}), "wrong_shape", None),
+    ],
+)
+async def test_why_there_is_no_decision_is_in_the_log(
+    session: aiohttp.ClientSession,
+    peer: Peer,
+    caplog: pytest.LogCaptureFixture,
+    reply: Reply,
+    reason: str,
+    detail: str | None,
+) -> None:
+    peer.say(reply)
+    with pytest.raises(Unavailable) as failed:
+        await policy(session, peer).verdict(PERMIT, "patient", "1.2", STUDY)
+    assert failed.value.reason == f"policy_{reason}"
+    assert failed.value.diagnostics == (
+        "The hospital's access policy cannot be asked now; try again."
+    )
+    (line,) = caplog.records
+    assert line.getMessage() == "the external policy gave no decision"
+    assert (line.reason, line.detail) == (reason, detail)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("waiting", [0, 9])
+async def test_a_policy_with_too_many_questions_is_not_asked(
+    session: aiohttp.ClientSession, peer: Peer, waiting: int
+) -> None:
+    """Nothing is served without a verdict, whether the queue is full or the wait too long."""
+    asked = policy(session, peer)
+    asked._queue = queue = FairQueue((1,), waiting=(waiting,), seconds=0.01)
+    async with queue.place():
+        with pytest.raises(Unavailable) as failed:
+            await asked.verdict(PERMIT, "patient", "1.2", STUDY)
+    assert failed.value.reason == "policy_queue_full"
+    assert peer.asked == []
+
+
+async def test_closing_ends_what_is_under_way(session: aiohttp.ClientSession, peer: Peer) -> None:
+    async def hang(request: web.Request) -> web.StreamResponse:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    peer.say(Reply(write=hang))
+    asked = policy(session, peer)
+    asking = asyncio.create_task(asked.verdict(PERMIT, "patient", "1.2", STUDY))
+    await wait_until_async("the question", lambda: peer.asked)
+    await asked.close()
+    await wait_until_async("its end", asking.done)
+    assert asking.cancelled() or asking.exception() is not None
+
+
+async def test_a_change_at_the_archive_forgets_no_verdict(
+    session: aiohttp.ClientSession, peer: Peer
+) -> None:
+    """What a policy allows does not follow from images; an administrator forgets everything."""
+    invalidation = Invalidation()
+    peer.say(Reply({"result": True}))
+    asked = policy(session, peer, invalidation=invalidation)
+
+    async def questions() -> int:
+        await asked.verdict(PERMIT, "patient", "1.2", STUDY)
+        return len(peer.asked)
+
+    assert await questions() == 1
+    invalidation.archive_changed({"p1"})
+    invalidation.archive_changed(None)
+    assert await questions() == 1
+    invalidation.invalidate()
+    assert await questions() == 2

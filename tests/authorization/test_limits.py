@@ -5,7 +5,7 @@ wait a 503.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -14,11 +14,13 @@ import pytest
 
 from sidecar.access.facts import Part, Token
 from sidecar.authorization import limits
-from sidecar.authorization.limits import RequestLimits, caller_of
+from sidecar.authorization.limits import QueryLimits, RequestLimits, caller_of
+from sidecar.common.errors import Problem
 from sidecar.common.fair_queue import FairQueue, HeldPlace
 from sidecar.dicomweb.paths import Kind, Retrieval
 from sidecar.settings.pacs import Pacs
 from tests.authorization.limited import Slow, apps, bearer, remembering
+from tests.durations import durations_of_a_request
 from tests.fair_queues import is_empty, waiting_count
 from tests.fakes.archive import ScriptedPacs
 from tests.fakes.ehr import ScriptedEhr
@@ -266,3 +268,87 @@ def test_waiting_leaves_connections_to_others() -> None:
         # A request waits in one queue at a time; there are three.
         assert 3 * in_all < connections
         assert of_app <= of_patient <= max(1, in_all // 2)
+
+
+@pytest.mark.parametrize(
+    ("connections", "waiting"),
+    [(1, (1, 1, 1)), (10, (2, 1, 1)), (100, (25, 12, 12)), (2_000, (500, 250, 250))],
+)
+def test_a_quarter_of_all_connections_may_wait(
+    connections: int, waiting: tuple[int, int, int]
+) -> None:
+    assert limits.most_waiting(connections) == waiting
+
+
+OF_P1 = Token((), 0, patient="p1", client_id="a")
+
+
+FULL = "Too many requests wait at the server; try again."
+FULL_OF_PATIENT = "Too many requests of this patient wait; wait for some to end."
+FULL_OF_CLIENT = "Too many requests of this client wait; wait for some to end."
+BUSY = "The server is busy; try again."
+NO_PLACES = [
+    ("streams", (0, 9, 9), 503, "too_many_streams", FULL),
+    ("streams", (9, 0, 9), 429, "too_many_streams_of_patient", FULL_OF_PATIENT),
+    ("streams", (9, 9, 0), 429, "too_many_streams_of_client", FULL_OF_CLIENT),
+    ("streams", (9, 9, 9), 503, "streams_queue_timeout", BUSY),
+    ("searches", (0, 9, 9), 503, "too_many_searches", FULL),
+    ("searches", (9, 0, 9), 429, "too_many_searches_of_patient", FULL_OF_PATIENT),
+    ("searches", (9, 9, 0), 429, "too_many_searches_of_client", FULL_OF_CLIENT),
+    ("searches", (9, 9, 9), 503, "searches_queue_timeout", BUSY),
+    ("queries", (0, 9, 9), 503, "too_many_queries", FULL),
+    ("queries", (9, 0, 9), 429, "too_many_queries_of_patient", FULL_OF_PATIENT),
+    ("queries", (9, 9, 9), 503, "queries_queue_timeout", BUSY),
+]
+
+
+@pytest.mark.parametrize(("of", "waiting", "status", "reason", "diagnostics"), NO_PLACES)
+async def test_why_a_request_gets_no_place(
+    of: str,
+    waiting: tuple[int, ...],
+    status: int,
+    reason: str,
+    diagnostics: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "most_waiting", lambda connections: waiting)
+    monkeypatch.setattr(limits, "WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(limits, "QUERY_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(limits, "SEARCHES_AT_ONCE", (1, 1, 1))
+    monkeypatch.setattr(limits, "QUERIES_AT_ONCE", (1, 1))
+    monkeypatch.setattr(limits, "UNLIMITED", waiting[0])
+    monkeypatch.setattr(limits, "QUERIES_WAITING", waiting[1])
+    places = RequestLimits(transfers=1, transfers_of_app=1, connections=100)
+    queries = QueryLimits()
+    places_of: dict[str, Callable[[], AbstractAsyncContextManager[object]]] = {
+        "streams": lambda: places.transfer(OF_P1, Retrieval(Kind.INSTANCE, INSTANCE)),
+        "searches": lambda: places.search(OF_P1),
+        "queries": lambda: queries.place(OF_P1),
+    }
+    make = places_of[of]
+    async with make():
+        with pytest.raises(Problem) as refused, durations_of_a_request() as durations:
+            async with make():
+                pass
+    assert set(durations) == ({"queue"} if of != "queries" else set())
+    assert (refused.value.status, refused.value.reason) == (status, reason)
+    assert refused.value.diagnostics == diagnostics
+    assert refused.value.retry_after == limits.RETRY_AFTER_SECONDS
+    async with make():  # The place is free again.
+        pass
+
+
+@pytest.mark.parametrize(("transfers", "at_once"), [(1, 1), (4, 2), (9, 4)])
+async def test_half_of_an_apps_places_are_for_whole_studies(transfers: int, at_once: int) -> None:
+    """Of one place as well: else it could never have one."""
+    places = RequestLimits(transfers=99, transfers_of_app=transfers, connections=100)
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(at_once):
+            whole = places.transfer(OF_P1, Retrieval(Kind.STUDY, STUDY))
+            assert len(await stack.enter_async_context(whole)) == 2
+        more = asyncio.create_task(
+            places.transfer(OF_P1, Retrieval(Kind.STUDY, STUDY)).__aenter__()
+        )
+        await wait_until_async("one that waits", lambda: waiting_count(places.whole_transfers))
+        more.cancel()
+        await asyncio.gather(more, return_exceptions=True)

@@ -92,6 +92,12 @@ def test_what_is_evaluated(constraint: str, satisfied: bool) -> None:
         "performer=x",
         "Modality=CT",
         "modality=CT;x",
+        # What a search would ignore, or take for a limit of its answer, would permit everything.
+        "modality=,",
+        "modality=CT&status=,",
+        "modality=CT&_lastUpdated=gt2020",
+        "modality=CT&patient=p1",
+        "modality=CT&_count=5",
         "modality=%ff",
         "patient.identifier=x",
         "started:missing=true",
@@ -105,6 +111,13 @@ def test_what_is_not_understood(constraint: str) -> None:
     else:
         assert not CONSTRAINTS.understands(constraint)
     assert CONSTRAINTS.satisfied([constraint], ROW, SERIES) == frozenset()
+
+
+@pytest.mark.parametrize(("length", "is_understood"), [(1_000, True), (1_001, False)])
+def test_how_long_a_constraint_may_be(length: int, is_understood: bool) -> None:
+    constraint = "modality=CT,".ljust(length, "A")
+    found = CONSTRAINTS.satisfied([constraint], ROW, SERIES)
+    assert found == ({constraint} if is_understood else set())
 
 
 @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=40))
@@ -121,6 +134,11 @@ def test_a_study_is_described() -> None:
     assert [one.uid for one in found.series] == ["1.2.3.0", "1.2.3.1"]
     assert found.series[1].attributes["Modality"] == ("SR",)
     assert found.satisfies == {"modality=CT"}
+
+
+def test_modalities_are_the_studys_own_where_it_says_them() -> None:
+    own = {**ROW, **row(ModalitiesInStudy=["CT"])}
+    assert described(own, SERIES, SITE, CONSTRAINTS).attributes["ModalitiesInStudy"] == ("CT",)
 
 
 def test_modalities_are_gathered_from_series_where_the_study_does_not_say() -> None:

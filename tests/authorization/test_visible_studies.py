@@ -2,15 +2,23 @@
 (SIA-20, 43, 45).
 """
 
-from collections.abc import Iterable
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from sidecar.access.facts import Effect, PatientIdentifier, Rule
+from sidecar.access.facts import (
+    Caller,
+    DescribedStudy,
+    Effect,
+    PatientIdentifier,
+    Rule,
+    Verdict,
+)
 from sidecar.access.permits import ALL_STUDIES, Interaction, PatientPermit, SearchPermit
-from sidecar.access.visibility import HIDDEN, SHARED, Visible
+from sidecar.access.visibility import HIDDEN, SHARED, WHOLE_STUDY, Visible
+from sidecar.authorization.external_policy import ExternalPolicy
 from sidecar.authorization.row_filter import shown_rows
 from sidecar.authorization.visible_studies import VisibleStudiesLookup
 from sidecar.common.invalidation import Invalidation
@@ -42,7 +50,9 @@ class Archive(Studies):
     ) -> None:
         self.listing = self.fresh = Listing(rows, ASKED, None, tuple(copies))
         self.series_rows = series
+        self.series_asked = ASKED
         self.questions: list[bool] = []
+        self.details: list[tuple[object, ...]] = []
 
         async def of_patient(permit: SearchPermit, *, fresh: bool = False) -> Listing:
             self.questions.append(fresh)
@@ -58,7 +68,34 @@ class Archive(Studies):
         oldest: AsOf,
     ) -> dict[str, list[Row]]:
         """As the archive says."""
-        return {study: self.series_rows.get(study, []) for study in studies}
+        wanted = list(studies)
+        self.details.append(("series", *wanted))
+        oldest.note(self.series_asked)
+        return {study: self.series_rows.get(study, []) for study in wanted}
+
+    async def instances(
+        self, permit: SearchPermit, study: str, series: str, oldest: AsOf
+    ) -> list[Row]:
+        """Return one instance of the series."""
+        self.details.append(("instances", study, series))
+        return [row(SOPInstanceUID=f"{series}.1")]
+
+    async def holding(
+        self,
+        permit: SearchPermit,
+        keyword: str,
+        uid: str,
+        studies: Iterable[str],
+        oldest: AsOf,
+        only: Mapping[str, frozenset[str]] | None = None,
+    ) -> set[str]:
+        """Return all that were asked about."""
+        self.details.append(("holding", keyword, uid, dict(only or {})))
+        return set(studies)
+
+    def forget_listed(self, study: str, known_as: frozenset[PatientIdentifier]) -> None:
+        """As ``Studies``."""
+        self.details.append(("forget", study, known_as))
 
 
 def study(uid: str = "1.2", **attributes: Any) -> Row:
@@ -77,15 +114,15 @@ def permit(*rules: Rule, constraint: str | None = None) -> PatientPermit:
 
 
 def views(
-    archive: Archive, clock: Clock | None = None, rules: tuple[Rule, ...] = ()
+    archive: Archive, clock: Clock | None = None, rules: tuple[Rule, ...] = (), **more: Any
 ) -> VisibleStudiesLookup:
     """On this archive."""
     return VisibleStudiesLookup(
         archive,
         SITE,
         rules=rules,
-        invalidation=Invalidation(),
         clock=clock or Clock(DAY_ENDS),
+        **({"invalidation": Invalidation()} | more),
     )
 
 
@@ -255,6 +292,13 @@ async def test_a_constraint_cannot_ask_for_what_is_hidden() -> None:
         ), constraint
 
 
+async def test_a_constraint_holds_by_the_studys_own_row_where_nothing_is_hidden() -> None:
+    archive = Archive(ROWS[:1], {"1.2": SERIES["1.2"][:1]})
+    limited = permit(NO_SR, constraint="modality=SR")
+    view = await views(archive, rules=(NO_SR,)).of(limited, SEARCH)
+    assert [study_uid(one) for one in view.rows] == ["1.2"]
+
+
 async def test_what_an_archive_fills_in_from_some_series_is_left_out() -> None:
     """Orthanc answers any attribute at any level, from an image of its choice."""
     told = row(
@@ -310,3 +354,163 @@ async def test_one_uid_twice_under_one_identifier() -> None:
         [study(StudyDescription="open")], {}, copies=[study(StudyDescription="secret")]
     )
     assert (await views(archive).of(permit(rule), SEARCH)).rows == []
+
+
+async def test_a_study_that_was_never_held_has_not_changed_by_it() -> None:
+    """Nor does a hold that has ended bring a study that was not asked about."""
+    archive = Archive([study("1.2"), study("1.3", StudyDate="20230101")], {})
+    hold = make_rule("hold", Effect.HOLD, study={"StudyDate": ("20240101-",)}, hours=72)
+    view = await views(archive, Clock(DAY_ENDS + 80 * HOUR)).of(permit(hold), SEARCH)
+    seen = datetime(2024, 1, 1, tzinfo=UTC)
+    assert view.last_updated({"1.3": seen}) == {"1.3": seen}
+    everything = await views(archive).of(patient_permit("p1", Interaction.SEARCH), SEARCH)
+    assert everything.last_updated({"1.2": seen}) == {"1.2": seen}
+
+
+async def test_details_of_a_permit_that_leads_everywhere_are_the_archives() -> None:
+    """Also where its list came with series: they may be older than what is known by now."""
+    archive = Archive([study()], {"1.2": [series("1.2.1", "CT")]})
+    archive.listing = Listing([study()], ASKED, series={"1.2": []})
+    view = await views(archive).of(patient_permit("p1", Interaction.SEARCH), SEARCH)
+    assert await view.series_of(["1.2"]) == archive.series_rows
+    assert view.of("9.9") == WHOLE_STUDY
+    assert len(await view.instances("9.9", "9.9.9")) == 1
+    assert await view.holding("SOPClassUID", "1.2.840", ["1.2"]) == {"1.2"}
+    assert archive.details == [
+        ("series", "1.2"),
+        ("instances", "9.9", "9.9.9"),
+        ("holding", "SOPClassUID", "1.2.840", {}),
+    ]
+
+
+async def test_details_of_a_limited_permit_are_asked_for_in_what_is_shown() -> None:
+    archive = Archive(ROWS, SERIES)
+    view = await views(archive).of(permit(NO_SR), SEARCH)
+    archive.details.clear()
+    assert await view.instances("1.2", "1.2.1") == [row(SOPInstanceUID="1.2.1.1")]
+    assert await view.instances("1.2", "1.2.2") == []
+    assert await view.holding("SOPClassUID", "1.2.840", ["1.2", "1.3"]) == {"1.2", "1.3"}
+    assert archive.details == [
+        ("instances", "1.2", "1.2.1"),
+        (
+            "holding",
+            "SOPClassUID",
+            "1.2.840",
+            {"1.2": frozenset({"1.2.1"}), "1.3": frozenset({"1.3.1"})},
+        ),
+    ]
+    whole = await views(archive).of(permit(constraint="modality=CT"), SEARCH)
+    await whole.holding("SOPClassUID", "1.2.840", ["1.2"])
+    assert archive.details[-1] == ("holding", "SOPClassUID", "1.2.840", {})
+
+
+async def test_a_list_is_described_once_for_each_listing() -> None:
+    """The answer is as old as the oldest of what the description rests on."""
+    invalidation = Invalidation()
+    archive = Archive(ROWS, SERIES)
+    archive.series_asked = ASKED - timedelta(seconds=5)
+    lookup = views(archive, invalidation=invalidation)
+
+    async def described() -> bool:
+        before = len(archive.details)
+        view = await lookup.of(permit(NO_SR), SEARCH)
+        assert view.oldest.moment == archive.series_asked
+        return len(archive.details) > before
+
+    assert await described()
+    assert not await described()
+    # By another constraint, studies are compared anew.
+    await lookup.of(permit(NO_SR, constraint="modality=CT"), SEARCH)
+    assert len(archive.details) == 2
+    archive.listing = Listing(ROWS[:1], ASKED)
+    assert await described()
+    invalidation.archive_changed({"p2"})
+    assert not await described()
+    invalidation.archive_changed({"p1"})
+    assert await described()
+
+
+async def test_the_list_of_a_limited_permit_can_be_had_fresh() -> None:
+    archive = Archive([], {})
+    archive.fresh = Listing([study()], ASKED)
+    for one in (permit(NO_SR), patient_permit("p1", Interaction.SEARCH)):
+        assert (await views(archive).of(one, SEARCH)).rows == []
+        assert len((await views(archive).of(one, SEARCH, fresh=True)).rows) == 1
+    assert archive.questions == [False, True] * 2
+    await views(archive).of_study(permit(NO_SR), SEARCH, "1.2", fresh=True)
+    assert archive.questions[4:] == [True]
+
+
+def test_a_study_that_is_somebody_elses_too_is_forgotten_in_lists() -> None:
+    archive = Archive([], {})
+    views(archive).forget_listed("1.2", KNOWN_AS)
+    assert archive.details == [("forget", "1.2", KNOWN_AS)]
+
+
+class Verdicts(ExternalPolicy):
+    """Answers by the study; ``asked`` has contexts and studies."""
+
+    def __init__(self, **verdicts: Verdict) -> None:
+        self.verdicts = verdicts
+        self.asked: list[tuple[str, str]] = []
+
+    async def verdict(
+        self, permit: PatientPermit, context: str, uid: str, study: DescribedStudy
+    ) -> Verdict:
+        """As the hospital's policy."""
+        self.asked.append((context, uid))
+        return self.verdicts[uid]
+
+
+def judged(*rules: Rule, contexts: tuple[str, ...] = ("patient",)) -> PatientPermit:
+    """Return a permit on whose studies a policy must be asked."""
+    paths = tuple(make_way(rules=rules, context=context) for context in contexts)
+    return patient_permit("p1", Interaction.RETRIEVE, paths, Caller("app"))
+
+
+async def test_the_policy_takes_away_studies_and_series() -> None:
+    policy = Verdicts(
+        **{
+            "1.2": Verdict(True, frozenset({"1.2.2"})),
+            "1.3": Verdict(True),
+            "1.4": Verdict(False),
+        }
+    )
+    view = await views(Archive(ROWS, SERIES), external=policy).of(judged(), SEARCH)
+    assert [study_uid(one) for one in view.rows] == ["1.2", "1.3"]
+    assert [view.shows_row("1.2", one) for one in ("1.2.1", "1.2.2")] == [True, False]
+    assert policy.asked == [("patient", "1.2"), ("patient", "1.3"), ("patient", "1.4")]
+
+
+async def test_the_policy_is_not_asked_about_what_is_hidden_anyway() -> None:
+    policy = Verdicts(**{"1.2": Verdict(True), "1.3": Verdict(True)})
+    view = await views(Archive(ROWS, SERIES), external=policy).of(judged(NO_SR), SEARCH)
+    assert [study_uid(one) for one in view.rows] == ["1.2", "1.3"]
+    assert [uid for _, uid in policy.asked] == ["1.2", "1.3"]
+    assert not view.shows_row("1.2", "1.2.2")
+    policy.asked.clear()
+    await views(Archive(ROWS, SERIES), external=policy).of(permit(NO_SR), SEARCH)
+    assert policy.asked == []  # A permit that names no caller needs no verdict.
+
+
+async def test_the_policy_is_asked_once_for_each_context() -> None:
+    """SIA-15: what a scope of one context leads to is judged by that context alone."""
+    policy = Verdicts(**{"1.2": Verdict(True)})
+    archive = Archive(ROWS[:1], SERIES)
+    permit_of_two = judged(contexts=("user", "patient", "user"))
+    assert await views(archive, external=policy).of_study(permit_of_two, SEARCH, "1.2")
+    assert policy.asked == [("patient", "1.2"), ("user", "1.2")]
+
+
+async def test_without_a_policy_to_ask_nothing_is_shown() -> None:
+    """SIA-16: a permit that needs a verdict gets none."""
+    view = await views(Archive(ROWS, SERIES)).of(judged(), SEARCH)
+    assert view.rows == []
+
+
+async def test_each_of_a_studys_copies_is_judged() -> None:
+    policy = Verdicts(**{"1.2": Verdict(True)})
+    archive = Archive([study()], {}, copies=[study()])
+    view = await views(archive, external=policy).of(judged(), SEARCH)
+    assert isinstance(view.of("1.2"), Visible)
+    assert policy.asked == [("patient", "1.2")] * 2

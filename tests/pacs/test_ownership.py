@@ -138,7 +138,7 @@ async def test_a_refusal_counts_whatever_its_age(study: str, max_age_seconds: fl
 
 
 async def test_a_list_forgets_no_refusal() -> None:
-    """What it saw of others is forgotten where a read would permit; else nothing has to be asked."""
+    """What it saw of others is forgotten where a read would permit; else nothing is asked."""
     pacs = archive()
     facts = ownership(pacs)
     for study, queries in ((FOREIGN_STUDY, 1), (STUDY, 2)):

@@ -1,8 +1,7 @@
 """Accept headers: what is asked of the archive for each, and which are refused."""
 
-from sidecar.dicomweb.media_types import MAXIMUM_LENGTH, MAXIMUM_RANGES
-
 from sidecar.access.facts import Part
+from sidecar.dicomweb.media_types import MAXIMUM_LENGTH, MAXIMUM_RANGES
 from sidecar.dicomweb.paths import Kind, Retrieval
 
 STUDY = Retrieval(Kind.STUDY, Part("1.2"))
