@@ -17,7 +17,7 @@ FORGOTTEN_SECONDS = 3_600
 Something foreign may have been seen in it: so long each of its instances speaks for itself alone.
 """
 MAX_FORGOTTEN = 20_000
-"""Studies that are remembered as forgotten; with one more everything is forgotten."""
+"""Studies, or patients, that are known as forgotten; with one more everything is forgotten."""
 
 
 class Invalidatable(Protocol):
@@ -34,9 +34,9 @@ class Invalidation:
     """All caches of what the archive, the EHR and the policy engine answered.
 
     Each forgetting begins a ``generation``. An answer that was asked for in an earlier one is not
-    cached, and nobody waits for it who asks in this one (``LoadingCache``). A study that is
-    forgotten alone has a generation of its own, which is part of the key of what is cached about
-    it: nothing has to be searched for, and what is cached about other studies stays. The clock is
+    cached, and nobody waits for it who asks in this one (``LoadingCache``). A study or a patient
+    that is forgotten alone has a generation of its own, which is part of the key of what is cached
+    about it: nothing has to be searched for, and what is cached about others stays. The clock is
     monotonic, in seconds.
     """
 
@@ -49,6 +49,7 @@ class Invalidation:
         self._forgotten: TLRUCache[str, int] = TLRUCache(
             MAX_FORGOTTEN, lambda _, __, now: now + self._longest, timer=clock
         )
+        self._changed: dict[str, int] = {}
         self._of_archive: list[Invalidatable] = []
         self._of_others: list[Invalidatable] = []
 
@@ -74,6 +75,10 @@ class Invalidation:
         """Return what changes when anything, or this study alone, is forgotten."""
         return self.generation, self.of(study)
 
+    def of_patients(self, patient_ids: Collection[str]) -> int:
+        """Return the latest generation of these PatientIDs; 0 unless one was forgotten alone."""
+        return max([self._changed.get(patient_id, 0) for patient_id in patient_ids], default=0)
+
     def forget_study(self, study: str) -> None:
         """Let nothing be found any more that has an earlier generation of this study in its key."""
         if study not in self._forgotten and len(self._forgotten) >= MAX_FORGOTTEN:
@@ -84,6 +89,11 @@ class Invalidation:
     def archive_changed(self, patient_ids: Collection[str] | None) -> None:
         """Forget the archive's answers about the patients of these PatientIDs, ``None``: all."""
         self.generation += 1
+        if patient_ids is None or len(self._changed) + len(patient_ids) > MAX_FORGOTTEN:
+            patient_ids = None
+            self._changed.clear()
+        else:
+            self._changed |= dict.fromkeys(patient_ids, next(self._generations))
         for kept in self._of_archive:
             kept.forget(patient_ids)
 
@@ -109,6 +119,10 @@ class NoPatientData:
 
     def of(self, study: str) -> int:
         """Return the generation of every study."""
+        return 0
+
+    def of_patients(self, patient_ids: Collection[str]) -> int:
+        """Return the generation of every patient."""
         return 0
 
 

@@ -19,7 +19,7 @@ from sidecar.common.single_flight import CALL_SECONDS, SingleFlight
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 Stamp = tuple[int, int]
-"""The generation of everything and that of the key's study, when an answer was asked for."""
+"""The generation of everything and of the key alone when an answer was asked for."""
 
 
 class ForgetOn(Enum):
@@ -161,19 +161,17 @@ class LoadingCache(Generic[Key, Value]):
 
     def discard(self, key: Key) -> None:
         """Forget one key, if it is cached. A load of it that is under way goes on."""
-        self._pop((key, self._generation(key)))
+        stored = (key, self._generation(key))
+        for table in (self._positive, self._negative):
+            with table.timer:  # Else an entry that ends in the middle of this is a KeyError.
+                table.pop(stored, None)
 
     def forget(self, patient_ids: Collection[str] | None) -> None:
         """Forget what is about the patients of these PatientIDs, ``None``: about all."""
-        named = self._forget_on
-        if patient_ids is None or isinstance(named, ForgetOn):
+        # Where a key names its patients, their generation is a part of it.
+        if patient_ids is None or isinstance(self._forget_on, ForgetOn):
             self._positive.clear()
             self._negative.clear()
-            return
-        changed = frozenset(patient_ids)
-        for stored in [*self._positive, *self._negative]:
-            if not changed.isdisjoint(named(stored[0])):
-                self._pop(stored)
 
     async def close(self) -> None:
         """Cancel the loads that are under way, and wait for their end."""
@@ -188,13 +186,12 @@ class LoadingCache(Generic[Key, Value]):
             return 0
         return math.inf if callable(ttl_seconds) else max(CALL_SECONDS, ttl_seconds)
 
-    def _pop(self, stored: tuple[Key, int]) -> None:
-        for table in (self._positive, self._negative):
-            with table.timer:  # Else an entry that ends in the middle of this is a KeyError.
-                table.pop(stored, None)
-
     def _generation(self, key: Key) -> int:
-        return 0 if self._study is None else self._invalidation.of(self._study(key))
+        # Each forgetting has a number of its own: the latest one counts.
+        generation = 0 if self._study is None else self._invalidation.of(self._study(key))
+        if isinstance(self._forget_on, ForgetOn):
+            return generation
+        return max(generation, self._invalidation.of_patients(self._forget_on(key)))
 
     def _entry(self, key: Key) -> _Entry[Value] | None:
         stored = (key, self._generation(key))

@@ -134,3 +134,41 @@ def test_with_too_many_forgotten_studies_everything_is_forgotten(
     kept.forget_study("1.4")
     assert not made.left()["by UID"]
     assert (kept.of("1.2"), kept.of("1.4"), kept.generation) == (0, 5, 1)
+
+
+def test_nothing_is_looked_through_when_patients_change() -> None:
+    """Caches are large, and an archive that is in use changes each second."""
+    kept, named = Invalidation(), []
+
+    def patients(key: str) -> set[str]:
+        named.append(key)
+        return {key}
+
+    cache = make(kept, patients)
+    named.clear()
+    kept.archive_changed({"p1", "p3"})
+    assert named == []
+    assert (cache.peek("p1"), cache.peek("p2")) == (None, 1)
+
+
+def test_what_was_cached_between_two_changes_of_a_patient_is_not_found_again() -> None:
+    kept = Invalidation()
+    cache = make(kept, lambda patient: {patient})
+    for _ in range(3):
+        kept.archive_changed({"p1"})
+        assert cache.peek("p1") is None
+        cache.put("p1", 2, cache.stamp("p1"))
+        assert cache.peek("p1") == 2
+
+
+def test_with_too_many_changed_patients_everything_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What was kept of the first of them must not be found again."""
+    monkeypatch.setattr("sidecar.common.invalidation.MAX_FORGOTTEN", 2)
+    kept, made = caches()
+    kept.archive_changed({"p3", "p4"})
+    assert made.left()["by patient"] == {"p1", "p2"}
+    kept.archive_changed({"p1"})
+    assert made.left()["by patient"] == set()
+    assert kept.of_patients({"p1", "p3"}) == 0
