@@ -39,20 +39,20 @@ from sidecar.access.permits import (
 from sidecar.access.visibility import Visible, visibility
 
 
-def make_way(
+def make_path(
     constraint: str | None = None,
     studies: Conditions | None = None,
     rules: tuple[Rule, ...] = (),
     context: str = "patient",
 ) -> GrantPath:
-    """Return a way; it leads everywhere unless something is said."""
+    """Return a path; it leads everywhere unless something is said."""
     return GrantPath(constraint, studies or {}, rules, context)
 
 
 def patient_permit(
     patient: str,
     interaction: Interaction,
-    ways: tuple[GrantPath, ...] = (make_way(),),
+    ways: tuple[GrantPath, ...] = (make_path(),),
     caller: Caller | None = None,
 ) -> PatientPermit:
     """Return a permit for everything of the patient unless something is said."""

@@ -79,24 +79,24 @@ class GrantPath:
 class PatientPermit:
     """The caller may do ``interaction`` on imaging of ``patient`` (FHIR id).
 
-    It is the imaging to which one of the ``ways`` leads. ``caller``: about whom the external policy
+    One of the ``paths`` leads to that imaging. ``caller``: about whom the external policy
     must be asked for each study, ``None``: there is no such policy.
     """
 
     patient: str
     interaction: Interaction
-    ways: tuple[GrantPath, ...]
+    paths: tuple[GrantPath, ...]
     caller: Caller | None
 
     @property
     def is_limited(self) -> bool:
         """Whether studies must be described before it is known which of them may be seen."""
-        return self.caller is not None or not any(way.leads_everywhere for way in self.ways)
+        return self.caller is not None or not any(path.leads_everywhere for path in self.paths)
 
     @property
     def constraints(self) -> frozenset[str]:
         """The constraints that each study must be compared with."""
-        return frozenset(way.constraint for way in self.ways if way.constraint is not None)
+        return frozenset(path.constraint for path in self.paths if path.constraint is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,16 +163,16 @@ def visibility(
 
     Each must be visible, and of the series those that are so in each.
     """
-    return _visibility(permit.ways, studies, now, needs_verdict=permit.caller is not None)
+    return _visibility(permit.paths, studies, now, needs_verdict=permit.caller is not None)
 
 
 def is_hidden_anyway(permit: PatientPermit, studies: Sequence[DescribedStudy], now: float) -> bool:
     """Return whether nothing is visible whatever the external policy says: it is not asked."""
-    return isinstance(_visibility(permit.ways, studies, now, needs_verdict=False), Hidden)
+    return isinstance(_visibility(permit.paths, studies, now, needs_verdict=False), Hidden)
 
 
 def _visibility(
-    ways: Sequence[GrantPath],
+    paths: Sequence[GrantPath],
     studies: Sequence[DescribedStudy],
     now: float,
     *,
@@ -180,7 +180,8 @@ def _visibility(
 ) -> Visible | Hidden:
     # A study that is not there takes as long as one that is hidden (SIA-45).
     found = [
-        _by_any_way(ways, one, now, needs_verdict=needs_verdict) for one in studies or (_STAND_IN,)
+        _by_any_path(paths, one, now, needs_verdict=needs_verdict)
+        for one in studies or (_STAND_IN,)
     ]
     seen = [one for one in found if isinstance(one, Visible)]
     if not studies or len(seen) < len(found):
@@ -193,19 +194,19 @@ def _visibility(
     )
 
 
-def _by_any_way(
-    ways: Sequence[GrantPath], study: DescribedStudy, now: float, *, needs_verdict: bool
+def _by_any_path(
+    paths: Sequence[GrantPath], study: DescribedStudy, now: float, *, needs_verdict: bool
 ) -> Visible | Hidden:
     """Return what is visible by the path that shows most of it; two paths are not added up."""
     best: Visible | Hidden = HIDDEN
-    for way in ways:
-        if way.constraint is not None and way.constraint not in study.satisfies:
+    for path in paths:
+        if path.constraint is not None and path.constraint not in study.satisfies:
             continue
-        if holds(way.studies, study.attributes) is not True:
+        if holds(path.studies, study.attributes) is not True:
             continue
-        found = visible_by_rules(way.rules, study, now)
+        found = visible_by_rules(path.rules, study, now)
         if needs_verdict:
-            found = _with_verdict(found, study, way.context)
+            found = _with_verdict(found, study, path.context)
         if isinstance(found, Visible) and (isinstance(best, Hidden) or _rank(found) > _rank(best)):
             best = found
     return best

@@ -56,7 +56,7 @@ class AuthorizedRequest(Generic[Asked_co]):
     ``ALL_STUDIES`` for a permit without limits.
 
     Who needs a second look (after a wait, or a correction that was seen in a stream) makes another
-    one: ``Authorizer.decide_again``.
+    one: ``Authorizer.decide_again``, or a retrieval's ``decide_from_token_again``.
     """
 
     record: AccessRecord
@@ -91,7 +91,7 @@ class Authorizer(PatientAuthorizer):
         issuers: Issuers,
         metrics: Metrics,
         audit: AuditTrail,
-        views: VisibleStudiesLookup,
+        visible_studies: VisibleStudiesLookup,
         *,
         policy: Policy,
         invalidation: Invalidation,
@@ -103,7 +103,7 @@ class Authorizer(PatientAuthorizer):
             tokens,
             DecisionLog(metrics),
             audit,
-            understands=views.constraints.understands,
+            understands=visible_studies.constraints.understands,
             policy=policy,
             clients=clients,
             capabilities=capabilities,
@@ -113,7 +113,7 @@ class Authorizer(PatientAuthorizer):
         self._ownership = ownership
         self._instances = instances
         self._issuers = issuers
-        self._views = views
+        self._visible_studies = visible_studies
         self._invalidation = invalidation
         self.queries = QueryLimits()
 
@@ -144,10 +144,10 @@ class Authorizer(PatientAuthorizer):
         visible: VisibleStudies | AllStudies = ALL_STUDIES
         if permit.is_limited and study is None:
             with span("fetch"):
-                visible = await self._views.of(permit, search, fresh=fresh)
+                visible = await self._visible_studies.of(permit, search, fresh=fresh)
         elif permit.is_limited and study is not None:
             with measure("description"):
-                visible = await self._views.of_study(permit, search, study, fresh=fresh)
+                visible = await self._visible_studies.of_study(permit, search, study, fresh=fresh)
         return AuthorizedRequest(record, token, permit, search, asked, visible)
 
     async def studies(self, request: Request, *, fresh: bool = False) -> VisibleStudies:
@@ -158,7 +158,7 @@ class Authorizer(PatientAuthorizer):
         if request.visible is not ALL_STUDIES:
             return request.visible
         with span("fetch"):
-            return await self._views.of(request.permit, request.search, fresh=fresh)
+            return await self._visible_studies.of(request.permit, request.search, fresh=fresh)
 
     async def study(self, request: Request, part: Part, answer: AnswerKind) -> StudyPermit:
         """Permit ``part`` of the archive, or raise ``Denied``. All refusals look the same (SIA-45).
@@ -184,7 +184,7 @@ class Authorizer(PatientAuthorizer):
             facts = replace(facts, inside=inside)
             decision = _decide_study(search, part, seen, facts, answer)
         if isinstance(decision, Deny) and decision.reason is Reason.SHARED_UID:
-            self._views.forget_listed(part.study, search.known_as)
+            self._visible_studies.forget_listed(part.study, search.known_as)
         if isinstance(decision, Deny) and facts.inside is not None:
             is_corrected = await self.is_corrected(request, part)
             self.decisions.foreign_inside(record, is_corrected=is_corrected)
@@ -221,7 +221,7 @@ class Authorizer(PatientAuthorizer):
             return {}
         # What a retrieval may see need not be what the search may see.
         with span("fetch"):
-            view = await self._views.of(permit, request.search)
+            view = await self._visible_studies.of(permit, request.search)
         issued = {
             uid: self.capabilities.issue(bearer, token.expires_at, patient, uid)
             for uid in studies
@@ -233,7 +233,7 @@ class Authorizer(PatientAuthorizer):
     async def unrefused(self, request: Request, studies: Iterable[str]) -> frozenset[str]:
         """Return those of the listed ``studies`` that a read does not refuse by their owners."""
         listed = tuple(dict.fromkeys(studies))
-        refused = await self._views.refused(listed, request.known_as)
+        refused = await self._visible_studies.refused(listed, request.known_as)
         shared = [uid for uid, reason in refused.items() if reason is Reason.SHARED_UID]
         self.decisions.left_out(request.record, shared)
         return frozenset(listed) - refused.keys()
@@ -262,7 +262,7 @@ class Authorizer(PatientAuthorizer):
         this patient.
         """
         self._invalidation.forget_study(study)
-        self._views.forget_listed(study, known_as)
+        self._visible_studies.forget_listed(study, known_as)
 
     async def is_corrected(self, request: Request, part: Part) -> bool:
         """Return whether the archive says now that ``part`` is absent, or not only this patient's.

@@ -274,7 +274,7 @@ class VisibleStudiesLookup:
         external = self._external
         if external is None or is_hidden_anyway(permit, facts, self._clock()):
             return facts
-        contexts = sorted({way.context for way in permit.ways})
+        contexts = sorted({path.context for path in permit.paths})
         return tuple(
             [
                 replace(

@@ -164,9 +164,9 @@ class DicomWeb:
         clock = asyncio.get_running_loop().time
         stamp = partial(self._invalidation.stamp, resource.part.study)
         began, before = clock(), stamp()
-        request, study_permit = await self._permit(record, token, permit, asked)
+        request, study_permit = await self._authorize(record, token, permit, asked)
 
-        async def decide_again() -> None:
+        async def decide_from_token_again() -> None:
             """Decide again, from the token on, now that the archive has opened its answer.
 
             It does so if a place or the archive was waited for, or something was forgotten: the
@@ -178,7 +178,7 @@ class DicomWeb:
             permit_now = await self._authorizer.permit(
                 record, token_now, Interaction.RETRIEVE, permit.patient
             )
-            _, again = await self._permit(record, token_now, permit_now, asked)
+            _, again = await self._authorize(record, token_now, permit_now, asked)
             if (permit_now, again) != (permit, study_permit):
                 raise Unavailable(
                     "The hospital's records changed meanwhile; repeat the request.",
@@ -195,10 +195,16 @@ class DicomWeb:
                 self._authorizer.audit.permitted(record)
             with span("fetch"):
                 return await self._stream(
-                    http, request, study_permit, accepted, rendering, decide_again, places
+                    http,
+                    request,
+                    study_permit,
+                    accepted,
+                    rendering,
+                    decide_from_token_again,
+                    places,
                 )
 
-    async def _permit(
+    async def _authorize(
         self,
         record: AccessRecord,
         token: Token,
@@ -220,7 +226,7 @@ class DicomWeb:
         permit: StudyPermit,
         accepted: AcceptedTypes,
         parameters: Parameters,
-        decide_again: Callable[[], Awaitable[None]],
+        decide_from_token_again: Callable[[], Awaitable[None]],
         places: Sequence[HeldPlace],
     ) -> web.StreamResponse:
         resource = request.asked.resource
@@ -235,7 +241,7 @@ class DicomWeb:
                 parameters=parameters,
                 conditions=conditions,
                 unwrap=accepted.unwrap,
-                decide_again=decide_again,
+                decide_from_token_again=decide_from_token_again,
             )
             if answer is not None:
                 return answer
@@ -250,7 +256,7 @@ class DicomWeb:
             conditions=conditions,
             expected=expected,
         ) as upstream:
-            await decide_again()
+            await decide_from_token_again()
             if upstream.status == 304 and conditions:
                 return web.Response(status=304, headers=to_client(upstream.headers, partial=False))
             if (

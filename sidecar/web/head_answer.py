@@ -24,19 +24,19 @@ async def head_answer(
     parameters: Parameters,
     conditions: Mapping[str, str],
     unwrap: bool,
-    decide_again: Callable[[], Awaitable[None]],
+    decide_from_token_again: Callable[[], Awaitable[None]],
 ) -> web.StreamResponse | None:
     """Return the head of the answer to a GET; ``None``: only a GET shows it.
 
     ``unwrap``: one part leaves without its multipart. Raises the ``Problem`` that the client gets
-    instead, and what ``decide_again`` raises.
+    instead, and what ``decide_from_token_again`` raises.
     """
     answer = await retrievals.head(
         permit, resource, accept=accept, parameters=parameters, conditions=conditions
     )
     if answer is None:
         return None
-    await decide_again()
+    await decide_from_token_again()
     if answer.status == 304 and conditions:
         return web.Response(status=304, headers=to_client(answer.headers, partial=False))
     try:

@@ -54,9 +54,9 @@ from tests.fakes.site import NO_AUDIT, NO_VIEWS
 from tests.permits import (
     backend_client,
     header_permit,
+    make_path,
     make_policy,
     make_visible,
-    make_way,
     patient_permit,
     search_permit,
     study_facts,
@@ -412,7 +412,7 @@ async def test_user_scopes_by_explicit_switch_alone(
     if permitted:
         assert await world.authorizer.permit(
             RECORD, facts, Interaction.SEARCH, "p1"
-        ) == patient_permit("p1", Interaction.SEARCH, (make_way(context="user"),))
+        ) == patient_permit("p1", Interaction.SEARCH, (make_path(context="user"),))
     else:
         with pytest.raises(Denied):
             await world.authorizer.permit(RECORD, facts, Interaction.SEARCH, "p1")
@@ -555,7 +555,7 @@ class Views(Lists):
 
 
 SEARCH = search_permit("p1", frozenset({OWN}))
-LIMITED = patient_permit("p1", Interaction.RETRIEVE, (make_way("modality=CT"),))
+LIMITED = patient_permit("p1", Interaction.RETRIEVE, (make_path("modality=CT"),))
 
 
 def record() -> AccessRecord:
@@ -939,7 +939,7 @@ async def test_constraints_are_understood_before_they_permit() -> None:
     world = World()
     facts = token("patient/*.r patient/*.rs?modality=CT patient/*.rs?x=y")
     permit = await world.authorizer.permit(RECORD, facts, Interaction.SEARCH)
-    assert permit.ways == (make_way("modality=CT"),)
+    assert permit.paths == (make_path("modality=CT"),)
 
 
 @pytest.mark.parametrize(

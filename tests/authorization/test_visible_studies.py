@@ -31,7 +31,7 @@ from sidecar.pacs.studies import AsOf, Studies
 from tests.common.peer import Clock
 from tests.fakes.site import SITE
 from tests.fhir.rows import row
-from tests.permits import make_rule, make_way, patient_permit, search_permit
+from tests.permits import make_path, make_rule, patient_permit, search_permit
 
 HOUR = 3_600
 DAY_ENDS = datetime(2024, 3, 1, tzinfo=UTC).timestamp()
@@ -110,7 +110,7 @@ def series(uid: str, modality: str | None) -> Row:
 
 def permit(*rules: Rule, constraint: str | None = None) -> PatientPermit:
     """One that is limited so."""
-    return patient_permit("p1", Interaction.RETRIEVE, (make_way(constraint, rules=rules),))
+    return patient_permit("p1", Interaction.RETRIEVE, (make_path(constraint, rules=rules),))
 
 
 def views(
@@ -464,7 +464,7 @@ class Verdicts(ExternalPolicy):
 
 def judged(*rules: Rule, contexts: tuple[str, ...] = ("patient",)) -> PatientPermit:
     """Return a permit on whose studies a policy must be asked."""
-    paths = tuple(make_way(rules=rules, context=context) for context in contexts)
+    paths = tuple(make_path(rules=rules, context=context) for context in contexts)
     return patient_permit("p1", Interaction.RETRIEVE, paths, Caller("app"))
 
 

@@ -10,7 +10,7 @@ from sidecar.access.facts import (
 )
 from sidecar.access.permits import Interaction, PatientPermit
 from sidecar.access.reasons import Reason
-from tests.permits import backend_client, make_policy, make_rule, make_way, patient_permit
+from tests.permits import backend_client, make_path, make_policy, make_rule, patient_permit
 
 SEARCH, RETRIEVE = Interaction.SEARCH, Interaction.RETRIEVE
 BACKEND = make_policy(backend_services=True)
@@ -57,8 +57,8 @@ def described(*series: str, satisfies: tuple[str, ...] = (), **attributes: str) 
     )
 
 
-WITH_RULES = patient_permit("p1", RETRIEVE, (make_way(rules=RULES),))
-OF_CT = patient_permit("p1", RETRIEVE, (make_way("modality=CT"),))
+WITH_RULES = patient_permit("p1", RETRIEVE, (make_path(rules=RULES),))
+OF_CT = patient_permit("p1", RETRIEVE, (make_path("modality=CT"),))
 STUDY, CT_SERIES, SR_SERIES, NEW_SERIES = (
     Part("1"),
     Part("1", "1.CT"),
@@ -80,7 +80,7 @@ SHOWN_DENIALS: list[tuple[PatientPermit, Part, tuple[DescribedStudy, ...], Reaso
         Reason.NOT_SHOWN,
     ),
     (
-        patient_permit("p1", RETRIEVE, (make_way(studies={"StudyID": ("x",)}),)),
+        patient_permit("p1", RETRIEVE, (make_path(studies={"StudyID": ("x",)}),)),
         STUDY,
         (described("CT"),),
         Reason.NOT_SHOWN,

@@ -28,7 +28,7 @@ from sidecar.web.query_pages import QueryKey, QueryPages, RowSource
 from tests.common.peer import Clock, Peer, Reply
 from tests.fakes.site import SITE
 from tests.pacs.fake import FakePacs, row
-from tests.permits import make_rule, make_way, patient_permit, rows_of
+from tests.permits import make_path, make_rule, patient_permit, rows_of
 from tests.waiting import wait_until_async
 
 TOKENS = "what a token is for: revocation has its own bound (docs/authorization.md)"
@@ -197,8 +197,8 @@ def described(world: World) -> Ask:
     """What rules look at."""
     lists = studies(world)
     views = VisibleStudiesLookup(lists, SITE, rules=(), invalidation=world.kept, clock=Clock())
-    ways = (make_way(rules=(make_rule("no SR", Effect.EXCLUDE, series={"Modality": ("SR",)}),)),)
-    return lambda: _described(views, patient_permit("p1", Interaction.SEARCH, ways))
+    paths = (make_path(rules=(make_rule("no SR", Effect.EXCLUDE, series={"Modality": ("SR",)}),)),)
+    return lambda: _described(views, patient_permit("p1", Interaction.SEARCH, paths))
 
 
 def query_rows(world: World) -> Ask:

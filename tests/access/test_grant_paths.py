@@ -46,10 +46,10 @@ from sidecar.access.visibility import (
 )
 from tests.permits import (
     backend_client,
+    make_path,
     make_policy,
     make_rule,
     make_visible,
-    make_way,
     patient_permit,
     permit_patient,
     permit_study,
@@ -74,7 +74,7 @@ from tests.tables.denials import (
 )
 
 NOW = 1_000.0
-SYSTEM = make_way(context="system")
+SYSTEM = make_path(context="system")
 
 
 def token(scopes: str, patient: str | None = None) -> Token:
@@ -85,7 +85,7 @@ def token(scopes: str, patient: str | None = None) -> Token:
 @pytest.mark.parametrize(
     ("scopes", "own", "patient", "policy", "client", "reason"), BACKEND_DENIALS
 )
-def test_who_has_no_way(
+def test_who_has_no_path(
     scopes: str,
     own: str | None,
     patient: str | None,
@@ -107,7 +107,7 @@ def test_who_has_no_way(
 
 
 @pytest.mark.parametrize(
-    ("scopes", "own", "patient", "policy", "client", "ways"),
+    ("scopes", "own", "patient", "policy", "client", "paths"),
     [
         ("system/*.rs", None, "p2", BACKEND, CLIENT, [SYSTEM]),
         (
@@ -118,27 +118,27 @@ def test_who_has_no_way(
             CLIENT,
             [SYSTEM],
         ),
-        ("user/*.rs", "p1", None, make_policy(user_level=True), None, [make_way(context="user")]),
-        ("patient/*.rs", "p1", None, make_policy(user_level=True), None, [make_way()]),
-        ("patient/*.rs system/*.rs", "p1", "p1", BACKEND, CLIENT, [make_way(), SYSTEM]),
+        ("user/*.rs", "p1", None, make_policy(user_level=True), None, [make_path(context="user")]),
+        ("patient/*.rs", "p1", None, make_policy(user_level=True), None, [make_path()]),
+        ("patient/*.rs system/*.rs", "p1", "p1", BACKEND, CLIENT, [make_path(), SYSTEM]),
         (
             "patient/*.rs?a=b patient/*.rs patient/ImagingStudy.rs",
             "p1",
             None,
             make_policy(),
             None,
-            [make_way("a=b"), make_way()],
+            [make_path("a=b"), make_path()],
         ),
         ("patient/*.rs system/*.rs", "p1", "p2", BACKEND, CLIENT, [SYSTEM]),
-        ("patient/*.rs", "p1", "p1", make_policy(rules=RULES), None, [make_way(rules=RULES)]),
-        ("patient/*.rs?a=b patient/*.rs?c=d", "p1", None, make_policy(), None, [make_way("a=b")]),
+        ("patient/*.rs", "p1", "p1", make_policy(rules=RULES), None, [make_path(rules=RULES)]),
+        ("patient/*.rs?a=b patient/*.rs?c=d", "p1", None, make_policy(), None, [make_path("a=b")]),
         (
             "system/*.rs?a=b",
             None,
             "p1",
             BACKEND,
             backend_client(frozenset({"p1"}), {"StudyID": ("x",)}, rules=False),
-            [make_way("a=b", {"StudyID": ("x",)}, context="system")],
+            [make_path("a=b", {"StudyID": ("x",)}, context="system")],
         ),
         (
             "system/*.rs",
@@ -146,7 +146,7 @@ def test_who_has_no_way(
             "p1",
             make_policy(backend_services=True, rules=RULES),
             CLIENT,
-            [make_way(rules=RULES, context="system")],
+            [make_path(rules=RULES, context="system")],
         ),
         (
             "system/*.rs",
@@ -158,13 +158,13 @@ def test_who_has_no_way(
         ),
     ],
 )
-def test_each_grant_is_a_way(
+def test_each_grant_is_a_path(
     scopes: str,
     own: str | None,
     patient: str,
     policy: Policy,
     client: BackendClient | None,
-    ways: list[GrantPath],
+    paths: list[GrantPath],
 ) -> None:
     """SIA-13, 15: with its own constraint, its client's studies, and the site's rules."""
     found = permit_patient(
@@ -176,7 +176,7 @@ def test_each_grant_is_a_way(
         client=client,
         understood=frozenset({"a=b"}),
     )
-    assert found == patient_permit(patient or own or "", RETRIEVE, tuple(ways))
+    assert found == patient_permit(patient or own or "", RETRIEVE, tuple(paths))
 
 
 MINE = PatientIdentifier("p1")
@@ -330,10 +330,10 @@ def test_the_external_policy_only_takes_away(
     constrained: bool, rules: tuple[Rule, ...], study: DescribedStudy, verdict: Verdict | None
 ) -> None:
     """And what it does not speak of is not shown (SIA-16)."""
-    way = make_way("a" if constrained else None, rules=rules)
-    before = visibility(patient_permit("p1", SEARCH, (way,)), [study], NOW)
+    path = make_path("a" if constrained else None, rules=rules)
+    before = visibility(patient_permit("p1", SEARCH, (path,)), [study], NOW)
     judged = replace(study, verdicts={} if verdict is None else {"patient": verdict})
-    after = visibility(patient_permit("p1", SEARCH, (way,), Caller("app")), [judged], NOW)
+    after = visibility(patient_permit("p1", SEARCH, (path,), Caller("app")), [judged], NOW)
     if verdict is None or not verdict.allow or isinstance(before, Hidden):
         assert after == HIDDEN
         return
@@ -372,11 +372,11 @@ def test_a_verdict_is_for_the_scopes_of_one_context() -> None:
         verdicts={"patient": Verdict(True, frozenset({"1.SR"})), "user": Verdict(True)},
     )
     permit = patient_permit(
-        "p1", SEARCH, (make_way(), make_way("modality=CT", context="user")), Caller("app")
+        "p1", SEARCH, (make_path(), make_path("modality=CT", context="user")), Caller("app")
     )
     assert visibility(permit, [judged], NOW) == make_visible(frozenset({"1.CT"}), is_complete=False)
     both = patient_permit(
-        "p1", SEARCH, (make_way(), make_way("modality=MR", context="user")), Caller("app")
+        "p1", SEARCH, (make_path(), make_path("modality=MR", context="user")), Caller("app")
     )
     assert visibility(both, [judged], NOW) == make_visible(frozenset({"1.CT", "1.SR"}))
 
@@ -396,28 +396,28 @@ def test_what_is_drawn_of_a_whole_study_tells_of_no_series() -> None:
     )
 
 
-def test_the_way_that_shows_most_is_taken_in_any_order() -> None:
-    """A way that leads nowhere, or to less, neither hides nor ends what another one shows."""
-    everything, less = make_way("a"), make_way(rules=RULES)
-    unsatisfied, elsewhere = make_way("b"), make_way(studies={"StudyID": ("x",)})
-    empty = make_way(rules=(make_rule("all", Effect.EXCLUDE),))
+def test_the_path_that_shows_most_is_taken_in_any_order() -> None:
+    """A path that leads nowhere, or to less, neither hides nor ends what another one shows."""
+    everything, less = make_path("a"), make_path(rules=RULES)
+    unsatisfied, elsewhere = make_path("b"), make_path(studies={"StudyID": ("x",)})
+    empty = make_path(rules=(make_rule("all", Effect.EXCLUDE),))
     study = described("CT", "SR", satisfies=("a",), StudyID="y")
-    for ways in permutations((everything, less, unsatisfied, elsewhere, empty)):
-        assert visibility(patient_permit("p1", SEARCH, ways), [study], NOW) == make_visible()
-    for ways in permutations((less, unsatisfied, elsewhere, empty)):
-        assert visibility(patient_permit("p1", SEARCH, ways), [study], NOW) == make_visible(
+    for paths in permutations((everything, less, unsatisfied, elsewhere, empty)):
+        assert visibility(patient_permit("p1", SEARCH, paths), [study], NOW) == make_visible()
+    for paths in permutations((less, unsatisfied, elsewhere, empty)):
+        assert visibility(patient_permit("p1", SEARCH, paths), [study], NOW) == make_visible(
             frozenset({"1.CT"}), is_complete=False
         )
 
 
-def test_of_ways_to_parts_the_larger_part_is_taken_and_of_equals_the_first() -> None:
+def test_of_paths_to_parts_the_larger_part_is_taken_and_of_equals_the_first() -> None:
     def without(*modalities: str) -> GrantPath:
         rule = make_rule("r", Effect.EXCLUDE, series={"Modality": modalities})
-        return make_way(rules=(rule,))
+        return make_path(rules=(rule,))
 
-    def seen(*ways: GrantPath) -> Visible | Hidden:
+    def seen(*paths: GrantPath) -> Visible | Hidden:
         study = described("CT", "SR", "PR")
-        return visibility(patient_permit("p1", SEARCH, ways), [study], NOW)
+        return visibility(patient_permit("p1", SEARCH, paths), [study], NOW)
 
     two = make_visible(frozenset({"1.CT", "1.PR"}), is_complete=False)
     assert seen(without("SR"), without("CT", "SR")) == two
@@ -428,7 +428,7 @@ def test_of_ways_to_parts_the_larger_part_is_taken_and_of_equals_the_first() -> 
 def test_of_several_studies_under_a_uid_each_must_be_shown() -> None:
     """Series that each shows, complete only if each is, held until the last hold is over."""
     hold = make_rule("hold", Effect.HOLD, {"StudyID": ("held",)}, hours=0)
-    permit = patient_permit("p1", SEARCH, (make_way(rules=(hold, SR)),))
+    permit = patient_permit("p1", SEARCH, (make_path(rules=(hold, SR)),))
     never = described("CT", StudyID="x")
     early, late = (
         replace(described("CT", "SR", StudyID="held"), started_by=started_by)
@@ -454,7 +454,7 @@ def test_a_study_that_is_not_described_is_hidden() -> None:
 
 def test_what_is_hidden_whatever_the_external_policy_says() -> None:
     """Then it is not asked; a study on which it has said nothing yet is not among those."""
-    permit = patient_permit("p1", SEARCH, (make_way(rules=RULES),), Caller("app"))
+    permit = patient_permit("p1", SEARCH, (make_path(rules=RULES),), Caller("app"))
     assert is_hidden_anyway(permit, [described("SR")], NOW)
     assert is_hidden_anyway(permit, [described("CT"), described("SR")], NOW)
     assert not is_hidden_anyway(permit, [described("CT", "SR")], NOW)
@@ -462,7 +462,7 @@ def test_what_is_hidden_whatever_the_external_policy_says() -> None:
 
 
 def test_the_external_policy_adds_nothing_to_what_rules_leave() -> None:
-    permit = patient_permit("p1", SEARCH, (make_way(rules=RULES),), Caller("app"))
+    permit = patient_permit("p1", SEARCH, (make_path(rules=RULES),), Caller("app"))
 
     def seen(verdict: Verdict) -> Visible | Hidden:
         study = replace(described("CT", "SR"), verdicts={"patient": verdict})
