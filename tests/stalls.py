@@ -6,11 +6,14 @@ reference work, which is done before, and right after what took long.
 
 All that is ready runs between two looks (asyncio's ``_run_once``), so this is what a request waits
 for at least while another one is worked on.
+
+Under a tracer (``make coverage``, a debugger) the time is not the product's: nothing is compared.
 """
 
 import asyncio
 import contextlib
 import gc
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -85,6 +88,8 @@ def measured(request: pytest.FixtureRequest, *, bound: float = BOUND_SECONDS) ->
         del loop._run_once  # type: ignore[attr-defined]
         gc.unfreeze()
         request.node.user_properties.append((PROPERTY, seen.longest))
+    if sys.gettrace() is not None:
+        return
     assert seen.longest <= bound, f"the loop was held for {seen.longest * 1_000:.0f} ms of CPU time"
 
 
