@@ -97,3 +97,14 @@ def test_imports_are_seen(line: str) -> None:
 def test_servers_are_seen(line: str) -> None:
     """So that the test above can fail."""
     assert list(_servers(ast.parse(f"def serve():\n    x = {line}"))) == ["serve"]
+
+
+def test_no_class_name_stands_twice() -> None:
+    """So that a name in a log, a document or a search means one thing."""
+    found = [
+        node.name
+        for file in (ROOT.parent / "sidecar").rglob("*.py")
+        for node in ast.parse(file.read_text()).body
+        if isinstance(node, ast.ClassDef)
+    ]
+    assert sorted({name for name in found if found.count(name) > 1}) == []

@@ -11,7 +11,7 @@ import logging
 import random
 from collections.abc import AsyncIterator, Sequence
 
-from sidecar.audit.repository import Outcome, Refused, Repository, Undelivered
+from sidecar.audit.repository import DeliveryOutcome, Refused, Repository, Undelivered
 from sidecar.audit.retry_queue import MOST_BYTES as MOST_ASIDE_BYTES
 from sidecar.audit.retry_queue import RetryEntry, RetryQueue
 from sidecar.audit.spool_reader import SpoolReader, Waiting
@@ -144,7 +144,7 @@ class Delivery:
             if await self._goes_on(events, failure.retry_after):
                 return 0
             return self._failed(failure.reason, failure.retry_after)
-        if Outcome.AGAIN in outcomes and Outcome.DELIVERED not in outcomes:
+        if DeliveryOutcome.AGAIN in outcomes and DeliveryOutcome.DELIVERED not in outcomes:
             self._get_smaller(events)
             return self._failed("all of a batch", None)
         self._take(events, outcomes)
@@ -162,15 +162,15 @@ class Delivery:
         self._most = max(1, len(events) // 2)
         self._successes = 0
 
-    def _take(self, events: Sequence[Waiting], outcomes: Sequence[Outcome]) -> None:
+    def _take(self, events: Sequence[Waiting], outcomes: Sequence[DeliveryOutcome]) -> None:
         """Record the outcomes of a batch, of which some events were taken or rejected."""
         for event, outcome in zip(events, outcomes, strict=True):
-            if outcome is Outcome.AGAIN or (
-                outcome is Outcome.REJECTED and not self._reject(event)
+            if outcome is DeliveryOutcome.AGAIN or (
+                outcome is DeliveryOutcome.REJECTED and not self._reject(event)
             ):
                 self._put_aside(event)
             else:
-                self._taken += outcome is Outcome.DELIVERED
+                self._taken += outcome is DeliveryOutcome.DELIVERED
                 self._metrics.observe_audit(outcome.value)
         self._reader.done(events)
         self._keep()
@@ -206,16 +206,16 @@ class Delivery:
         if len(events) < 2:  # An event of the retry queue may show it.
             taken = self._taken
             await self._try_aside()
-            outcomes = [Outcome.AGAIN] if self._taken > taken else []
+            outcomes = [DeliveryOutcome.AGAIN] if self._taken > taken else []
         else:
             try:
-                outcomes = [Outcome.AGAIN] * (len(events) - 1) + await self._repository.deliver(
-                    events[-1:]
-                )
+                outcomes = [DeliveryOutcome.AGAIN] * (
+                    len(events) - 1
+                ) + await self._repository.deliver(events[-1:])
             except Undelivered:
                 return False
             # A rejected event shows nothing of the others.
-            if outcomes[-1] is not Outcome.DELIVERED:
+            if outcomes[-1] is not DeliveryOutcome.DELIVERED:
                 return False
         if not outcomes:
             return False
@@ -226,7 +226,7 @@ class Delivery:
 
     def _put_aside(self, event: Waiting) -> None:
         if not event.is_json and self._reject(event):  # The retry queue's file cannot hold it.
-            self._metrics.observe_audit(Outcome.REJECTED.value)
+            self._metrics.observe_audit(DeliveryOutcome.REJECTED.value)
             return
         if not len(self._aside):
             log.warning(
@@ -247,14 +247,17 @@ class Delivery:
                 (outcome,) = await self._repository.deliver([entry.event])
             except Undelivered as failure:
                 self._metrics.observe_audit("undelivered")
-                outcome, wait = Outcome.AGAIN, min(failure.retry_after or 0, LONGEST_PAUSE_SECONDS)
-            if outcome is Outcome.DELIVERED:
+                outcome, wait = (
+                    DeliveryOutcome.AGAIN,
+                    min(failure.retry_after or 0, LONGEST_PAUSE_SECONDS),
+                )
+            if outcome is DeliveryOutcome.DELIVERED:
                 self._aside.remove(entry)
                 self._taken += 1
                 self._metrics.observe_audit(outcome.value)
                 continue
             tries = self._aside.failed(entry, taken=self._taken, wait=wait, seconds=clock() - began)
-            if outcome is Outcome.REJECTED or tries >= _MOST_TRIES:
+            if outcome is DeliveryOutcome.REJECTED or tries >= _MOST_TRIES:
                 self._give_up(entry)
         self._keep()
 
@@ -262,7 +265,7 @@ class Delivery:
         """Reject an event of the retry queue, where it stays if ``rejected.jsonl`` fails."""
         if self._reject(entry.event):
             self._aside.remove(entry)
-            self._metrics.observe_audit(Outcome.REJECTED.value)
+            self._metrics.observe_audit(DeliveryOutcome.REJECTED.value)
 
     def _reject(self, event: Waiting) -> bool:
         try:

@@ -20,7 +20,7 @@ _NEVER = frozenset({400, 413, 422})
 """Statuses with which the server rejects the event itself (FHIR R4 http.html#create)."""
 
 
-class Outcome(Enum):
+class DeliveryOutcome(Enum):
     """The result of the delivery of an event."""
 
     DELIVERED = "delivered"
@@ -69,7 +69,7 @@ class Repository:
         self.refusal = ""
         """The status of the last rejected event, a constant for logs."""
 
-    async def deliver(self, events: Sequence[Waiting]) -> list[Outcome]:
+    async def deliver(self, events: Sequence[Waiting]) -> list[DeliveryOutcome]:
         """Send the events in one request. Return their outcomes in order.
 
         Raises ``Undelivered``, ``Refused``.
@@ -88,17 +88,17 @@ class Repository:
         self.refusal = f"status {refused}" if refused else ""
         return outcomes
 
-    async def _deliver_one(self, event: Waiting) -> Outcome:
+    async def _deliver_one(self, event: Waiting) -> DeliveryOutcome:
         method, path = self._place(event)
         answer = await self._send(method, "/" + path, self._resource(event), 1)
         if answer.status in _NEVER:
             self.refusal = f"status {answer.status}"
-            return Outcome.REJECTED
+            return DeliveryOutcome.REJECTED
         if answer.status not in ((200, 201) if self._update else (201,)):
             raise _undelivered(answer)
         if not _is_of_fhir(answer):
             raise Undelivered("not_fhir")
-        return Outcome.DELIVERED
+        return DeliveryOutcome.DELIVERED
 
     async def _send(self, method: str, path: str, body: bytes, events: int) -> FetchedResponse:
         # With return=minimal the events do not come back (FHIR R4 http.html#ops).
@@ -168,7 +168,7 @@ def _undelivered(answer: FetchedResponse) -> Undelivered:
     return Undelivered(f"status {answer.status}", seconds)
 
 
-def _outcomes(answer: FetchedResponse, count: int) -> tuple[list[Outcome], str | None]:
+def _outcomes(answer: FetchedResponse, count: int) -> tuple[list[DeliveryOutcome], str | None]:
     """Return the outcomes in the response to a batch, and the first status that rejects.
 
     Raises ``Undelivered`` unless it has a status for each event.
@@ -185,12 +185,12 @@ def _outcomes(answer: FetchedResponse, count: int) -> tuple[list[Outcome], str |
     refused = (
         status
         for status, outcome in zip(statuses, outcomes, strict=True)
-        if outcome is Outcome.REJECTED
+        if outcome is DeliveryOutcome.REJECTED
     )
     return outcomes, next(refused, None)
 
 
-def _outcome(status: str) -> Outcome:
+def _outcome(status: str) -> DeliveryOutcome:
     if status in ("200", "201"):
-        return Outcome.DELIVERED
-    return Outcome.REJECTED if status in map(str, _NEVER) else Outcome.AGAIN
+        return DeliveryOutcome.DELIVERED
+    return DeliveryOutcome.REJECTED if status in map(str, _NEVER) else DeliveryOutcome.AGAIN

@@ -31,7 +31,7 @@ WARM_QUERIES = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Archive:
+class ArchiveClients:
     """The archive, as its clients and what is remembered of it. ``changes``: ``None`` when off."""
 
     client: PacsClient
@@ -42,7 +42,7 @@ class Archive:
     changes: OrthancChanges | None
 
 
-async def archive(context: BuildContext) -> Archive:
+async def archive(context: BuildContext) -> ArchiveClients:
     """Return what asks the archive."""
     pacs, metrics, invalidation = context.settings.pacs, context.metrics, context.invalidation
     queries = await context.session(pacs.ca_file, QUERY_CONNECTIONS)
@@ -105,7 +105,7 @@ async def archive(context: BuildContext) -> Archive:
             authorization=authorization,
             observe=metrics.observe_pacs,
         )
-    return Archive(
+    return ArchiveClients(
         client,
         retrievals,
         context.closing(instances),

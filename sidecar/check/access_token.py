@@ -4,7 +4,7 @@ import time
 
 from sidecar.access.reasons import Reason
 from sidecar.bootstrap.build import Sidecar
-from sidecar.check.outcome import Outcome, failed, failure, ok
+from sidecar.check.outcome import CheckOutcome, failed, failure, ok
 from sidecar.common.errors import Problem
 from sidecar.tokens.bearer import MalformedCredentials, bearer_token
 from sidecar.tokens.rejection import TokenRejected
@@ -27,7 +27,7 @@ _HINTS = {
 }
 
 
-async def access_token(sidecar: Sidecar, token: str) -> Outcome:
+async def access_token(sidecar: Sidecar, token: str) -> CheckOutcome:
     """Return whether ``serve`` would accept ``token``, and for how long."""
     try:
         bearer = bearer_token([f"Bearer {token}"]) or token

@@ -3,7 +3,7 @@
 from sidecar.access.facts import KnownAs, Part
 from sidecar.bootstrap.build import Sidecar
 from sidecar.check.character_sets import TOO_SLOW, hint_of_rows
-from sidecar.check.outcome import OURS, Outcome, failed, failure, ok, skipped, warning
+from sidecar.check.outcome import OURS, CheckOutcome, failed, failure, ok, skipped, warning
 from sidecar.common.errors import Problem
 from sidecar.common.fetch import FetchFailed
 from sidecar.dicom.json_model import Row, text
@@ -22,7 +22,7 @@ _MADE_UP = "DCM4CHEE.*"
 _FIELDS = includefield("PatientID", "IssuerOfPatientID", "StudyInstanceUID")
 
 
-async def query(settings: Settings, sidecar: Sidecar) -> Outcome:
+async def query(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
     """Check that QIDO-RS answers."""
     try:
         await sidecar.pacs.ping()
@@ -49,7 +49,7 @@ _QUERY_HINTS = {
 }
 
 
-async def dialect(settings: Settings, sidecar: Sidecar) -> Outcome:
+async def dialect(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
     """Check that the archive is the product that ``pacs.dialect`` names."""
     configured = settings.pacs.dialect
     found = await detect_dialect(sidecar.pacs)
@@ -68,7 +68,7 @@ async def dialect(settings: Settings, sidecar: Sidecar) -> Outcome:
     return ok(f"{found}, as recognized")
 
 
-async def studies(settings: Settings, sidecar: Sidecar) -> Outcome:
+async def studies(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
     """Check what the archive's rows say of patients, and that it pages."""
     try:
         rows = await sidecar.pacs.search(Query("studies"), (_FIELDS,), limit=_SAMPLE, permit=OURS)
@@ -84,7 +84,7 @@ async def studies(settings: Settings, sidecar: Sidecar) -> Outcome:
     return _judge(settings, rows, second)
 
 
-def _judge(settings: Settings, rows: list[Row], second: list[Row]) -> Outcome:
+def _judge(settings: Settings, rows: list[Row], second: list[Row]) -> CheckOutcome:
     uids = [text(row, "StudyInstanceUID") for row in rows]
     if len(rows) > 1 and (not second or text(second[0], "StudyInstanceUID") == uids[0]):
         return failure(
@@ -139,7 +139,7 @@ def _judge(settings: Settings, rows: list[Row], second: list[Row]) -> Outcome:
     return ok(f"{len(rows)} looked at{note}")
 
 
-async def counts(settings: Settings, sidecar: Sidecar) -> Outcome:
+async def counts(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
     """Check that the archive says how many instances a study and a series have."""
     try:
         rows = await sidecar.pacs.search(Query("studies"), (_FIELDS,), limit=_SAMPLE, permit=OURS)
@@ -184,7 +184,7 @@ def _issuers(settings: Settings) -> set[str | None]:
     return {issuer for issuer in listed if issuer is not None}
 
 
-async def changes(settings: Settings, sidecar: Sidecar) -> Outcome:
+async def changes(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
     """Check that Orthanc's ``/changes`` can be read, where they are followed."""
     if sidecar.changes is None:
         return ok(f"not followed: lists are up to {settings.fhir.search_cache_seconds:g} s old")
@@ -195,7 +195,7 @@ async def changes(settings: Settings, sidecar: Sidecar) -> Outcome:
     return ok(f"followed, every {settings.pacs.changes_seconds:g} s")
 
 
-def failure_of_changes(failed: FetchFailed) -> Outcome:
+def failure_of_changes(failed: FetchFailed) -> CheckOutcome:
     """Return what is wrong with ``/changes``."""
     why = failed.reason if failed.detail is None else f"{failed.reason} ({failed.detail})"
     return failure(

@@ -8,7 +8,7 @@ from typing import Any
 
 from sidecar.audit.spool import ASIDE, REJECTED, positions, segment_names
 from sidecar.bootstrap.context import open_session
-from sidecar.check.outcome import Outcome, failure, ok, warning
+from sidecar.check.outcome import CheckOutcome, failure, ok, warning
 from sidecar.common.fetch import FetchFailed, fetch
 from sidecar.settings.audit import Audit, AuditRepository
 from sidecar.settings.document import Settings
@@ -18,7 +18,7 @@ _LITTLE_BYTES = 2**20
 _LONG_SECONDS = 900
 
 
-def audit_sink(settings: Settings) -> Outcome:
+def audit_sink(settings: Settings) -> CheckOutcome:
     """Check the file of the trail, or the folder of its spool."""
     audit = settings.audit
     if audit.file is not None:
@@ -28,7 +28,7 @@ def audit_sink(settings: Settings) -> Outcome:
     return ok(audit.sink)
 
 
-def _spool(folder: Path, audit: Audit) -> Outcome:
+def _spool(folder: Path, audit: Audit) -> CheckOutcome:
     """Check the spool. Whoever can write to its folder can forge or remove undelivered events."""
     if not folder.exists() and not folder.is_symlink():
         return _writable(folder, "audit.spool.folder")
@@ -49,7 +49,7 @@ def _spool(folder: Path, audit: Audit) -> Outcome:
     return _room(folder) or _waiting(folder, audit)
 
 
-def _room(path: Path) -> Outcome | None:
+def _room(path: Path) -> CheckOutcome | None:
     """Return a failure when the disk of ``path`` is full, else ``None``."""
     disk = os.statvfs(path)
     if disk.f_bavail * disk.f_frsize >= _LITTLE_BYTES and (disk.f_favail or not disk.f_files):
@@ -60,7 +60,7 @@ def _room(path: Path) -> Outcome | None:
     )
 
 
-def _waiting(folder: Path, audit: Audit) -> Outcome:
+def _waiting(folder: Path, audit: Audit) -> CheckOutcome:
     """Check how much waits in the spool, since when, and whether there is room for more."""
     names = segment_names(folder)
     kept = [folder / name for name in (REJECTED, ASIDE, *names)]
@@ -94,7 +94,7 @@ def _since(file: Path) -> float | None:
     return int(begun) / 1e9 if begun.isdecimal() and not delivered else found.st_mtime
 
 
-def _writable(path: Path, key: str) -> Outcome:
+def _writable(path: Path, key: str) -> CheckOutcome:
     if not path.parent.is_dir():
         return failure(
             f"{path.parent} does not exist",
@@ -108,7 +108,7 @@ def _writable(path: Path, key: str) -> Outcome:
     return _room(path.parent) or ok(f"{path}")
 
 
-async def audit_repository(settings: Settings) -> Outcome:
+async def audit_repository(settings: Settings) -> CheckOutcome:
     """Check that the CapabilityStatement of ``audit.repository`` offers to take AuditEvents."""
     repository = settings.audit.repository
     if repository.url is None:

@@ -4,7 +4,7 @@ import time
 from datetime import UTC, datetime
 
 from sidecar.bootstrap.telemetry import certificates as watched
-from sidecar.check.outcome import Outcome, ok, warning
+from sidecar.check.outcome import CheckOutcome, ok, warning
 from sidecar.settings.document import Settings
 from sidecar.telemetry.metrics import Metrics
 
@@ -12,7 +12,7 @@ SOON_SECONDS = 14 * 86_400
 """Time before the end at which a warning begins, as in the alert SmartImagingCertificateExpires."""
 
 
-async def certificates(settings: Settings) -> dict[str, Outcome]:
+async def certificates(settings: Settings) -> dict[str, CheckOutcome]:
     """Return the outcome for each certificate that can be seen, by the check's name.
 
     One that cannot be seen fails the check that connects to its server.
@@ -21,7 +21,7 @@ async def certificates(settings: Settings) -> dict[str, Outcome]:
     return {f"certificate.{name}": _outcome(end) for name, end in ends.items()}
 
 
-def _outcome(end: float) -> Outcome:
+def _outcome(end: float) -> CheckOutcome:
     text = f"until {datetime.fromtimestamp(end, UTC):%Y-%m-%d}"
     if end - time.time() > SOON_SECONDS:
         return ok(text)

@@ -1,7 +1,7 @@
 """Check of the archive's character sets: a PatientID that lost a character is another patient's."""
 
 from sidecar.bootstrap.build import Sidecar
-from sidecar.check.outcome import OURS, Outcome, failed, failure, ok, skipped, warning
+from sidecar.check.outcome import OURS, CheckOutcome, failed, failure, ok, skipped, warning
 from sidecar.common.errors import Problem
 from sidecar.dicom.json_model import text
 from sidecar.dicom.owner import owner_of
@@ -32,7 +32,7 @@ def hint_of_rows(problem: Problem) -> str:
     return "The archive does not answer QIDO-RS /studies as JSON; see its log."
 
 
-async def character_sets(settings: Settings, sidecar: Sidecar) -> Outcome:
+async def character_sets(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
     """Check the archive's character set, and that the PatientIDs of a sample can be read.
 
     Orthanc writes rows in the character set of its ``DefaultEncoding`` and names it.

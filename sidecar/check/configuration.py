@@ -1,10 +1,10 @@
 """Checks of the configuration by itself: the public URL, and capability URLs."""
 
-from sidecar.check.outcome import Outcome, ok, warning
+from sidecar.check.outcome import CheckOutcome, ok, warning
 from sidecar.settings.document import Settings
 
 
-def public_url(settings: Settings) -> Outcome:
+def public_url(settings: Settings) -> CheckOutcome:
     """Check ``server.public_url``, from which the links in answers are made."""
     url = settings.server.public_url
     if "://localhost" in url or "://127." in url:
@@ -16,7 +16,7 @@ def public_url(settings: Settings) -> Outcome:
     return ok(f"{url} (not asked: it may lead through a proxy that is not there yet)")
 
 
-def capabilities(settings: Settings) -> Outcome:
+def capabilities(settings: Settings) -> CheckOutcome:
     """Check the mode and the keys of capability URLs."""
     section = settings.capabilities
     if section.mode == "off":

@@ -4,7 +4,7 @@ import secrets
 
 from sidecar.bootstrap.build import Sidecar
 from sidecar.bootstrap.discovery import needed_of_discovery
-from sidecar.check.outcome import Outcome, failed, failure, ok, slow_ehr, warning
+from sidecar.check.outcome import CheckOutcome, failed, failure, ok, slow_ehr, warning
 from sidecar.common.errors import BadGateway, Forbidden, Problem
 from sidecar.settings.document import Settings
 from sidecar.tokens.rejection import TokenRejected
@@ -14,7 +14,7 @@ _ISSUER_UNKNOWN = (
 )
 
 
-async def discovery(settings: Settings, sidecar: Sidecar) -> Outcome:
+async def discovery(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
     """Check the EHR's ``.well-known/smart-configuration``."""
     url, needed = settings.ehr.fhir_url, needed_of_discovery(settings)
     try:
@@ -53,7 +53,7 @@ async def discovery(settings: Settings, sidecar: Sidecar) -> Outcome:
     return ok(url)
 
 
-async def keys(settings: Settings, sidecar: Sidecar) -> Outcome:
+async def keys(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
     """Check that there are keys to verify tokens, or introspection answers, with."""
     if sidecar.tokens.jwks is None:
         return ok("not used: tokens.validation is introspection")
@@ -70,7 +70,7 @@ async def keys(settings: Settings, sidecar: Sidecar) -> Outcome:
     return ok(f"{count} public key{'s' if count > 1 else ''}")
 
 
-async def introspection(settings: Settings, sidecar: Sidecar) -> Outcome:
+async def introspection(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
     """Check that we may introspect, and that a token that nobody issued is inactive."""
     if sidecar.tokens.introspection is None or settings.tokens.client is None:
         return ok("not used: tokens.validation is jwt, so a revoked token works until it expires")
@@ -103,7 +103,7 @@ async def introspection(settings: Settings, sidecar: Sidecar) -> Outcome:
     return ok(f"a made-up token is inactive; we are accepted by {settings.tokens.client.method}")
 
 
-async def patients(settings: Settings, sidecar: Sidecar) -> Outcome:
+async def patients(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
     """Check that our own access can read Patients, with ``mapping: ehr``."""
     if settings.patients.mapping == "direct":
         return ok("direct: the FHIR Patient.id is the PatientID at the PACS")

@@ -14,7 +14,7 @@ import requests
 from dicomweb_client.api import DICOMwebClient
 
 from sidecar.bootstrap.build import Sidecar
-from sidecar.check.outcome import Outcome, failure, ok, skipped, warning
+from sidecar.check.outcome import CheckOutcome, failure, ok, skipped, warning
 from sidecar.conformance.finding import State
 from sidecar.server.listener import listen
 
@@ -23,7 +23,7 @@ _MAXIMUM_BYTES = 512 * 2**20
 _ABSENT = "2.25.999999999999999999999999999999999999"
 
 
-async def journey(sidecar: Sidecar, token: str, *, rules: bool) -> dict[str, Outcome]:
+async def journey(sidecar: Sidecar, token: str, *, rules: bool) -> dict[str, CheckOutcome]:
     """Serve on a free loopback port, and return the outcome of each step by its name.
 
     Each step builds on the one before; the first that fails ends the journey. ``rules``: whether
@@ -50,7 +50,7 @@ async def journey(sidecar: Sidecar, token: str, *, rules: bool) -> dict[str, Out
         return without_studies(outcomes, rules=rules)
 
 
-def _query(client: DICOMwebClient) -> Outcome:
+def _query(client: DICOMwebClient) -> CheckOutcome:
     if not client.search_for_studies(limit=1):
         return skipped(_NONE_SHOWN)
     _study(client)
@@ -67,19 +67,19 @@ def _instance(client: DICOMwebClient) -> tuple[str, str, str]:
     return study, str(row["0020000E"]["Value"][0]), str(row["00080018"]["Value"][0])
 
 
-def _metadata(client: DICOMwebClient) -> Outcome:
+def _metadata(client: DICOMwebClient) -> CheckOutcome:
     rows = client.retrieve_instance_metadata(*_instance(client))
     return ok(f"{len(rows)} attributes of one instance")
 
 
-def _retrieval(client: DICOMwebClient) -> Outcome:
+def _retrieval(client: DICOMwebClient) -> CheckOutcome:
     dataset = client.retrieve_instance(
         *_instance(client), media_types=(("application/dicom", "*"),)
     )
     return ok(f"one instance, {len(dataset)} attributes, verified as it passed")
 
 
-def _refusal(client: DICOMwebClient) -> Outcome:
+def _refusal(client: DICOMwebClient) -> CheckOutcome:
     try:
         client.retrieve_study_metadata(_ABSENT)
     except requests.HTTPError as error:
@@ -89,7 +89,7 @@ def _refusal(client: DICOMwebClient) -> Outcome:
     return failure("a made-up study was answered", "Do not serve; report this.")
 
 
-_STEPS: dict[str, Callable[[DICOMwebClient], Outcome]] = {
+_STEPS: dict[str, Callable[[DICOMwebClient], CheckOutcome]] = {
     "token.qido": _query,
     "token.metadata": _metadata,
     "token.retrieve": _retrieval,
@@ -120,7 +120,7 @@ class _BoundedSession(requests.Session):
         return response
 
 
-def _tried(step: Callable[[DICOMwebClient], Outcome], client: DICOMwebClient) -> Outcome:
+def _tried(step: Callable[[DICOMwebClient], CheckOutcome], client: DICOMwebClient) -> CheckOutcome:
     """Return the outcome of a step. Whatever an archive answers leads to one."""
     try:
         return step(client)
@@ -167,7 +167,7 @@ def _body(error: requests.HTTPError) -> Any:
         return {}
 
 
-def without_studies(outcomes: dict[str, Outcome], *, rules: bool) -> dict[str, Outcome]:
+def without_studies(outcomes: dict[str, CheckOutcome], *, rules: bool) -> dict[str, CheckOutcome]:
     """Add a warning when the search works and finds nothing: mostly the mapping is wrong then."""
     if not outcomes["token.search"].text.startswith("0 "):
         return outcomes

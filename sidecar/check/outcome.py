@@ -10,7 +10,7 @@ OURS = Inquiry(frozenset())
 """Samples of rows that a check asks for, for no patient."""
 
 
-class Outcome(NamedTuple):
+class CheckOutcome(NamedTuple):
     """Outcome of a check. With the name of the check it is a ``Finding``."""
 
     state: State
@@ -18,27 +18,27 @@ class Outcome(NamedTuple):
     hint: str | None = None
 
 
-def ok(text: str) -> Outcome:
+def ok(text: str) -> CheckOutcome:
     """Return that something works as it should."""
-    return Outcome(State.OK, text)
+    return CheckOutcome(State.OK, text)
 
 
-def warning(text: str, hint: str) -> Outcome:
+def warning(text: str, hint: str) -> CheckOutcome:
     """Return that something works, but probably not as meant."""
-    return Outcome(State.WARN, text, hint)
+    return CheckOutcome(State.WARN, text, hint)
 
 
-def failure(text: str, hint: str) -> Outcome:
+def failure(text: str, hint: str) -> CheckOutcome:
     """Return that something does not work."""
-    return Outcome(State.FAIL, text, hint)
+    return CheckOutcome(State.FAIL, text, hint)
 
 
-def skipped(text: str) -> Outcome:
+def skipped(text: str) -> CheckOutcome:
     """Return that something was not looked at; ``text`` says why."""
-    return Outcome(State.SKIP, text)
+    return CheckOutcome(State.SKIP, text)
 
 
-def failed(problem: Problem, hint: str) -> Outcome:
+def failed(problem: Problem, hint: str) -> CheckOutcome:
     """Return a failure that shows the problem's reason and detail for operators."""
     return failure(problem.for_operators(), hint)
 

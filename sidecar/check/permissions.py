@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from sidecar.bootstrap.build import Sidecar
 from sidecar.check.character_sets import TOO_SLOW
-from sidecar.check.outcome import OURS, Outcome, failed, ok, skipped, slow_ehr, warning
+from sidecar.check.outcome import OURS, CheckOutcome, failed, ok, skipped, slow_ehr, warning
 from sidecar.common.errors import Problem
 from sidecar.dicom.json_model import Row, text, texts
 from sidecar.dicomweb.paths import Query
@@ -15,7 +15,7 @@ from sidecar.settings.document import Settings
 _SAMPLE = 50
 
 
-async def rules(settings: Settings, sidecar: Sidecar) -> Outcome:
+async def rules(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
     """Check how often a sample of the archive has the attributes that rules and clients need."""
     listed = settings.access.rules
     for rule in listed:
@@ -84,7 +84,7 @@ async def _sample(sidecar: Sidecar, query: Query, keywords: list[str]) -> list[R
     return await sidecar.pacs.search(query, (fields,), limit=_SAMPLE, permit=OURS)
 
 
-async def clients(settings: Settings, sidecar: Sidecar) -> Outcome:
+async def clients(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
     """Check that each backend client has patients."""
     if not settings.access.backend_services:
         return ok("Backend Services are off")
@@ -123,7 +123,7 @@ _EXTERNAL_HINTS = {
 }
 
 
-async def external(settings: Settings, sidecar: Sidecar) -> Outcome:
+async def external(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
     """Check that the external policy answers, and refuses a made-up patient's study."""
     if sidecar.external is None:
         return ok("off")

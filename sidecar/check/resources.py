@@ -1,7 +1,7 @@
 """Check of the DICOMweb resources that the archive offers below a study (PS3.18 10.4.1, 10.6.1)."""
 
 from sidecar.bootstrap.build import Sidecar
-from sidecar.check.outcome import OURS, Outcome, failed, ok, skipped, warning
+from sidecar.check.outcome import OURS, CheckOutcome, failed, ok, skipped, warning
 from sidecar.common.errors import Problem
 from sidecar.dicom.json_model import Row, text
 from sidecar.dicomweb.media_types import DICOM_JSON, PLAIN_JSON
@@ -22,7 +22,7 @@ _LACKING = {
 }
 
 
-async def resources(settings: Settings, sidecar: Sidecar) -> Outcome:
+async def resources(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
     """Check that a study's series, instances and metadata can be requested."""
     try:
         study = await _first(sidecar, Query("studies"))

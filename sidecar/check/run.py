@@ -10,14 +10,14 @@ from sidecar.check.audit import audit_repository, audit_sink
 from sidecar.check.certificates import certificates
 from sidecar.check.character_sets import character_sets
 from sidecar.check.journey import journey
-from sidecar.check.outcome import Outcome, skipped
+from sidecar.check.outcome import CheckOutcome, skipped
 from sidecar.check.resources import resources
 from sidecar.check.tracing import collector
 from sidecar.conformance.finding import Finding, State
 from sidecar.settings.audit import Audit
 from sidecar.settings.document import Settings
 
-Check = Callable[[Settings, Sidecar], Awaitable[Outcome]]
+Check = Callable[[Settings, Sidecar], Awaitable[CheckOutcome]]
 
 EHR: Mapping[str, Check] = {
     "ehr.smart_configuration": ehr.discovery,
@@ -74,7 +74,7 @@ async def check(settings: Settings, token: str | None) -> list[Finding]:
     return [Finding(name, *outcome) for name, outcome in outcomes.items()]
 
 
-async def _with_token(settings: Settings, sidecar: Sidecar, token: str) -> dict[str, Outcome]:
+async def _with_token(settings: Settings, sidecar: Sidecar, token: str) -> dict[str, CheckOutcome]:
     validation = await access_token(sidecar, token)
     outcomes = {"token.validation": validation}
     if validation.state is State.FAIL:
@@ -84,8 +84,8 @@ async def _with_token(settings: Settings, sidecar: Sidecar, token: str) -> dict[
 
 async def _in_order(
     checks: Mapping[str, Check], settings: Settings, sidecar: Sidecar
-) -> dict[str, Outcome]:
-    outcomes: dict[str, Outcome] = {}
+) -> dict[str, CheckOutcome]:
+    outcomes: dict[str, CheckOutcome] = {}
     for name, function in checks.items():
         needed = (other for other in outcomes if other not in NOT_NEEDED)
         broken = next((other for other in needed if outcomes[other].state is State.FAIL), None)

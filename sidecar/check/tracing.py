@@ -1,7 +1,7 @@
 """Check of the collector: it is sent an empty ExportTraceServiceRequest (OTLP/HTTP 1.3)."""
 
 from sidecar.bootstrap.context import open_session
-from sidecar.check.outcome import Outcome, failure, ok
+from sidecar.check.outcome import CheckOutcome, failure, ok
 from sidecar.common.fetch import FetchFailed, fetch
 from sidecar.settings.document import Settings
 
@@ -9,7 +9,7 @@ _LIMIT_BYTES = 65_536
 _SECONDS = 5
 
 
-async def collector(settings: Settings) -> Outcome:
+async def collector(settings: Settings) -> CheckOutcome:
     """Check that ``tracing.endpoint`` takes spans from us."""
     section = settings.tracing
     if section.endpoint is None:

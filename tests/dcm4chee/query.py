@@ -14,7 +14,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from sidecar.demo.archive.attributes import LEVELS, value_representation
 from sidecar.demo.archive.index import Index
 from sidecar.demo.archive.matching import Matcher, compile_key
-from sidecar.demo.archive.query import AttributeKey, Search, search
+from sidecar.demo.archive.query import AttributeKey, RowSearch, search
 from sidecar.dicom.json_model import tag, text
 from sidecar.dicomweb.paths import Query
 from tests.dcm4chee.attributes import ALWAYS, MATCHED, defaults, notes
@@ -166,7 +166,7 @@ def answer(index: Index, query: Query, asked: Asked, behaviour: Behaviour, root:
 
 def matching_rows(index: Index, query: Query, asked: Asked, root: str) -> list[dict[str, Any]]:
     """Everything that matches, with all attributes."""
-    return search(index, query, Search(asked.keys, frozenset(), True, None, 0, False), root)
+    return search(index, query, RowSearch(asked.keys, frozenset(), True, None, 0, False), root)
 
 
 def _ordered(rows: list[dict[str, Any]], asked: Asked, query: Query) -> list[dict[str, Any]]:

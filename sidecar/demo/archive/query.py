@@ -36,7 +36,7 @@ class AttributeKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
+class RowSearch:
     """Parameters of a search. ``fields``: further tags to return; ``limit``: ``None`` for all."""
 
     keys: tuple[AttributeKey, ...]
@@ -55,7 +55,7 @@ class Candidate:
     instances: Sequence[Attributes]
 
 
-def parse_search(parameters: Sequence[tuple[str, str]]) -> Search:
+def parse_search(parameters: Sequence[tuple[str, str]]) -> RowSearch:
     """Read the decoded query parameters (PS3.18 8.3.4, 10.6.1.2). Raises ``BadRequest``."""
     keys: list[AttributeKey] = []
     fields: set[str] = set()
@@ -74,7 +74,7 @@ def parse_search(parameters: Sequence[tuple[str, str]]) -> Search:
             fuzzy = value == "true"
         elif name != "accept":
             keys.append(_key(name, value))
-    return Search(
+    return RowSearch(
         tuple(keys),
         frozenset(fields - {"all"}),
         "all" in fields,
@@ -108,7 +108,7 @@ def _tag(step: str) -> str:
         ) from None
 
 
-def search(index: Index, query: Query, wanted: Search, root: str) -> list[dict[str, Any]]:
+def search(index: Index, query: Query, wanted: RowSearch, root: str) -> list[dict[str, Any]]:
     """Return the rows of a search in DICOM JSON, by patient, date and numbers.
 
     ``root``: the DICOMweb root's URL.
@@ -168,7 +168,7 @@ def _values(attributes: Mapping[str, Any], tags: Sequence[str]) -> list[Any]:
 
 
 def _row(
-    candidate: Candidate, wanted: Search, query: Query, level: Level, root: str
+    candidate: Candidate, wanted: RowSearch, query: Query, level: Level, root: str
 ) -> dict[str, Any]:
     asked = {key.tags[0] for key in wanted.keys} | wanted.fields
     # PS3.18 10.6.3.3: a row has the attributes of the levels above that the path does not name.
