@@ -108,3 +108,18 @@ def test_no_class_name_stands_twice() -> None:
         if isinstance(node, ast.ClassDef)
     ]
     assert sorted({name for name in found if found.count(name) > 1}) == []
+
+
+def _terms(node: ast.expr | None) -> int:
+    return sum(map(_terms, node.values)) if isinstance(node, ast.BoolOp) else 1
+
+
+def test_long_conditions_have_names() -> None:
+    """No boolean return has more than four terms."""
+    found = [
+        f"{file.name}:{node.lineno}"
+        for file in (ROOT.parent / "sidecar").rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Return) and _terms(node.value) > 4
+    ]
+    assert found == []

@@ -289,11 +289,6 @@ def is_last(message: RawRequestMessage) -> bool:
     here accepts, the parsers disagree where the next request begins.
     """
     headers = message.headers
-    return (
-        message.chunked
-        or message.upgrade
-        or message.method == hdrs.METH_CONNECT
-        or hdrs.TRANSFER_ENCODING in headers
-        or hdrs.UPGRADE in headers
-        or is_refused(message.method, message.version, headers)
-    )
+    may_have_trailers = message.chunked or hdrs.TRANSFER_ENCODING in headers
+    switches = message.upgrade or message.method == hdrs.METH_CONNECT or hdrs.UPGRADE in headers
+    return may_have_trailers or switches or is_refused(message.method, message.version, headers)
