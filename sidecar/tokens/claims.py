@@ -93,10 +93,6 @@ class TokenRequirements:
     lifetime_seconds: float | None = None
 
 
-ANYTHING = TokenRequirements()
-"""Requirements of no issuer and no audience, with claims where RFC 7662 and SMART have them."""
-
-
 def names_audience(found: object, audience: Collection[str]) -> bool:
     """Return whether ``aud`` (a text or a list: RFC 7519 4.1.3) names one of ``audience``."""
     named = found if isinstance(found, list) else [found]
@@ -108,9 +104,7 @@ def is_access_token_type(found: object) -> bool:
     return isinstance(found, str) and found.lower() in _ACCESS_TOKEN_TYPES
 
 
-def token_of(
-    answer: dict[str, Any], expected: TokenRequirements = ANYTHING, *, now: float
-) -> Token | None:
+def token_of(answer: dict[str, Any], expected: TokenRequirements, *, now: float) -> Token | None:
     """Return the facts of an active token, ``None`` for an inactive one.
 
     ``now``: in seconds since 1970. Raises ``TokenRejected`` for an active token that does not meet

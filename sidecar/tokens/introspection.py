@@ -14,7 +14,7 @@ from sidecar.common.errors import BadGateway, Problem, Unavailable
 from sidecar.common.fair_queue import FairQueue, QueueFull, WaitTooLong
 from sidecar.common.fetch import FetchedResponse, FetchFailed, fetch
 from sidecar.ehr.client_authentication import ClientAuthentication
-from sidecar.tokens.claims import ANYTHING, TokenRequirements, WrongShape, token_of
+from sidecar.tokens.claims import TokenRequirements, WrongShape, token_of
 from sidecar.tokens.rejection import TokenRejected
 from sidecar.tokens.signed_introspection import SIGNED_ANSWER, SignedAnswers
 
@@ -26,11 +26,6 @@ AT_ONCE, WAITING = 50, 500
 """Limits of concurrent introspections, and of requests that wait for one."""
 _SERVER_FAILED = frozenset({"unreachable", "timeout", "server_busy"})
 _BUSY_STATUSES = frozenset({429, 502, 503, 504})
-
-
-async def any_issuer() -> tuple[str, ...]:
-    """Return no issuers: any ``iss`` of an answer is accepted."""
-    return ()
 
 
 class Introspection:
@@ -49,9 +44,9 @@ class Introspection:
         authentication: ClientAuthentication,
         *,
         timeout_seconds: float,
-        expected: TokenRequirements = ANYTHING,
+        expected: TokenRequirements,
         signed: SignedAnswers | None = None,
-        issuers: Callable[[], Awaitable[tuple[str, ...]]] = any_issuer,
+        issuers: Callable[[], Awaitable[tuple[str, ...]]],
         breaker: Breaker | None = None,
         observe: Callable[[str, float], None] = lambda outcome, seconds: None,
         clock: Callable[[], float] = time.time,

@@ -43,6 +43,9 @@ async def test_the_sidecar_introspects(
     async def endpoint() -> str:
         return f"{ehr.url}/introspect"
 
+    async def issuers() -> tuple[str, ...]:
+        return (ehr.url,)
+
     def asking(secret: str) -> Introspection:
         return Introspection(
             session,
@@ -50,6 +53,7 @@ async def test_the_sidecar_introspects(
             method(INTROSPECTION_ID, secret),
             timeout_seconds=60,
             expected=TokenRequirements(issuers=(ehr.url,)),
+            issuers=issuers,
         )
 
     introspection, store = asking(SECRET), ehr.app[STORE]

@@ -9,10 +9,16 @@ import aiohttp
 from sidecar.access.facts import Token
 from sidecar.ehr.client_authentication import ClientAuthentication, ClientSecretBasic
 from sidecar.tokens.cache import TokenCache
+from sidecar.tokens.claims import TokenRequirements
 from sidecar.tokens.introspection import Introspection
 from tests.common.peer import Clock, Peer
 
 GOOD = "a-good-and-recognizable-token"
+
+
+async def any_issuer() -> tuple[str, ...]:
+    """Return no issuer: a test that is about something else."""
+    return ()
 
 
 class Server:
@@ -93,4 +99,9 @@ def introspection(
     authentication: ClientAuthentication = options.pop(
         "authentication", ClientSecretBasic("us", SECRET)
     )
-    return Introspection(session, endpoint, authentication, **{"timeout_seconds": 60} | options)
+    usual: dict[str, Any] = {
+        "timeout_seconds": 60,
+        "expected": TokenRequirements(),
+        "issuers": any_issuer,
+    }
+    return Introspection(session, endpoint, authentication, **usual | options)

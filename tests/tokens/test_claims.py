@@ -270,7 +270,7 @@ def test_an_answer_without_exp_is_good_for_a_while(exp: object) -> None:
     assert token is not None
     assert token.expires_at == NOW + 60
     with pytest.raises(WrongShape, match="exp"):
-        token_of(answer, now=NOW)
+        token_of(answer, TokenRequirements(), now=NOW)
     with pytest.raises(TokenRejected):
         token_of(answer | {"exp": NOW - 1}, TokenRequirements(lifetime_seconds=60), now=NOW)
 
@@ -445,7 +445,7 @@ def test_the_audience(aud: object, good: bool) -> None:
 def test_clocks_may_be_wrong_by_the_leeway() -> None:
     answer = {"active": True, "exp": NOW - 10, "nbf": NOW + 10}
     with pytest.raises(TokenRejected):
-        token_of(answer, now=NOW)
+        token_of(answer, TokenRequirements(), now=NOW)
     found = token_of(answer, TokenRequirements(leeway_seconds=30), now=NOW)
     assert found is not None
     assert found.expires_at == NOW + 20
@@ -458,9 +458,11 @@ def test_the_number_of_constraints_is_bounded() -> None:
     ]
     answer = {"active": True, "exp": 2_000, "patient": "p1"}
     token = token_of(
-        answer | {"scope": " ".join([*scopes[1:], *["openid", "patient/*.rs"] * 500])}, now=1_000
+        answer | {"scope": " ".join([*scopes[1:], *["openid", "patient/*.rs"] * 500])},
+        TokenRequirements(),
+        now=1_000,
     )
     assert token is not None
     assert len(token.grants) == MAXIMUM_CONSTRAINTS + 1
     with pytest.raises(WrongShape, match="scope"):
-        token_of(answer | {"scope": " ".join(scopes)}, now=1_000)
+        token_of(answer | {"scope": " ".join(scopes)}, TokenRequirements(), now=1_000)
