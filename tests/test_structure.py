@@ -11,6 +11,11 @@ from tests.tables.structure import SERVES_ELSEWHERE
 
 ROOT = Path(__file__).parent
 FILES = sorted(file for file in ROOT.rglob("*.py") if "node_modules" not in file.parts)
+PROJECT = [
+    file
+    for folder in ("bench", "config", "docs", "sidecar")
+    for file in sorted((ROOT.parent / folder).rglob("*.py"))
+]
 STARTS = {"Application", "start_server", "start_tls_server", "HTTPServer", "ThreadingHTTPServer"}
 
 
@@ -68,16 +73,30 @@ def test_tables_have_no_tests() -> None:
 def test_tables_alone_are_formatted_by_hand() -> None:
     """Everything else looks as the formatter writes it."""
     by_hand = re.compile(r"#\s*(?:fmt|yapf):\s*(?:skip|off|disable)")
-    project = [
-        file
-        for folder in ("bench", "config", "docs", "sidecar")
-        for file in (ROOT.parent / folder).rglob("*.py")
-    ]
     outside = [file for file in FILES if ROOT / "tables" not in file.parents]
-    assert len(project) > 200
-    assert [str(file) for file in project + outside if by_hand.search(file.read_text())] == []
+    assert len(PROJECT) > 200
+    assert [str(file) for file in PROJECT + outside if by_hand.search(file.read_text())] == []
     tables = [file.read_text() for file in FILES if ROOT / "tables" in file.parents]
     assert any(by_hand.search(text) for text in tables)
+
+
+def _below_main_guard(tree: ast.Module) -> bool:
+    """Say whether a name is defined below the guard; the program runs without it."""
+    guards = [
+        isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'"
+        for node in tree.body
+    ]
+    return any(guards[:-1])
+
+
+def test_main_guards_stand_last() -> None:
+    below = [file for file in PROJECT + FILES if _below_main_guard(ast.parse(file.read_text()))]
+    assert below == []
+
+
+def test_definitions_below_a_main_guard_are_seen() -> None:
+    """So that the test above can fail."""
+    assert _below_main_guard(ast.parse('if __name__ == "__main__":\n    f()\ndef f(): ...'))
 
 
 @pytest.mark.parametrize(

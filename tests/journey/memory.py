@@ -18,6 +18,9 @@ from tests.data import ct_study
 from tests.journey.world import LARGE_STUDY, LARGE_STUDY_PATIENT, World, make_world
 from tests.real.orthanc import Orthanc, find_orthanc
 
+STORED = {"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'}
+ALLOWED_GROWTH = 60 * 2**20
+
 
 def main() -> None:
     """Measure in front of a real Orthanc when there is one,
@@ -53,14 +56,6 @@ def measure(scratch: Path, files: Path, orthanc: Orthanc | None) -> None:
                 sys.exit(f"more than the {ALLOWED_GROWTH / 2**20:.0f} MB allowed")
 
 
-if __name__ == "__main__":
-    main()
-
-
-STORED = {"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'}
-ALLOWED_GROWTH = 60 * 2**20
-
-
 def retrieve_watching_memory(
     world: World,
     session: requests.Session,
@@ -81,3 +76,7 @@ def retrieve_watching_memory(
                 ahead = size / (megabytes_per_second * 1e6) - (time.monotonic() - started)
                 time.sleep(max(0.0, ahead))
     return peak - idle, size, digest.hexdigest()
+
+
+if __name__ == "__main__":
+    main()
