@@ -134,13 +134,12 @@ async def test_wrong_client_credentials_are_502_and_logged(
     assert pacs.requests == []
 
 
-async def test_1000_simultaneous_requests_cause_one_introspection() -> None:
-    """One new token, a thousand requests at once, an EHR that takes a while."""
+async def test_simultaneous_requests_cause_one_introspection() -> None:
+    """One new token, a hundred requests at once, an EHR that takes a while."""
     ehr, pacs = ScriptedEhr(delay=0.3), ScriptedPacs(GOOD["chunked"])
     connector = aiohttp.TCPConnector(limit=0)
     async with (
-        # Of one patient an eighth of the connections may wait.
-        sidecar_between(ehr, pacs, server={"max_connections": 10_000}) as (url, _),
+        sidecar_between(ehr, pacs) as (url, _),
         aiohttp.ClientSession(headers=HEADERS, connector=connector) as client,
     ):
 
@@ -148,7 +147,7 @@ async def test_1000_simultaneous_requests_cause_one_introspection() -> None:
             async with client.get(url + ROUTES[0]) as response:
                 return response.status
 
-        statuses = await asyncio.gather(*(search() for _ in range(1_000)))
+        statuses = await asyncio.gather(*(search() for _ in range(100)))
     assert set(statuses) == {200}
     assert ehr.introspections == 1
     # The lists are cached and asked for once, too: the number's issuers, the studies, their owners,
