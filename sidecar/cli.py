@@ -2,32 +2,27 @@
 
 Exit codes: 0 fine, 1 ``check`` found something that does not work, 2 bad usage or configuration
 (one line for each problem).
+
+Each command imports what it needs: the process of `serve` stays small.
 """
 
-import asyncio
-import contextlib
 import json
 import os
 import secrets
-import signal
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from sidecar import __version__
-from sidecar.common.memory import keep_freed_memory, keep_imported
-from sidecar.settings.document import Settings
-from sidecar.settings.load import ConfigurationError, load_settings
 from sidecar.telemetry.logs import configure_logs
 
 if TYPE_CHECKING:
     from sidecar.conformance.finding import Finding
-
-Result = TypeVar("Result")
+    from sidecar.settings.document import Settings
 
 _CONFIG = click.option(
     "--config",
@@ -50,17 +45,10 @@ def main() -> None:
 @_CONFIG
 def serve(files: tuple[Path, ...]) -> None:
     """Run the sidecar in front of the EHR and the PACS that the configuration names."""
-    settings = _settings(files)
+    from sidecar.server.command import serve as run  # noqa: PLC0415
 
-    # `config` and `--help` need not load the server.
-    from sidecar.server.process import run  # noqa: PLC0415
-
-    configure_logs(settings.log.level)
-    _run(
-        lambda stop, reload: run(
-            settings, stop, reload, lambda: load_settings(files, os.environ), files
-        )
-    )
+    if problems := run(files):
+        _fail(*problems)
 
 
 @main.command(short_help="Say whether a configuration, the EHR and the PACS will do; or a server.")
@@ -129,10 +117,11 @@ def check(
     settings = _settings(files, in_json=in_json)
 
     from sidecar.check.run import check as check_settings  # noqa: PLC0415
+    from sidecar.common import event_loop  # noqa: PLC0415
 
     configure_logs("INFO" if verbose else "CRITICAL")
     try:
-        findings = _run_loop(check_settings(settings, token))
+        findings = event_loop.run(check_settings(settings, token))
     except OSError as error:
         _fail(_description(error))
     except ValueError as error:
@@ -143,6 +132,7 @@ def check(
 def _check_conformance(
     url: str, token: str | None, patient: str | None, origin: str | None, *, in_json: bool
 ) -> NoReturn:
+    from sidecar.common import event_loop  # noqa: PLC0415
     from sidecar.conformance.client import is_base, is_token  # noqa: PLC0415
     from sidecar.conformance.run import conformance  # noqa: PLC0415
 
@@ -158,7 +148,7 @@ def _check_conformance(
             "--token has characters that no token has (RFC 6750 2.1): was it copied whole?"
         )
     configure_logs("CRITICAL")
-    _print_findings(_run_loop(conformance(url, token, patient, origin)), in_json=in_json)
+    _print_findings(event_loop.run(conformance(url, token, patient, origin)), in_json=in_json)
 
 
 def _print_findings(findings: "Sequence[Finding]", *, in_json: bool) -> NoReturn:
@@ -216,13 +206,20 @@ def demo(
     """Run the whole journey here: an embedded EHR and archive, the sidecar, and a page."""
     if data and pacs_url:
         raise click.UsageError("--data is for the embedded archive, --pacs for another one")
+    from sidecar.common import event_loop  # noqa: PLC0415
+
     try:
         from sidecar.demo.run import DemoArchive, run_demo  # noqa: PLC0415 - an extra
     except ModuleNotFoundError as missing:
         _fail(f"demo needs {missing.name}: pip install '.[demo]' in the project's folder")
     configure_logs("INFO" if verbose else "WARNING")
     archive = DemoArchive(data, pacs_url, dialect, write_config)
-    _run(lambda stop, reload: run_demo(host, port, archive, stop, echo=click.echo))
+    try:
+        event_loop.serve(lambda stop: run_demo(host, port, archive, stop, echo=click.echo))
+    except OSError as error:
+        _fail(_description(error))
+    except ValueError as error:
+        _fail(f"cannot start: {error}")
 
 
 @main.group()
@@ -233,6 +230,8 @@ def config() -> None:
 @config.command()
 def schema() -> None:
     """Print the JSON Schema of the configuration."""
+    from sidecar.settings.document import Settings  # noqa: PLC0415
+
     click.echo(json.dumps(Settings.model_json_schema(), indent=2))
 
 
@@ -269,7 +268,9 @@ def ehr_snippet(files: tuple[Path, ...]) -> None:
     click.echo(json.dumps(snippet(settings.server.public_url + "/fhir", offered), indent=2))
 
 
-def _settings(files: tuple[Path, ...], *, in_json: bool = False) -> Settings:
+def _settings(files: tuple[Path, ...], *, in_json: bool = False) -> "Settings":
+    from sidecar.settings.load import ConfigurationError, load_settings  # noqa: PLC0415
+
     try:
         return load_settings(files, os.environ)
     except ConfigurationError as error:
@@ -278,41 +279,9 @@ def _settings(files: tuple[Path, ...], *, in_json: bool = False) -> Settings:
         _fail(*error.problems)
 
 
-def _run(start: Callable[[asyncio.Event, asyncio.Event], Coroutine[Any, Any, None]]) -> None:
-    """Run until SIGTERM or SIGINT, and reload on SIGHUP.
-
-    Exit with 2 and one line when a port or a setting cannot be used.
-    """
-
-    async def until_stopped() -> None:
-        stop, reload = asyncio.Event(), asyncio.Event()
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, stop.set)
-        loop.add_signal_handler(signal.SIGINT, stop.set)
-        loop.add_signal_handler(signal.SIGHUP, reload.set)
-        await start(stop, reload)
-
-    keep_freed_memory()
-    keep_imported()
-    try:
-        _run_loop(until_stopped())
-    except OSError as error:
-        _fail(_description(error))
-    except ValueError as error:  # A file that was fine when the configuration was read.
-        _fail(f"cannot start: {error}")
-
-
 def _description(error: OSError) -> str:
     text = error.strerror or str(error)
     return f"{error.filename}: {text}" if error.filename else text
-
-
-def _run_loop(work: Coroutine[Any, Any, Result]) -> Result:
-    factory: Callable[[], asyncio.AbstractEventLoop] | None = None
-    with contextlib.suppress(ImportError):  # Windows has none.
-        from uvloop import new_event_loop as factory  # noqa: PLC0415
-    with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(work)
 
 
 def _fail(*problems: str) -> NoReturn:

@@ -11,8 +11,10 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Any
 
 from tests.waiting import WAIT_SECONDS
 
@@ -23,10 +25,19 @@ _context.set_forkserver_preload(
         "sidecar.check.run",
         "sidecar.cli",
         "sidecar.fhir.capability_statement",
-        "sidecar.server.process",
+        "sidecar.server.command",
+        "sidecar.server.load",
+        "sidecar.server.worker",
         "tests.forked",
     ]
 )
+
+
+def forked_process(target: Callable[..., None], arguments: Sequence[Any]) -> ForkServerProcess:
+    """Run ``target`` in a fork that begins with everything imported."""
+    process = _context.Process(target=target, args=tuple(arguments), daemon=True)
+    process.start()
+    return process
 
 
 class Forked:
@@ -43,12 +54,9 @@ class Forked:
     ) -> None:
         for file in {output, errors or output}:
             file.write_bytes(b"")
-        self._process = _context.Process(
-            target=_main,
-            args=(list(arguments), dict(environment), str(output), str(errors or output)),
-            daemon=True,
+        self._process = forked_process(
+            _main, (list(arguments), dict(environment), str(output), str(errors or output))
         )
-        self._process.start()
 
     @property
     def pid(self) -> int:

@@ -259,7 +259,7 @@ def test_sigterm_ends_serve_with_0(site: Path, tmp_path: Path) -> None:
     with serving(tmp_path, site) as running:
         assert running.end() == 0
     lines = [json.loads(line) for line in (tmp_path / "serve.log").read_text().splitlines()]
-    assert [line["message"] for line in lines if line["logger"] == "sidecar.server.process"] == [
+    assert [line["message"] for line in lines if line["logger"] == "sidecar.server.supervisor"] == [
         "serving",
         "draining",
     ]

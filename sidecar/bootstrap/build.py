@@ -1,6 +1,7 @@
 """The composition root: build a sidecar from ``Settings``. Nothing else builds one."""
 
 import contextlib
+import secrets
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
@@ -83,11 +84,13 @@ async def build(
     customize: Callable[[web.Application], None] | None = None,
     *,
     metrics: Metrics | None = None,
+    host_key: bytes | None = None,
 ) -> AsyncIterator[Sidecar]:
     """Build everything, and close it on leaving.
 
     ``customize`` may add routes to the public application (the demo's page). ``metrics`` are those
-    of the process, ``None`` for new ones.
+    of the process, ``None`` for new ones. ``host_key`` is what keys are made of for which the
+    settings name no file, ``None`` for a new one.
 
     Raises ``ValueError`` for a setting that cannot be used.
     """
@@ -104,7 +107,10 @@ async def build(
             ehr_session, settings.ehr.fhir_url, timeout_seconds=settings.ehr.timeout_seconds
         )
         invalidation = Invalidation()
-        context = BuildContext(settings, metrics, invalidation, stack, ehr_session, discovery)
+        host_key = secrets.token_bytes(32) if host_key is None else host_key
+        context = BuildContext(
+            settings, host_key, metrics, invalidation, stack, ehr_session, discovery
+        )
         tokens, patients = token_validation(context), context.closing(_patients(context))
         pacs = await archive(context)
         catalog = _catalog(settings)
@@ -159,7 +165,7 @@ async def build(
             catalog,
             endpoints,
             hospital,
-            PageLinks(settings.fhir.link_key()),
+            PageLinks(settings.fhir.link_key(host_key)),
             limits,
             CountReport(metrics),
             detail=settings.fhir.detail,

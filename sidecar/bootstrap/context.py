@@ -30,9 +30,13 @@ Part = TypeVar("Part", bound=_Closable)
 
 @dataclass(frozen=True, slots=True)
 class BuildContext:
-    """The settings, and what several parts use. Leaving ``stack`` closes what was built."""
+    """The settings, and what several parts use. Leaving ``stack`` closes what was built.
+
+    ``host_key``: what keys are made of for which the settings name no file. All workers have it.
+    """
 
     settings: Settings
+    host_key: bytes
     metrics: Metrics
     invalidation: Invalidation
     stack: contextlib.AsyncExitStack

@@ -1,45 +1,24 @@
 """Notice changes in the configuration's files, and in the files that it names."""
 
-import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
-from pydantic import BaseModel
 
-from sidecar.settings.document import Settings
+class FileWatch:
+    """Compare files with their state at the last look."""
 
+    def __init__(self) -> None:
+        self._known: dict[str, object] = {}
 
-async def watch(
-    settings: Callable[[], Settings], files: Sequence[Path], changed: asyncio.Event
-) -> None:
-    """Set ``changed`` when one of ``files``, or a file that the settings name, has changed.
+    def has_changed(self, files: Iterable[str]) -> bool:
+        """Return whether one of ``files`` has changed since the last look.
 
-    ``settings`` returns the present ones, whose ``server.reload_seconds`` is the interval (0: off).
-    """
-    known = _versions(settings(), files)
-    while True:
-        await asyncio.sleep(settings().server.reload_seconds or 1)
-        seen = _versions(settings(), files)
-        # A file that a reload has just named for the first time is no change.
-        has_changed = any(seen[file] != known[file] for file in seen.keys() & known.keys())
-        if has_changed and settings().server.reload_seconds:
-            changed.set()
-        known = seen
-
-
-def _versions(settings: Settings, files: Sequence[Path]) -> dict[Path, object]:
-    return {file: _version(file) for file in (*files, *_files_of(settings))}
-
-
-def _files_of(section: BaseModel) -> Iterator[Path]:
-    """Return every file that the settings name, except those that we write."""
-    for name, value in section:
-        values = value.values() if isinstance(value, dict) else value
-        for part in values if isinstance(value, dict | list) else [value]:
-            if isinstance(part, BaseModel):
-                yield from _files_of(part)
-            elif isinstance(part, Path) and name not in ("file", "folder"):
-                yield part
+        A file that was not named at the last look is no change.
+        """
+        seen = {file: _version(Path(file)) for file in files}
+        changed = any(seen[file] != self._known[file] for file in seen.keys() & self._known.keys())
+        self._known = seen
+        return changed
 
 
 def _version(file: Path) -> object:

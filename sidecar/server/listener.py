@@ -1,14 +1,14 @@
-"""A listener: an application that is served on a socket, which another may take over."""
+"""A listener: an application that is served on listening sockets."""
 
 import asyncio
 import contextlib
-import os
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from aiohttp import web
 
+from sidecar.server.sockets import BACKLOG, listen_on
 from sidecar.web.connection import ConnectionRunner
 from sidecar.web.connection_limit import DEFAULT_LIMIT, ConnectionLimit
 
@@ -19,24 +19,20 @@ _LEAST_SECONDS = 0.001
 
 
 class Listener:
-    """Serve ``app`` on ``host`` and ``port``, or on ``sockets`` that listen already.
+    """Serve ``app`` on ``sockets``, which listen already; other processes may do so, too.
 
     A connection may wait ``idle_seconds`` for a whole request head. ``observe_malformed`` gets the
-    status of each request that was not HTTP. ``limit`` bounds the open connections. ``name`` stands
-    in the error when the port cannot be had.
+    status of each request that was not HTTP. ``limit`` bounds the open connections.
     """
 
     def __init__(
         self,
         app: web.Application,
-        host: str,
-        port: int,
+        sockets: Sequence[socket.socket],
         *,
-        sockets: Sequence[socket.socket] = (),
         idle_seconds: float = 75,
         observe_malformed: Callable[[int], None] = lambda status: None,
         limit: ConnectionLimit = DEFAULT_LIMIT,
-        name: str = "listener",
     ) -> None:
         self._runner = ConnectionRunner(
             app,
@@ -46,26 +42,13 @@ class Listener:
             keepalive_timeout=idle_seconds,
             lingering_time=LINGERING_SECONDS,
         )
-        self._host, self._port, self._name = host, port, name
-        self._taken = list(sockets)
+        self._sockets = sockets
 
     async def start(self) -> None:
-        """Accept connections.
-
-        Raises ``OSError`` with name and address when the port cannot be had.
-        """
+        """Accept connections."""
         await self._runner.setup()
-        try:
-            if self._taken:
-                for taken in self._taken:
-                    await web.SockSite(self._runner, taken).start()
-            else:
-                await web.TCPSite(self._runner, self._host, self._port, reuse_port=False).start()
-        except OSError as error:
-            await self._runner.cleanup()
-            known = error.errno if isinstance(error.errno, int) and error.errno > 0 else None
-            why = os.strerror(known).lower() if known else error.strerror
-            raise OSError(error.errno, why, f"{self._name}: {self._host}:{self._port}") from None
+        for listening in self._sockets:
+            await web.SockSite(self._runner, listening, backlog=BACKLOG).start()
 
     @property
     def port(self) -> int:
@@ -73,25 +56,18 @@ class Listener:
         port: int = self._runner.addresses[0][1]
         return port
 
-    def sockets(self) -> list[socket.socket]:
-        """Return duplicates of its listening sockets, for a listener that takes over."""
-        # aiohttp has no public way to them.
-        servers = [getattr(site, "_server", None) for site in self._runner.sites]
-        return [
-            socket.socket(fileno=os.dup(listening.fileno()))
-            for server in servers
-            for listening in getattr(server, "sockets", ())
-        ]
-
-    async def stop(self, drain_seconds: float, *, process_ends: bool = True) -> None:
-        """Accept no more connections, and give running requests ``drain_seconds`` to end.
-
-        ``process_ends``: clients must have their last bytes in that time, too; what is not whole
-        then is reset. Otherwise the kernel goes on sending them.
-        """
-        until = asyncio.get_running_loop().time() + drain_seconds
+    async def stop_accepting(self) -> None:
+        """Accept no more connections. Those that are open go on."""
         for site in list(self._runner.sites):
             await site.stop()
+
+    async def stop(self, drain_seconds: float) -> None:
+        """Accept no more connections, and give running requests ``drain_seconds`` to end.
+
+        Clients must have their last bytes in that time, too; what is not whole then is reset.
+        """
+        until = asyncio.get_running_loop().time() + drain_seconds
+        await self.stop_accepting()
         # A connection that was just accepted has a request on the way: it is not idle.
         await asyncio.sleep(min(_ARRIVING_SECONDS, drain_seconds / 10))
         # aiohttp waits this long twice: for handlers, and before it cancels them. 0 is for ever.
@@ -99,15 +75,14 @@ class Listener:
         unsent = self._runner.keep_unsent()
         try:
             await self._runner.cleanup()
-            if process_ends:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout_at(until):
-                        await unsent.sent()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(until):
+                    await unsent.sent()
         except asyncio.CancelledError:
             self._runner.reset_unfinished()
             raise
         finally:
-            unsent.close(resets=process_ends)
+            unsent.close()
 
 
 @contextlib.asynccontextmanager
@@ -116,14 +91,15 @@ async def listen(
     host: str,
     port: int,
     *,
+    name: str = "listener",
     drain_seconds: float = 1,
     **options: Any,
 ) -> AsyncIterator[int]:
     """Serve ``app`` while the block runs, and yield the port. ``options`` are the ``Listener``'s.
 
-    On leaving, running requests get ``drain_seconds`` to end.
+    Raises ``OSError`` with ``name`` and the address when the port cannot be had. On leaving, running requests get ``drain_seconds`` to end.
     """
-    listener = Listener(app, host, port, **options)
+    listener = Listener(app, listen_on(host, port, name), **options)
     await listener.start()
     try:
         yield listener.port

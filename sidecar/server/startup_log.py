@@ -7,7 +7,6 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from sidecar import __version__
 from sidecar.settings.document import Settings
 
 log = logging.getLogger(__name__)
@@ -92,13 +91,3 @@ def _peer(name: str, url: str, problem: str | None, **more: Any) -> None:
 
 def _configured(what: str, **values: Any) -> None:
     log.info("configured: %s", what, extra=values)
-
-
-def summary(ports: tuple[int, int], problems: Mapping[str, str]) -> dict[str, Any]:
-    """Return the fields of the first line: version, ``ports`` (public, admin) and problems."""
-    return {
-        "version": __version__,
-        "port": ports[0],
-        "admin_port": ports[1],
-        "problems": dict(problems),
-    }

@@ -69,7 +69,7 @@ class Audit(Section):
     key_file: KeyFile | None = None
     """File with the key of the hashes of tokens.
 
-    null: each process makes a new key when it starts.
+    null: a new key at each start.
     """
     site: Text | None = None
     """AuditEvent.source.site, for instance the hospital."""
@@ -84,6 +84,6 @@ class Audit(Section):
             raise ValueError("repository and spool are for sink fhir")
         return self
 
-    def key(self) -> bytes:
+    def key(self, host_key: bytes) -> bytes:
         """Return the key of the hashes of tokens."""
-        return key_in(self.key_file)
+        return key_in(self.key_file, host_key, "hashes of tokens")

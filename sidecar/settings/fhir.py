@@ -84,6 +84,6 @@ class Fhir(Section):
     timezone: Annotated[str, checked(_check_zone)] | None = None
     """IANA time zone of studies that name none. null: their started is a date without a time."""
 
-    def link_key(self) -> bytes:
+    def link_key(self, host_key: bytes) -> bytes:
         """Return the key of next links."""
-        return key_in(self.link_key_file)
+        return key_in(self.link_key_file, host_key, "next links")

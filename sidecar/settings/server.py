@@ -19,6 +19,11 @@ from sidecar.settings.types import (
 class Server(Section):
     """The listeners, and the limits of what they serve."""
 
+    workers: Literal["auto"] | Annotated[int, Field(ge=1, le=64), NO_BOOLEAN] = 1
+    """Worker processes, which share the listeners. auto: as many as CPUs are granted.
+
+    Each has an even share of the limits below.
+    """
     host: Text = "0.0.0.0"  # noqa: S104
     """Address of the public listener."""
     port: Port = 8080

@@ -3,7 +3,7 @@
 Each type refuses what could not work later. Its error texts show no value.
 """
 
-import secrets
+import hashlib
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -184,6 +184,8 @@ KeyFile = Annotated[SecretFile, checked(_check_key)]
 """A file with a key that the site made: ``openssl rand -hex 32``."""
 
 
-def key_in(file: Path | None) -> bytes:
-    """Return the key in ``file``, or without a file a new key for this process."""
-    return secret_in(file).encode() if file else secrets.token_bytes(32)
+def key_in(file: Path | None, host_key: bytes, use: str) -> bytes:
+    """Return the key in ``file``, or without a file one for this ``use``, made of ``host_key``."""
+    if file is not None:
+        return secret_in(file).encode()
+    return hashlib.blake2b(use.encode(), key=host_key, digest_size=32).digest()

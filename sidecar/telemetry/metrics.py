@@ -23,6 +23,14 @@ class Metrics:
         self.requests = self._counter(
             "requests_total", "Requests answered", "route", "method", "status"
         )
+        self.worker_starts = self._counter(
+            "worker_starts_total",
+            "Starts of worker processes; restart: the one before had ended unexpectedly",
+            "reason",
+        )
+        self.reloads = self._counter(
+            "configuration_reloads_total", "Reloads of the configuration", "outcome"
+        )
         self.connections_refused = self._counter(
             "connections_refused_total", "Client connections beyond server.max_connections"
         )

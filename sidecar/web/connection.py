@@ -143,9 +143,7 @@ class _Server(web.Server):
         self._limit = limit
         self._cors = cors
         self._lingering: set[RefusedConnection] = set()
-        self.open_connections = (
-            OpenConnections() if limit.connections is None else limit.connections
-        )
+        self.open_connections = OpenConnections()
         self.unsent = SendBufferTracker()
 
     def admits(self, transport: asyncio.Transport) -> bool:

@@ -89,15 +89,13 @@ class ConnectionLimit:
     ``beyond``: what happens where none is idle: ``refuse`` the further one with 503, or
     ``close_oldest`` for it. The latter is for probes and scrapes, which must be answered whoever
     holds connections. ``observe_refused`` and ``observe_closed`` are called for each connection
-    that is refused, or closed for another. ``connections``: those that count, where other listeners
-    share them.
+    that is refused, or closed for another.
     """
 
     most: int
     beyond: Literal["refuse", "close_oldest"] = "refuse"
     observe_refused: Callable[[], None] = lambda: None
     observe_closed: Callable[[], None] = lambda: None
-    connections: OpenConnections | None = None
 
 
 DEFAULT_LIMIT = ConnectionLimit(2_000)

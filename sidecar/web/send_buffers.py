@@ -129,17 +129,13 @@ class SendBufferTracker:
         if self._sockets:
             await self._all_sent.wait()
 
-    def close(self, *, resets: bool) -> None:
-        """Release all sockets.
-
-        ``resets``: the process ends, and no client may wait for bytes that do not come.
-        """
+    def close(self) -> None:
+        """Reset and release all sockets: no client may wait for bytes that do not come."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         for own in self._sockets:
-            if resets:
-                own.reset()
+            own.reset()
             own.close()
         self._sockets = []
         self._all_sent.set()

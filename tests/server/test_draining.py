@@ -12,6 +12,7 @@ from aiohttp import web
 
 from sidecar.bootstrap.build import build
 from sidecar.server.listener import Listener, listen
+from sidecar.server.sockets import listen_on
 from sidecar.settings.document import Settings
 from tests.authorization.limited import Slow
 from tests.fakes.archive import ScriptedPacs
@@ -74,7 +75,7 @@ async def test_a_request_that_is_on_its_way_is_answered(monkeypatch: pytest.Monk
 
     app = web.Application()
     app.router.add_get("/", answer)
-    listener = Listener(app, "127.0.0.1", 0)
+    listener = Listener(app, listen_on("127.0.0.1", 0, "listener"))
     await listener.start()
     reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
     await wait_until_async(
@@ -142,7 +143,7 @@ async def test_a_transfer_that_is_ended_is_no_whole_answer_for_an_old_client() -
     """Of HTTP/1.0 a close is the regular end: its connection is reset (SIA-43)."""
     slow = Slow(asyncio.Event())
     async with sidecar_between(ScriptedEhr(), ScriptedPacs(slow)) as (_, sidecar):
-        listener = Listener(sidecar.public, "127.0.0.1", 0)
+        listener = Listener(sidecar.public, listen_on("127.0.0.1", 0, "listener"))
         await listener.start()
         reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
         head = "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())

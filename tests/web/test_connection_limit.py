@@ -18,6 +18,7 @@ from aiohttp import web
 
 from sidecar.server.listener import Listener
 from sidecar.server.open_files import connections_allowed
+from sidecar.server.sockets import listen_on
 from sidecar.web.connection_limit import (
     _MOST_LINGERING,
     ADMIN_LIMIT,
@@ -91,10 +92,7 @@ def slow_app(served: "list[Served]") -> web.Application:
 
 @contextlib.asynccontextmanager
 async def served(
-    limit: int,
-    beyond: Any,
-    app: web.Application | None = None,
-    connections: OpenConnections | None = None,
+    limit: int, beyond: Any, app: web.Application | None = None
 ) -> AsyncIterator[Served]:
     found: list[Served] = []
     most = ConnectionLimit(
@@ -102,9 +100,8 @@ async def served(
         beyond,
         lambda: found[0].refused.append(1),
         lambda: found[0].closed.append(1),
-        connections,
     )
-    listener = Listener(app or slow_app(found), "127.0.0.1", 0, limit=most)
+    listener = Listener(app or slow_app(found), listen_on("127.0.0.1", 0, "listener"), limit=most)
     found.append(Served(listener))
     await listener.start()
     try:
@@ -255,27 +252,6 @@ def test_a_slow_client_gets_the_rest_of_its_answer() -> None:
     while connections.close_idle():
         closed += [number for number, one in enumerate(idle) if one.closed and number not in closed]
     assert closed == [1, 3, 0, 2]
-
-
-def test_listeners_that_share_connections_count_them_together(run: Run) -> None:
-    """As the one before and the one after a reload do."""
-
-    async def scenario() -> None:
-        shared = OpenConnections()
-        async with (
-            served(2, "refuse", connections=shared) as old,
-            served(2, "refuse", connections=shared) as new,
-        ):
-            busy = await old.occupy(1) + await new.occupy(1)
-            (further,) = await new.connect(1)
-            check_refusal(await asked(further))
-            close(busy[:1])
-            await wait_until_async("one has left", lambda: len(shared), (1).__eq__)
-            (another,) = await new.connect(1)
-            assert (await asked(another, LAST)).status == 200
-            close([*busy, further, another])
-
-    run(scenario())
 
 
 def test_refused_connections_do_not_stay(run: Run) -> None:

@@ -14,6 +14,7 @@ import uvloop
 from aiohttp import web
 
 from sidecar.server.listener import Listener
+from sidecar.server.sockets import listen_on
 from sidecar.web.send_buffers import abort_connection, unsent_bytes
 from tests.waiting import WAIT_SECONDS, wait_until_async
 
@@ -70,7 +71,7 @@ async def client(
     path: str, seen: list[str], version: str = "1.1", header: str = ""
 ) -> AsyncIterator[tuple[Listener, socket.socket]]:
     """A listener, and a client that has asked it and reads nothing yet."""
-    listener = Listener(application(seen), "127.0.0.1", 0)
+    listener = Listener(application(seen), listen_on("127.0.0.1", 0, "listener"))
     await listener.start()
     with socket.socket() as own:
         own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 100_000)

@@ -1,0 +1,30 @@
+"""The command ``serve``: a supervisor, whose children alone import what reads and serves."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sidecar.server.child import Channel
+from sidecar.server.shared_folder import shared_folder
+from sidecar.server.supervisor import Supervisor
+from sidecar.server.worker_process import WorkerTask
+from sidecar.telemetry.logs import configure_logs
+
+
+def serve(files: Sequence[Path]) -> Sequence[str]:
+    """Serve until a signal ends it. Return why it could not start, a line each."""
+
+    def load(channel: Channel) -> int:
+        from sidecar.server.load import load as run  # noqa: PLC0415 - in the child alone
+
+        return run(files, channel)
+
+    def work(task: WorkerTask, channel: Channel) -> int:
+        from sidecar.server.worker import work as run  # noqa: PLC0415 - in the child alone
+
+        return run(task, channel)
+
+    configure_logs()
+    with shared_folder() as folder:
+        supervisor = Supervisor(load, work, files, folder, configure_logs)
+        supervisor.run()
+    return supervisor.problems

@@ -1,0 +1,53 @@
+"""Read the configuration for the supervisor, in a process of its own."""
+
+import os
+import pickle
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from sidecar.server.child import Channel
+from sidecar.server.configuration import Configuration
+from sidecar.server.cpus import granted_cpus
+from sidecar.settings.document import Settings
+from sidecar.settings.load import ConfigurationError, load_settings
+
+
+def load(files: Sequence[Path], channel: Channel) -> int:
+    """Send the configuration that ``files`` and the environment have, or ``problems``."""
+    try:
+        settings = load_settings(files, os.environ)
+    except ConfigurationError as error:
+        channel.send(problems=list(error.problems))
+    else:
+        channel.send(**configuration_of(settings).encode())
+    return 0
+
+
+def configuration_of(settings: Settings) -> Configuration:
+    """Return the settings as the supervisor holds them."""
+    server = settings.server
+    return Configuration(
+        host=server.host,
+        port=server.port,
+        admin_host=server.admin_host,
+        admin_port=server.admin_port,
+        workers=granted_cpus() if server.workers == "auto" else server.workers,
+        drain_seconds=server.drain_seconds,
+        reload_seconds=server.reload_seconds,
+        log_level=settings.log.level,
+        files=[str(file) for file in files_of(settings)],
+        settings=pickle.dumps(settings),
+    )
+
+
+def files_of(settings: BaseModel) -> Iterator[Path]:
+    """Return every file that the settings name, except those that we write."""
+    for name, value in settings:
+        values = value.values() if isinstance(value, dict) else value
+        for part in values if isinstance(value, dict | list) else [value]:
+            if isinstance(part, BaseModel):
+                yield from files_of(part)
+            elif isinstance(part, Path) and name not in ("file", "folder"):
+                yield part

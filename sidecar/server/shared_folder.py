@@ -1,0 +1,40 @@
+"""The folder that the workers of one host share while they run: it is in memory where it can be."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+_PREFIX = "smart-imaging-sidecar-"
+_MEMORY = Path("/dev/shm")  # noqa: S108 - mkdtemp makes a name of its own there
+
+
+@contextlib.contextmanager
+def shared_folder() -> Iterator[Path]:
+    """Make the folder, and remove it on leaving. Raises ``OSError`` where none can be made.
+
+    Folders of processes that were killed are removed first.
+    """
+    parent = _MEMORY if os.access(_MEMORY, os.W_OK) else Path(tempfile.gettempdir())
+    for left in parent.glob(_PREFIX + "*"):
+        with contextlib.suppress(OSError), _locked(left):
+            shutil.rmtree(left)
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+    try:
+        with _locked(folder):  # The children inherit the lock: it ends with the last of them.
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)

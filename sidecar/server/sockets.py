@@ -1,0 +1,90 @@
+"""The listening sockets, which the supervisor opens and all workers accept connections on.
+
+There is one for all workers, not one for each (SO_REUSEPORT): a worker that is busy or has died
+leaves its share to the others, and a connection that waits is not lost with a worker.
+"""
+
+import contextlib
+import logging
+import os
+import socket
+from dataclasses import dataclass
+from typing import Self
+
+from sidecar.server.configuration import Configuration
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 1_024
+"""Connections that wait to be accepted. The kernel may allow fewer (net.core.somaxconn)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """The sockets of the two listeners, and the configuration that they were opened for."""
+
+    public: list[socket.socket]
+    admin: list[socket.socket]
+    opened_for: Configuration
+
+    @classmethod
+    def open(cls, configuration: Configuration) -> Self:
+        """Listen. Raises ``OSError`` with key and address in ``filename``."""
+        with contextlib.ExitStack() as stack:
+            public = listen_on(configuration.host, configuration.port, "server.port")
+            for opened in public:
+                stack.callback(opened.close)
+            admin = listen_on(
+                configuration.admin_host, configuration.admin_port, "server.admin_port"
+            )
+            stack.pop_all()
+        return cls(public, admin, configuration)
+
+    def ports(self) -> dict[str, int]:
+        """Return the ports, by the names that the log has for them."""
+        return {
+            "port": self.public[0].getsockname()[1],
+            "admin_port": self.admin[0].getsockname()[1],
+        }
+
+    def warn_of_changes(self, configuration: Configuration) -> None:
+        """Log what a reload cannot change."""
+        for name in ("host", "port", "admin_host", "admin_port"):
+            now, wanted = getattr(self.opened_for, name), getattr(configuration, name)
+            if wanted != now:
+                log.warning(
+                    "a change that needs a restart",
+                    extra={"setting": f"server.{name}", "configured": wanted, "listening": now},
+                )
+
+    def close(self) -> None:
+        """Close them in this process."""
+        for opened in (*self.public, *self.admin):
+            opened.close()
+
+
+def listen_on(host: str, port: int, name: str) -> list[socket.socket]:
+    """Return a listening socket for each address of ``host``. Port 0 is any that is free.
+
+    Raises ``OSError`` with ``name`` and the address in ``filename`` when the port cannot be had.
+    """
+    sockets: list[socket.socket] = []
+    with contextlib.ExitStack() as stack:
+        try:
+            for family, kind, protocol, _, address in dict.fromkeys(
+                socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            ):
+                opened = stack.enter_context(socket.socket(family, kind, protocol))
+                opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:  # Otherwise it would take the IPv4 port, too.
+                    opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                opened.bind(address)
+                opened.listen(BACKLOG)
+                opened.setblocking(False)
+                sockets.append(opened)
+        except OSError as error:
+            known = error.errno if isinstance(error.errno, int) and error.errno > 0 else None
+            why = os.strerror(known).lower() if known else error.strerror
+            raise OSError(error.errno, why, f"{name}: {host}:{port}") from None
+        stack.pop_all()
+    return sockets
