@@ -23,7 +23,8 @@ HEADERS = {
     "Authorization": f"Bearer {TOKEN}",
     "Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*',
 }
-SETTINGS: dict[str, Any] = {"pacs": {"dialect": "orthanc"}}
+# Beside others it may walk a file of two million elements for minutes.
+SETTINGS: dict[str, Any] = {"pacs": {"dialect": "orthanc", "timeout_seconds": 900}}
 # Of two patients, as Orthanc has it: a 404 before anything is looked into (docs/authorization.md).
 OF_NOBODY = frozenset(
     {
