@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import signal
 import socket
 from pathlib import Path
 from types import TracebackType
@@ -120,9 +121,18 @@ class SidecarProcess:
         return self._process.pid
 
     def resident_bytes(self) -> int:
-        """Its resident set now."""
-        size: int = psutil.Process(self.process_id).memory_info().rss
-        return size
+        """The resident sets of the supervisor and its workers now."""
+        process = psutil.Process(self.process_id)
+        return sum(one.memory_info().rss for one in (process, *process.children()))
+
+    def workers(self) -> list[int]:
+        """The process ids of the workers."""
+        return [child.pid for child in psutil.Process(self.process_id).children()]
+
+    def kill(self) -> None:
+        """Kill the supervisor and all workers at once."""
+        for process_id in (self.process_id, *self.workers()):
+            os.kill(process_id, signal.SIGKILL)
 
     def metric(self, line_start: str) -> float:
         """The sum of the metric lines that begin with ``line_start`` (``name{label="…"``)."""

@@ -225,9 +225,9 @@ async def build(
 
 
 def _catalog(settings: Settings) -> Catalog:
-    catalog = settings.fhir.catalog
-    store: Store = MemoryStore() if catalog.file is None else SqliteStore(catalog.file)
-    if catalog.dsn_file is not None:
+    catalog, kind = settings.fhir.catalog, settings.catalog_store()
+    store: Store = SqliteStore(catalog.file) if kind == "sqlite" else MemoryStore()
+    if kind == "postgresql":
         try:
             from sidecar.fhir.catalog.postgresql import PostgresqlStore  # noqa: PLC0415 - an extra
         except ImportError:

@@ -97,7 +97,8 @@ async def listen(
 ) -> AsyncIterator[int]:
     """Serve ``app`` while the block runs, and yield the port. ``options`` are the ``Listener``'s.
 
-    Raises ``OSError`` with ``name`` and the address when the port cannot be had. On leaving, running requests get ``drain_seconds`` to end.
+    Raises ``OSError`` with ``name`` and the address when the port cannot be had.
+    On leaving, running requests get ``drain_seconds`` to end.
     """
     listener = Listener(app, listen_on(host, port, name), **options)
     await listener.start()

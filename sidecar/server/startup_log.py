@@ -66,7 +66,7 @@ def log_settings(
     _configured(
         "fhir",
         detail=fhir.detail,
-        catalog=fhir.catalog.store,
+        catalog=settings.catalog_store(),
         search_cache_seconds=fhir.search_cache_seconds,
         changes_url=pacs.changes_url,
     )

@@ -4,6 +4,8 @@ The tables of ``docs/configuration.md`` and the JSON Schema of ``config schema``
 models.
 """
 
+from pydantic import model_validator
+
 from sidecar.settings.access import Access
 from sidecar.settings.audit import Audit
 from sidecar.settings.capabilities import CapabilitySettings
@@ -44,3 +46,16 @@ class Settings(Section):
     audit: Audit = Audit()
     log: Log = Log()
     tracing: TracingSettings = TracingSettings()
+
+    @model_validator(mode="after")
+    def _workers_share_the_catalog(self) -> "Settings":
+        if self.server.workers != 1 and self.fhir.catalog.store == "memory":
+            raise ValueError(
+                "fhir.catalog.store memory is for one of server.workers: "
+                "take it away for sqlite at fhir.catalog.file, or use postgresql"
+            )
+        return self
+
+    def catalog_store(self) -> str:
+        """Return where the catalog is: ``memory``, ``sqlite`` or ``postgresql``."""
+        return self.fhir.catalog.store or ("memory" if self.server.workers == 1 else "sqlite")

@@ -30,12 +30,12 @@ def _check_zone(value: str) -> None:
 class CatalogSettings(Section):
     """Where the catalog is, which has the times for ``meta.lastUpdated``."""
 
-    store: Literal["memory", "sqlite", "postgresql"] = "memory"
-    """memory: after a restart every study counts as new.
+    store: Literal["memory", "sqlite", "postgresql"] | None = None
+    """memory: after a restart or a reload every study counts as new.
 
-    sqlite and postgresql keep what was seen.
+    sqlite and postgresql keep what was seen. null: memory; with several workers sqlite.
     """
-    file: Path | None = None
+    file: Path = Path("/var/lib/smart-imaging-sidecar/catalog.sqlite")
     """sqlite: the file. Processes on one machine may share it."""
     dsn_file: SecretFile | None = None
     """postgresql: file with the connection string (libpq).
@@ -50,13 +50,14 @@ class CatalogSettings(Section):
 
     @model_validator(mode="after")
     def _file_fits_the_store(self) -> "CatalogSettings":
-        for store, key in (("sqlite", "file"), ("postgresql", "dsn_file")):
-            needs_each_other(
-                f"store {store}",
-                is_chosen=self.store == store,
-                key=key,
-                value=getattr(self, key),
-            )
+        needs_each_other(
+            "store postgresql",
+            is_chosen=self.store == "postgresql",
+            key="dsn_file",
+            value=self.dsn_file,
+        )
+        if "file" in self.model_fields_set and self.store != "sqlite":
+            raise ValueError("file is for store sqlite")
         return self
 
     def dsn(self) -> str:

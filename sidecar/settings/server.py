@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from sidecar.settings.types import (
     NO_BOOLEAN,
@@ -15,11 +15,22 @@ from sidecar.settings.types import (
     Url,
 )
 
+MOST_WORKERS = 64
+
+
+def _workers(value: object) -> object:
+    number = int(value) if isinstance(value, str) and value.isdecimal() else value
+    if number != "auto" and (type(number) is not int or not 1 <= number <= MOST_WORKERS):
+        raise ValueError(f"must be auto or a number from 1 to {MOST_WORKERS}")
+    return number
+
 
 class Server(Section):
     """The listeners, and the limits of what they serve."""
 
-    workers: Literal["auto"] | Annotated[int, Field(ge=1, le=64), NO_BOOLEAN] = 1
+    workers: Annotated[
+        Literal["auto"] | Annotated[int, Field(ge=1, le=MOST_WORKERS)], BeforeValidator(_workers)
+    ] = 1
     """Worker processes, which share the listeners. auto: as many as CPUs are granted.
 
     Each has an even share of the limits below.

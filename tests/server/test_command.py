@@ -1,0 +1,89 @@
+"""``serve`` as a process: what the supervisor imports, what breaks when a worker is killed."""
+
+import os
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+
+from tests.background import Background
+from tests.command import serving
+from tests.fakes.ehr import PATIENT, TOKEN
+from tests.fakes.process_site import Site
+from tests.sidecar_process import SidecarProcess
+from tests.waiting import wait_until
+
+HEADERS = {"Authorization": f"Bearer {TOKEN}"}
+SUPERVISOR_BYTES = 25 * 2**20
+COMPILED = ("_pydantic_core", "_http_parser", "_http_writer", "pydicom", "uvloop", "_ssl")
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with Background() as background:
+        made = Site(background, tmp_path)
+        made.configuration |= {
+            "audit": {"sink": "none"},
+            "server": {"workers": 2},
+            "fhir": {
+                "detail": "study",
+                "catalog": {"store": "sqlite", "file": str(tmp_path / "c")},
+            },
+        }
+        yield made
+
+
+def test_the_supervisor_is_small(site: Site, tmp_path: Path) -> None:
+    """It imports none of what its workers do."""
+    process = SidecarProcess(tmp_path, site.configuration)
+    with serving(tmp_path, process.file) as running:
+        supervisor = psutil.Process(running.process.pid)
+        wait_until("workers", supervisor.children, lambda found: len(found) == 2)
+        mapped = " ".join(one.path for one in supervisor.memory_maps())
+        assert not [name for name in COMPILED if name in mapped]
+        assert supervisor.memory_info().rss < SUPERVISOR_BYTES
+        worker = " ".join(one.path for one in supervisor.children()[0].memory_maps())
+        assert "_pydantic_core" in worker
+        assert running.end() == 0
+
+
+def _has_another(before: list[int], now: list[int]) -> bool:
+    return not set(now) <= set(before)
+
+
+def test_a_killed_worker_breaks_its_own_requests_alone(site: Site, tmp_path: Path) -> None:
+    """Connections that wait, and those of the other worker, are answered."""
+    seen: Counter[str] = Counter()
+    over = threading.Event()
+    with SidecarProcess(tmp_path, site.configuration) as sidecar:
+        url = f"{sidecar.fhir}/ImagingStudy?patient={PATIENT}"
+
+        def load() -> None:
+            while not over.is_set():
+                try:
+                    seen[str(requests.get(url, headers=HEADERS, timeout=60).status_code)] += 1
+                except requests.ConnectionError:
+                    seen["broken"] += 1
+
+        threads = [threading.Thread(target=load) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        wait_until("all workers", lambda: sidecar.log, lambda log: '"serving"' in log)
+        for _ in range(3):
+            before, answered = sidecar.workers(), seen["200"]
+            os.kill(before[0], signal.SIGKILL)
+            wait_until("another worker", sidecar.workers, partial(_has_another, before))
+            wait_until("more answers", lambda: seen["200"], (answered + 20).__lt__)
+        over.set()
+        for thread in threads:
+            thread.join()
+        # Each kill breaks at most what its four clients had under way.
+        assert seen["broken"] <= 3 * 4
+        assert set(seen) <= {"200", "broken"}
+        assert sidecar.stop() == 0
