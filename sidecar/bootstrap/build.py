@@ -28,6 +28,7 @@ from sidecar.bootstrap.telemetry import certificates, request_tracing
 from sidecar.bootstrap.tokens import TokenValidation, ehr_client, token_validation
 from sidecar.common.background import background
 from sidecar.common.invalidation import Invalidation
+from sidecar.common.shared_generation import SharedGeneration, shared_folder
 from sidecar.ehr.discovery import Discovery
 from sidecar.fhir.capability_statement import OfferedFeatures
 from sidecar.fhir.catalog.catalog import Catalog, MemoryStore, Store
@@ -103,7 +104,8 @@ async def build(
         discovery = Discovery(
             ehr_session, settings.ehr.fhir_url, timeout_seconds=settings.ehr.timeout_seconds
         )
-        invalidation = Invalidation()
+        folder = shared_folder()
+        invalidation = Invalidation(shared=None if folder is None else SharedGeneration(folder))
         context = BuildContext(settings, metrics, invalidation, stack, ehr_session, discovery)
         tokens, patients = token_validation(context), context.closing(_patients(context))
         pacs = await archive(context)
