@@ -14,6 +14,7 @@ from socket import socket
 from sidecar import __version__
 from sidecar.bootstrap.build import Sidecar, build
 from sidecar.common.background import background
+from sidecar.common.shared_generation import shared_folder
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.detection import detect_dialect
 from sidecar.server import startup_log
@@ -155,7 +156,7 @@ async def run(
     """
     raise_open_files()
     reload = asyncio.Event() if reload is None else reload
-    current = Generation(settings, Metrics(__version__))
+    current = Generation(settings, Metrics(__version__, shared_folder()))
     listening = settings.server  # All generations have the sockets of the first.
     sidecar = await current.started()
     await _log_start(sidecar, current, "serving")
