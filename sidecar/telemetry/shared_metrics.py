@@ -188,6 +188,8 @@ def _content(path: Path) -> tuple[bytes, bool]:
     except FileNotFoundError:
         return b"", False
     with open(file, "rb") as opened:
+        if os.fstat(file).st_size == 0:
+            return b"", False  # It is being made.
         try:
             # Shared: whoever else looks at the same time does not take it for alive.
             fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -74,8 +74,8 @@ class WorkerFile:
         self._segments = 0
         self._used = SEGMENT_BYTES
         try:
-            # While it is empty nobody takes it for a dead worker's.
-            fcntl.flock(self._file, fcntl.LOCK_EX)
+            # While it is empty nobody else locks it, nor takes it for a dead worker's.
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._begin_segment()
         except BaseException:
             self.path.unlink()
