@@ -30,10 +30,12 @@ class Metrics:
 
     def __init__(self, version: str, folder: Path | None = None) -> None:
         self.registry = self._exposed = CollectorRegistry()
+        # prometheus_client looks here for the class of each new value. By itself it would take the
+        # one that its environment variable named when it was imported.
+        values.ValueClass = values.MutexValue
         if folder is not None:
             shared = SharedMetrics(folder)
             shared.fold()
-            # prometheus_client looks here for the class of each new value.
             values.ValueClass = cast("Any", value_class(WorkerFile(folder)))
             self._exposed = CollectorRegistry()
             self._exposed.register(cast("Collector", MergedCollector(self.registry, shared)))

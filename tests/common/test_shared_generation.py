@@ -5,12 +5,12 @@ import contextlib
 import itertools
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import settings, strategies
@@ -198,6 +198,30 @@ def test_what_arrives_while_another_worker_forgets_is_not_kept(tmp_path: Path, c
     cache.put("p1", 1, cache.stamp("p1"))
     assert next(calls) == 3  # For the caller's stamp, the second look, and the earlier entry.
     assert cache.peek("p1") is None
+
+
+@pytest.mark.parametrize("others", [False, True])
+@pytest.mark.parametrize(
+    "look", [lambda ours: ours.stamp("1.2"), lambda ours: ours.generation, Invalidation.catch_up]
+)
+def test_all_that_is_registered_is_forgotten_at_the_first_look(
+    tmp_path: Path, others: bool, look: Callable[[Invalidation], object]
+) -> None:
+    """What is no cache, too: retrievals that go on in the background."""
+
+    class Kept:
+        forgotten: ClassVar[list[object]] = []
+
+        def forget(self, patient_ids: Collection[str] | None) -> None:
+            self.forgotten.append(patient_ids)
+
+    ours = Invalidation(shared=SharedGeneration(tmp_path))
+    kept = ours.register(Kept(), others=others)
+    Invalidation(shared=SharedGeneration(tmp_path)).invalidate()
+    assert kept.forgotten == []
+    for _ in range(2):
+        look(ours)
+        assert kept.forgotten == [None]
 
 
 def test_a_generation_is_seen_once(tmp_path: Path) -> None:

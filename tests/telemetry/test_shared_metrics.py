@@ -215,6 +215,13 @@ def test_an_entry_is_there_with_its_length(tmp_path: Path) -> None:
     assert list(shared_values.read_values(bytes(content))) == []
 
 
+@pytest.mark.parametrize("encoded", [b"", b"{}", b'["x","x",[],1]', b'["x","x",["l"],""]', b"\xff"])
+def test_what_is_no_key(encoded: bytes) -> None:
+    assert Key.decode(GAUGE.encode()) == GAUGE
+    with pytest.raises(ValueError):  # noqa: PT011 - whichever it is
+        Key.decode(encoded)
+
+
 def test_many_values_take_several_segments(tmp_path: Path) -> None:
     made = Worker(tmp_path)
     keys = [Key("x", "x_total", (("route", f"{number:0>500}"),), "") for number in range(300)]

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -14,6 +15,7 @@ import prometheus_client
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from sidecar.common.shared_generation import FOLDER_VARIABLE
 from sidecar.telemetry.metrics import Metrics
 from tests.prometheus.promtool import promtool
 from tests.telemetry.usage import use
@@ -153,3 +155,19 @@ def test_prometheus_reads_it(processes: Processes, promtool: str) -> None:
         check=False,
     )
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
+
+
+def test_metrics_without_a_folder_are_alone_whatever_the_environment_says(tmp_path: Path) -> None:
+    """prometheus_client reads it when it is imported."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from sidecar.telemetry.metrics import Metrics; print(Metrics('1').expose().decode())",
+        ],
+        env=os.environ | {FOLDER_VARIABLE: str(tmp_path)},
+        capture_output=True,
+        check=True,
+    )
+    assert value(done.stdout, "build_info", version="1") == 1
+    assert list(tmp_path.iterdir()) == []
