@@ -24,6 +24,7 @@ from jwt.algorithms import ECAlgorithm
 from sidecar.bootstrap.build import Sidecar
 from sidecar.common.invalidation import Invalidation
 from sidecar.common.loading_cache import LoadingCache
+from sidecar.common.shared_generation import SharedGeneration
 from sidecar.common.single_flight import SingleFlight
 from sidecar.pacs.deferred_requests import DeferredRequests
 from tests.common.peer import Peer, peer, session
@@ -74,6 +75,16 @@ async def test_what_is_asked_for_while_everything_is_forgotten(
     kept.
     """
     await _forgotten_in_mid_flight(world, case(world), world.kept.invalidate)
+
+
+@pytest.mark.parametrize("case", FORGOTTEN, ids=lambda case: case.__name__)
+async def test_what_is_asked_for_while_another_worker_forgets_everything(
+    case: Callable[[World], Ask], peer: Peer, session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    """The same when another process on this host was asked to forget."""
+    world = World(Upstream(), Invalidation(shared=SharedGeneration(tmp_path)), peer, session)
+    other = Invalidation(shared=SharedGeneration(tmp_path))
+    await _forgotten_in_mid_flight(world, case(world), other.invalidate)
 
 
 @pytest.mark.parametrize("case", OF_THE_ARCHIVE, ids=lambda case: case.__name__)

@@ -72,4 +72,4 @@ async def audit_trail(context: BuildContext) -> AuditTrail:
         f"smart-imaging-sidecar {__version__}", context.settings.ehr.fhir_url, audit.site
     )
     retire = None if delivery is None else delivery.retire
-    return AuditTrail(sink, source, audit.key(context.host_key), observe=observe, retire=retire)
+    return AuditTrail(sink, source, audit.key(context.host.key), observe=observe, retire=retire)

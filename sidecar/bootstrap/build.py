@@ -1,7 +1,6 @@
 """The composition root: build a sidecar from ``Settings``. Nothing else builds one."""
 
 import contextlib
-import secrets
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
@@ -22,13 +21,14 @@ from sidecar.bootstrap.access import (
     study_keywords,
 )
 from sidecar.bootstrap.audit import audit_trail
-from sidecar.bootstrap.context import BuildContext, open_session
+from sidecar.bootstrap.context import BuildContext, Host, open_session
 from sidecar.bootstrap.discovery import ehr_probes
 from sidecar.bootstrap.pacs import archive, site
 from sidecar.bootstrap.telemetry import certificates, request_tracing
 from sidecar.bootstrap.tokens import TokenValidation, ehr_client, token_validation
 from sidecar.common.background import background
 from sidecar.common.invalidation import Invalidation
+from sidecar.common.shared_generation import SharedGeneration
 from sidecar.ehr.discovery import Discovery
 from sidecar.fhir.capability_statement import OfferedFeatures
 from sidecar.fhir.catalog.catalog import Catalog, MemoryStore, Store
@@ -84,13 +84,13 @@ async def build(
     customize: Callable[[web.Application], None] | None = None,
     *,
     metrics: Metrics | None = None,
-    host_key: bytes | None = None,
+    host: Host | None = None,
 ) -> AsyncIterator[Sidecar]:
     """Build everything, and close it on leaving.
 
     ``customize`` may add routes to the public application (the demo's page). ``metrics`` are those
-    of the process, ``None`` for new ones. ``host_key`` is what keys are made of for which the
-    settings name no file, ``None`` for a new one.
+    of the process, ``None`` for new ones. ``host`` is what its workers share, ``None`` for
+    a process alone.
 
     Raises ``ValueError`` for a setting that cannot be used.
     """
@@ -106,11 +106,11 @@ async def build(
         discovery = Discovery(
             ehr_session, settings.ehr.fhir_url, timeout_seconds=settings.ehr.timeout_seconds
         )
-        invalidation = Invalidation()
-        host_key = secrets.token_bytes(32) if host_key is None else host_key
-        context = BuildContext(
-            settings, host_key, metrics, invalidation, stack, ehr_session, discovery
+        host = Host() if host is None else host
+        invalidation = Invalidation(
+            shared=None if host.folder is None else SharedGeneration(host.folder)
         )
+        context = BuildContext(settings, host, metrics, invalidation, stack, ehr_session, discovery)
         tokens, patients = token_validation(context), context.closing(_patients(context))
         pacs = await archive(context)
         catalog = _catalog(settings)
@@ -165,7 +165,7 @@ async def build(
             catalog,
             endpoints,
             hospital,
-            PageLinks(settings.fhir.link_key(host_key)),
+            PageLinks(settings.fhir.link_key(host.key)),
             limits,
             CountReport(metrics),
             detail=settings.fhir.detail,

@@ -1,9 +1,10 @@
 """What the builders of this package share, and the HTTP client that they build for a peer."""
 
 import contextlib
+import secrets
 import ssl
 from collections.abc import AsyncIterator, Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -29,14 +30,23 @@ Part = TypeVar("Part", bound=_Closable)
 
 
 @dataclass(frozen=True, slots=True)
-class BuildContext:
-    """The settings, and what several parts use. Leaving ``stack`` closes what was built.
+class Host:
+    """What the workers of a host share.
 
-    ``host_key``: what keys are made of for which the settings name no file. All workers have it.
+    ``key``: what keys are made of for which the settings name no file. ``folder``: of metrics and
+    forgetting, ``None`` for a process alone.
     """
 
+    key: bytes = field(default_factory=lambda: secrets.token_bytes(32))
+    folder: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BuildContext:
+    """The settings, and what several parts use. Leaving ``stack`` closes what was built."""
+
     settings: Settings
-    host_key: bytes
+    host: Host
     metrics: Metrics
     invalidation: Invalidation
     stack: contextlib.AsyncExitStack

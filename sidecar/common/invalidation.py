@@ -7,6 +7,8 @@ from typing import Protocol, TypeVar
 
 from cachetools import TLRUCache
 
+from sidecar.common.shared_generation import SharedGeneration
+
 NEGATIVE_SECONDS = 5
 """Longest time in seconds for which an absence is cached: images and records arrive."""
 FRESH_SECONDS = 2
@@ -38,10 +40,20 @@ class Invalidation:
     that is forgotten alone has a generation of its own, which is part of the key of what is cached
     about it: nothing has to be searched for, and what is cached about others stays. The clock is
     monotonic, in seconds.
+
+    ``invalidate`` reaches all workers that have the same ``shared`` generation, and is complete
+    when it returns: each of them looks at it before it uses anything that is cached. The other
+    forgettings are those of this process.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.generation = 0
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        shared: SharedGeneration | None = None,
+    ) -> None:
+        self._shared = shared
+        self._generation = 0
         self._longest: float = FORGOTTEN_SECONDS
         # As long as anything that was cached of it before it was forgotten. A number is used once:
         # else a study that is forgotten again later would find what was cached in between.
@@ -67,6 +79,17 @@ class Invalidation:
         self._longest = max(self._longest, seconds)
         return kept
 
+    @property
+    def generation(self) -> int:
+        """The number of forgettings, with those of other workers."""
+        self.catch_up()
+        return self._generation
+
+    def catch_up(self) -> None:
+        """Forget everything if another worker's ``invalidate`` has begun a generation."""
+        if self._shared is not None and self._shared.has_changed():
+            self._forget_everything()
+
     def of(self, study: str) -> int:
         """Return the generation of the study with this UID; 0 unless it was forgotten alone."""
         return self._forgotten.get(study, 0)
@@ -88,7 +111,7 @@ class Invalidation:
 
     def archive_changed(self, patient_ids: Collection[str] | None) -> None:
         """Forget the archive's answers about the patients of these PatientIDs, ``None``: all."""
-        self.generation += 1
+        self._generation += 1
         if patient_ids is None or len(self._changed) + len(patient_ids) > MAX_FORGOTTEN:
             patient_ids = None
             self._changed.clear()
@@ -98,7 +121,12 @@ class Invalidation:
             kept.forget(patient_ids)
 
     def invalidate(self) -> None:
-        """Forget everything."""
+        """Forget everything, in all workers."""
+        if self._shared is not None:
+            self._shared.begin()
+        self._forget_everything()
+
+    def _forget_everything(self) -> None:
         self.archive_changed(None)
         for kept in self._of_others:
             kept.forget(None)
@@ -112,6 +140,9 @@ class NoPatientData:
     """
 
     generation = 0
+
+    def catch_up(self) -> None:
+        """Forget nothing."""
 
     def register(self, kept: Kept, *, others: bool = False, seconds: float = 0) -> Kept:
         """Return ``kept`` as it is."""

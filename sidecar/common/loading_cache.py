@@ -194,7 +194,10 @@ class LoadingCache(Generic[Key, Value]):
         return max(generation, self._invalidation.of_patients(self._forget_on(key)))
 
     def _entry(self, key: Key) -> _Entry[Value] | None:
-        stored = (key, self._generation(key))
+        self._invalidation.catch_up()
+        return self._stored((key, self._generation(key)))
+
+    def _stored(self, stored: tuple[Key, int]) -> _Entry[Value] | None:
         try:
             return self._positive[stored]
         except KeyError:
@@ -203,7 +206,9 @@ class LoadingCache(Generic[Key, Value]):
     def _put(self, key: Key, entry: _Entry[Value], stamp: Stamp) -> None:
         if stamp != self.stamp(key):
             return  # It may be from before what made us forget.
-        kept = self._entry(key)
+        # From here on nothing catches up with other workers: what one of them forgets now is
+        # forgotten with this entry in it.
+        kept = self._stored((key, stamp[1]))
         if kept is not None and kept.began > entry.began:
             return  # A load that began later has ended earlier.
         self.discard(key)

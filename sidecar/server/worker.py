@@ -6,6 +6,7 @@ import pickle
 
 from sidecar import __version__
 from sidecar.bootstrap.build import Sidecar, build
+from sidecar.bootstrap.context import Host
 from sidecar.common import event_loop
 from sidecar.common.background import background
 from sidecar.pacs.client import PacsClient
@@ -56,9 +57,9 @@ async def _serve(
 ) -> None:
     """Serve until ``stop`` is set, or the supervisor replaces this worker or ends."""
     connections = connections_allowed(settings.server.max_connections)
-    metrics = Metrics(__version__)
+    metrics = Metrics(__version__, task.folder)
     metrics.worker_starts.labels(reason=task.reason).inc()
-    async with build(settings, metrics=metrics, host_key=task.host_key) as sidecar:
+    async with build(settings, metrics=metrics, host=Host(task.host_key, task.folder)) as sidecar:
         admin = Listener(sidecar.admin, task.sockets.admin, limit=ADMIN_LIMIT)
         public = Listener(
             sidecar.public,

@@ -4,22 +4,41 @@ Labels are constants, and no identifiers.
 """
 
 from collections.abc import Collection
+from pathlib import Path
+from typing import Any, Literal, cast
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, choose_encoder
+from prometheus_client.registry import Collector
 
 from sidecar.common.spans import OUTCOME, add_duration, current_span, exemplar
+from sidecar.telemetry.shared_metrics import MergedCollector, SharedMetrics
+from sidecar.telemetry.shared_values import WorkerFile, value_class
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 
 class Metrics:
-    """All metrics of a process, in a registry of their own: tests have several in a process."""
+    """All metrics of a process, in a registry of their own: tests have several in a process.
+
+    ``folder``: what the worker processes of a host share, so that each of them exposes the metrics
+    of all (``SharedMetrics``); a process makes its metrics once. ``None``: it is alone. Raises
+    ``OSError`` for the folder.
+    """
 
     CONTENT_TYPE = CONTENT_TYPE_LATEST
 
-    def __init__(self, version: str) -> None:
-        self.registry = CollectorRegistry()
+    def __init__(self, version: str, folder: Path | None = None) -> None:
+        self.registry = self._exposed = CollectorRegistry()
+        # prometheus_client looks here for the class of each new value. By itself it would take the
+        # one that its environment variable named when it was imported.
+        values.ValueClass = values.MutexValue
+        if folder is not None:
+            shared = SharedMetrics(folder)
+            shared.fold()
+            values.ValueClass = cast("Any", value_class(WorkerFile(folder)))
+            self._exposed = CollectorRegistry()
+            self._exposed.register(cast("Collector", MergedCollector(self.registry, shared)))
         self.requests = self._counter(
             "requests_total", "Requests answered", "route", "method", "status"
         )
@@ -65,7 +84,7 @@ class Metrics:
         self.pacs_first_byte = self._histogram(
             "pacs_first_byte_seconds", "PACS time to the first byte", "kind"
         )
-        self.streams_active = self._gauge("streams_active", "Retrievals being streamed")
+        self.streams_active = self._gauge("livesum", "streams_active", "Retrievals being streamed")
         self.streamed_bytes = self._counter("streamed_bytes_total", "Bytes sent to clients", "kind")
         self.streams = self._counter("streams_total", "Retrievals ended", "kind", "outcome")
         self.bulkdata_uris_dropped = self._counter(
@@ -90,10 +109,10 @@ class Metrics:
         )
         self.audit_events = self._counter("audit_events_total", "Audit events", "sink", "outcome")
         self.audit_queue_length = self._gauge(
-            "audit_queue_length", "Audit events that wait for the repository"
+            "livemax", "audit_queue_length", "Audit events that wait for the repository"
         )
         self.audit_queue_age = self._gauge(
-            "audit_queue_age_seconds", "How long the oldest of them has been waiting"
+            "livemax", "audit_queue_age_seconds", "How long the oldest of them has been waiting"
         )
         # They begin with 0, so that the first failure is an increase.
         for what in ("instance", "metadata", "unreadable_instance"):
@@ -102,15 +121,25 @@ class Metrics:
             "trace_spans_total", "Spans of sampled requests", "outcome"
         )
         self.certificate_expiry = self._gauge(
+            "livemin",
             "certificate_expiry_timestamp_seconds",
             "When the certificate of a peer, or our own, ends",
             "of",
         )
-        self.build_info = self._gauge("build_info", "Version", "version")
+        self.build_info = self._gauge("livemax", "build_info", "Version", "version")
         self.build_info.labels(version).set(1)
 
-    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        return Gauge("smart_imaging_" + name, text, labels, registry=self.registry)
+    def _gauge(
+        self, mode: Literal["livesum", "livemax", "livemin"], name: str, text: str, *labels: str
+    ) -> Gauge:
+        """Return a gauge. ``mode``: how the values of several workers become one."""
+        return Gauge(
+            "smart_imaging_" + name,
+            text,
+            labels,
+            registry=self.registry,
+            multiprocess_mode=mode,
+        )
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter("smart_imaging_" + name, text, labels, registry=self.registry)
@@ -197,7 +226,7 @@ class Metrics:
 
     def expose(self) -> bytes:
         """Return the text exposition."""
-        return generate_latest(self.registry)
+        return generate_latest(self._exposed)
 
     def negotiate(self, accept: str) -> tuple[bytes, str]:
         """Return an exposition and its media type.
@@ -206,5 +235,5 @@ class Metrics:
         """
         encode, content_type = choose_encoder(accept)
         if content_type.startswith("application/openmetrics-text"):
-            return encode(self.registry), content_type
+            return encode(self._exposed), content_type
         return self.expose(), self.CONTENT_TYPE

@@ -1,4 +1,8 @@
-"""The admin listener: ``/metrics``, ``/healthz`` (alive), ``/readyz`` (able to serve)."""
+"""The admin listener: ``/metrics``, ``/healthz`` (alive), ``/readyz`` (able to serve).
+
+Any worker of the host may answer. ``/metrics`` has the values of all. ``/healthz`` is about the
+process that answers. ``/readyz`` is about the EHR and the archive, and so the same in each.
+"""
 
 import asyncio
 import logging
@@ -30,6 +34,7 @@ class Readiness:
             NO_PATIENT_DATA, max_entries=1, ttl_seconds=keep_seconds, clock=clock
         )
         self.draining = False
+        """Whether the process ends. A replaced worker accepts nothing, and is not asked."""
 
     def forget(self) -> None:
         """Drop the cached state."""
@@ -68,11 +73,13 @@ def create_admin(
 ) -> web.Application:
     """Return the admin application. It belongs on an address that only operators reach.
 
-    ``invalidate`` forgets what is remembered of the archive and of patients.
+    ``invalidate`` forgets what is remembered of the archive and of patients, in all workers.
     """
 
     async def expose(request: web.Request) -> web.Response:
-        body, content_type = metrics.negotiate(", ".join(request.headers.getall(hdrs.ACCEPT, ())))
+        accept = ", ".join(request.headers.getall(hdrs.ACCEPT, ()))
+        # In a thread: with several workers there are their files to read.
+        body, content_type = await asyncio.to_thread(metrics.negotiate, accept)
         return web.Response(body=body, headers={"Content-Type": content_type, "Vary": "Accept"})
 
     async def alive(request: web.Request) -> web.Response:

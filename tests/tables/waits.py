@@ -19,6 +19,10 @@ LOCKS = {
     "web/stream_body.py to_thread": "writing of a ZIP's directory into memory: no I/O, some microseconds for each file",
     "audit/spool.py flock": "LOCK_NB: nobody waits",
     "audit/spool_reader.py flock": "LOCK_NB: nobody waits",
+    "telemetry/shared_metrics.py flock": "LOCK_NB: nobody waits",
+    "telemetry/shared_values.py Lock": "the making of a value, or a store into memory: no peer",
+    "telemetry/shared_values.py flock": "LOCK_NB: nobody waits",
+    "web/admin.py to_thread": "reading of the workers' files, for one scrape",
     "tokens/introspection.py FairQueue": "ehr.timeout_seconds of waiting; a holder has a few requests of as much each",
 }
 QUERY = "a query ends with the patience or pacs.timeout_seconds"

@@ -7,6 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sidecar.telemetry.metrics import Metrics
 from tests.durations import durations_of_a_request
+from tests.telemetry.usage import use
 
 # Names and labels that dashboards rely on.
 PROMISED: dict[str, tuple[str, set[str]]] = {
@@ -29,16 +30,7 @@ PROMISED: dict[str, tuple[str, set[str]]] = {
 def used() -> Metrics:
     """Each metric with one value."""
     metrics = Metrics("1.2.3")
-    metrics.requests.labels("wado-rs", "GET", "200").inc()
-    metrics.request_duration.labels("wado-rs").observe(0.5)
-    metrics.decisions.labels("deny", "foreign").inc()
-    metrics.observe_introspection("active", 0.01)
-    metrics.observe_token_lookup("hit")
-    metrics.observe_pacs("query", "200", 0.02)
-    metrics.streams_active.inc()
-    metrics.streamed_bytes.labels("study").inc(2**40)
-    metrics.streams.labels("study", "complete").inc()
-    metrics.observe_foreign("instance")
+    use(metrics)
     return metrics
 
 
