@@ -3,12 +3,14 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel
 
 from sidecar.settings.document import Settings
-from sidecar.settings.load import _classes, load_settings
+from sidecar.settings.load import load_settings
+from sidecar.settings.reference import all_keys
 from tests.settings_tables import DOCUMENT, differences, put_into, tables
 
 ROOT = Path(__file__).parent.parent
@@ -40,6 +42,13 @@ def test_a_missing_extra_or_different_row_is_found() -> None:
     assert put_into(text.replace(row, "")) == text
 
 
+def _classes(annotation: Any) -> list[type]:
+    """Every class that an annotation names."""
+    if isinstance(annotation, type) and not get_args(annotation):
+        return [annotation]
+    return [kind for argument in get_args(annotation) for kind in _classes(argument)]
+
+
 def keys_of(model: type[BaseModel], path: str = "") -> Iterator[str]:
     """Every key of a document that holds no mapping, by the models themselves."""
     for name, field in model.model_fields.items():
@@ -67,6 +76,23 @@ def test_every_key_of_the_models_is_in_a_table() -> None:
         "access.rules",
     }
     assert set(keys_of(Settings)) == set(written) - variants
+
+
+def test_every_number_names_its_unit_and_bounds() -> None:
+    """The type has them, and the description names the unit where people read it."""
+    for key in all_keys():
+        for kind in re.findall(r"(?:integer|number)\b.*", key.kind):
+            form = re.match(r"(?:integer|number) (?:over )?[\d,]+ to [\d,]+ \(([\w ]+)\)", kind)
+            assert form is not None, key.name
+            assert form[1].split()[-1].lower() in key.description.lower(), key.name
+
+
+def test_each_limit_says_what_happens_beyond_it() -> None:
+    limits = [key for key in all_keys() if key.path[0] == "limits"]
+    assert limits
+    for key in limits:
+        assert key.kind.startswith(("integer ", "number ")), key.name
+        assert re.search(r"\. Beyond: \S.*\.", key.description), key.name
 
 
 def test_the_least_configuration_of_the_readme_loads(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ class Generation:
         self._started: asyncio.Future[Sidecar] = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._serve())
         self._listeners: list[Listener] = []
-        self.client_connections = connections_allowed(settings.server.max_connections)
+        self.client_connections = connections_allowed(settings.limits.client_connections)
 
     async def started(self) -> Sidecar:
         """Wait until it serves. Raises ``OSError`` for a port, ``ValueError`` for a setting."""

@@ -245,11 +245,10 @@ async def test_an_address_is_decided_on_again_at_each_use(keys_file: Path) -> No
     ehr = ScriptedEhr()
     changes: dict[str, Any] = {
         "capabilities": bound(keys_file),
-        "fhir": {"search_cache_seconds": 0.01},
+        "limits": {"search_cache_seconds": 0.01, "ownership_cache_seconds": 0.01},
     }
-    pacs_settings = {"ownership_cache_seconds": 0.01}
     async with (
-        sidecar_between(ehr, archive, pacs=pacs_settings, **changes) as (url, _),
+        sidecar_between(ehr, archive, **changes) as (url, _),
         aiohttp.ClientSession() as us,
     ):
         study = f"{(await endpoint_of(us, url))['address']}/studies/{STUDY}"

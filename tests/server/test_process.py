@@ -108,7 +108,7 @@ async def test_a_port_that_is_taken_leaves_the_other_one_free(taken: str, tmp_pa
 
 
 async def test_connections_of_before_a_reload_count_as_well() -> None:
-    """server.max_connections holds for the process, whatever generation has the connections."""
+    """limits.client_connections holds for the process, whatever generation has the connections."""
     public, admin = free_port(), free_port()
     async with generation(public, admin) as first:
         await first.started()

@@ -35,7 +35,7 @@ async def test_a_failing_introspection_is_503(fault: str) -> None:
     """Never a pass, and the client is told when to come back."""
     ehr, pacs = INTROSPECTION_FAULTS[fault], ScriptedPacs(GOOD["chunked"])
     async with (
-        sidecar_between(ehr, pacs, ehr={"timeout_seconds": 0.3}) as (url, _),
+        sidecar_between(ehr, pacs, limits={"ehr_timeout_seconds": 0.3}) as (url, _),
         aiohttp.ClientSession(headers=HEADERS) as client,
     ):
         for route in ROUTES:
@@ -140,7 +140,7 @@ async def test_1000_simultaneous_requests_cause_one_introspection() -> None:
     connector = aiohttp.TCPConnector(limit=0)
     async with (
         # Of one patient an eighth of the connections may wait.
-        sidecar_between(ehr, pacs, server={"max_connections": 10_000}) as (url, _),
+        sidecar_between(ehr, pacs, limits={"client_connections": 10_000}) as (url, _),
         aiohttp.ClientSession(headers=HEADERS, connector=connector) as client,
     ):
 
