@@ -236,7 +236,10 @@ def schema() -> None:
     click.echo(json.dumps(Settings.model_json_schema(), indent=2))
 
 
-@config.command(short_help="Print the effective configuration, secrets masked; explain keys.")
+@config.command(
+    short_help="Print the effective configuration, secrets masked; explain keys.",
+    epilog="Example: smart-imaging-sidecar config show --explain limits.pacs",
+)
 @click.option(
     "--config",
     "files",

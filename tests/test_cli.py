@@ -158,6 +158,9 @@ def test_show_fills_in_defaults_and_masks_secrets(site: Path) -> None:
 
 
 def test_show_explains_a_key(site: Path) -> None:
+    usage = run("config", "show", "--help").stdout
+    (example,) = re.findall("Example: smart-imaging-sidecar (.*)", usage)
+    assert run(*example.split()).stdout.startswith("limits.pacs_connections\n  Maximum ")
     result = run("config", "show", "--config", site, "--explain", "pacs.url")
     assert (result.returncode, result.stderr) == (0, "")
     assert re.search(rf"value: http\S+ \({site}:\d+\)", result.stdout)

@@ -5,9 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
+import pytest
 import yaml
+from click.testing import CliRunner
 from pydantic import BaseModel
 
+from sidecar import cli
 from sidecar.settings.document import Settings
 from sidecar.settings.load import load_settings
 from sidecar.settings.reference import all_keys
@@ -105,6 +108,25 @@ def test_the_least_configuration_of_the_readme_loads(tmp_path: Path) -> None:
     file.write_text(block.replace("/run/secrets/client_secret", str(secret)))
     settings = load_settings([file], {})
     assert settings.pacs.dialect == "orthanc"
+
+
+def test_the_explanations_of_the_document_are_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each line with a $ is run, beside README's example; below it is what it prints."""
+    (example,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (tmp_path / "client_secret").write_text("only for this test\n")
+    (tmp_path / "site.yaml").write_text(example.replace("/run/secrets/", f"{tmp_path}/"))
+    monkeypatch.chdir(tmp_path)
+    section = DOCUMENT.read_text().partition("## What a key means\n")[2].partition("\n## ")[0]
+    (block,) = re.findall(r"```\n(.*?)```", section, re.DOTALL)
+    commands = re.findall(r"^\$ (.*)\n([^$]*)", block, re.MULTILINE)
+    assert len(commands) == 2
+    for line, printed in commands:
+        variable, _, command = line.rpartition("smart-imaging-sidecar ")
+        environment = dict([variable.strip().split("=")]) if variable else {}
+        result = CliRunner().invoke(cli.main, command.split(), env=environment)
+        assert (result.exit_code, result.output) == (0, printed)
 
 
 def test_the_environment_of_the_document_loads(tmp_path: Path) -> None:

@@ -10,8 +10,6 @@ import yaml
 from sidecar.settings.load import ConfigurationError, Document, did_you_mean, validated
 from sidecar.settings.reference import Key, all_keys, nearest
 
-Values = dict[str, Any] | list[Any]
-
 
 def explain(wanted: str, document: Document | None) -> str:
     """Return the text about a key, a section, or all keys whose names begin with ``wanted``.
@@ -25,25 +23,16 @@ def explain(wanted: str, document: Document | None) -> str:
     if not keys:
         near = did_you_mean(nearest(wanted.split(".")))
         raise ConfigurationError([f"{wanted}: unknown key{near}"])
-    texts = ["\n  ".join(_meaning(key)) for key in keys]
-    if document is not None:
-        effective = validated(document).model_dump(mode="json")
-        texts = [
-            "\n  ".join([text, *_values(key, effective, document)])
-            for key, text in zip(keys, texts, strict=True)
-        ]
-    return "\n\n".join(texts)
+    effective = {} if document is None else validated(document).model_dump(mode="json")
+    return "\n\n".join("\n  ".join(_lines(key, effective, document)) for key in keys)
 
 
-def _meaning(key: Key) -> Iterator[str]:
+def _lines(key: Key, effective: dict[str, Any], document: Document | None) -> Iterator[str]:
     yield key.name + (f" (method {' or '.join(key.methods)})" if key.methods else "")
     yield key.description
     yield "type: " + key.kind.replace("`", "")
     yield "default: " + ("none, a value is required" if key.default is None else key.default)
-
-
-def _values(key: Key, effective: dict[str, Any], document: Document) -> Iterator[str]:
-    for path, value in _at(effective, key.path, key.methods):
+    for path, value in _at(effective, key.path, key.methods) if document else ():
         name = f"{'.'.join(path)}: " if "*" in key.path else ""
         text = (
             value
