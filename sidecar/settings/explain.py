@@ -32,7 +32,9 @@ def _lines(key: Key, effective: dict[str, Any], document: Document | None) -> It
     yield key.description
     yield "type: " + key.kind.replace("`", "")
     yield "default: " + ("none, a value is required" if key.default is None else key.default)
-    for path, value in _at(effective, key.path, key.methods) if document else ():
+    if document is None:
+        return
+    for path, value in _at(effective, key.path, key.methods):
         name = f"{'.'.join(path)}: " if "*" in key.path else ""
         text = (
             value
