@@ -235,11 +235,39 @@ def schema() -> None:
     click.echo(json.dumps(Settings.model_json_schema(), indent=2))
 
 
-@config.command(short_help="Print the effective configuration, secrets masked.")
-@_CONFIG
-def show(files: tuple[Path, ...]) -> None:
+@config.command(
+    short_help="Print the effective configuration, secrets masked; explain keys.",
+    epilog="Example: smart-imaging-sidecar config show --explain limits.pacs",
+)
+@click.option(
+    "--config",
+    "files",
+    multiple=True,
+    type=click.Path(path_type=Path, readable=False),
+    help="As for serve. --explain needs none.",
+)
+@click.option(
+    "--explain",
+    "key",
+    metavar="KEY",
+    help="Print what a key means in place of the configuration: description, type, unit, bounds, "
+    "default, the effective value and where it was set. KEY may be a section, such as limits, or "
+    "the beginning of keys, such as limits.pacs.",
+)
+def show(files: tuple[Path, ...], key: str | None) -> None:
     """Print the effective configuration as JSON, defaults filled in, secrets masked."""
-    click.echo(_settings(files).model_dump_json(indent=2))
+    if not files and key is None:
+        raise click.UsageError("Missing option '--config'.")
+    if key is None:
+        click.echo(_settings(files).model_dump_json(indent=2))
+        return
+    from sidecar.settings.explain import explain  # noqa: PLC0415
+    from sidecar.settings.load import ConfigurationError, read_document  # noqa: PLC0415
+
+    try:
+        click.echo(explain(key, read_document(files, os.environ) if files else None))
+    except ConfigurationError as error:
+        _fail(*error.problems)
 
 
 @config.command("capability-key", short_help="Print a new key for capabilities.keys_file.")
@@ -247,7 +275,7 @@ def capability_key() -> None:
     """Print a new line for `capabilities.keys_file`: an id and a key.
 
     To change keys, put the new line first; take the old one away when
-    `capabilities.lifetime_seconds` have passed.
+    `limits.capability_lifetime_seconds` have passed.
     """
     click.echo(f"{datetime.now(UTC):%Y%m%d}{secrets.token_hex(2)} {secrets.token_hex(32)}")
 

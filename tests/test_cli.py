@@ -3,6 +3,7 @@ no traceback.
 """
 
 import json
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,18 @@ def test_show_fills_in_defaults_and_masks_secrets(site: Path) -> None:
     assert shown["tokens"]["client"]["client_secret"] == "**********"
     assert shown["pacs"]["auth"]["password"] == "**********"
     assert SECRET not in result.stdout
+
+
+def test_show_explains_a_key(site: Path) -> None:
+    usage = run("config", "show", "--help").stdout
+    (example,) = re.findall("Example: smart-imaging-sidecar (.*)", usage)
+    assert run(*example.split()).stdout.startswith("limits.pacs_connections\n  Maximum ")
+    result = run("config", "show", "--config", site, "--explain", "pacs.url")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert re.search(rf"value: http\S+ \({site}:\d+\)", result.stdout)
+    unknown = run("config", "show", "--explain", "pacs.urll")
+    assert (unknown.returncode, unknown.stdout) == (2, "")
+    assert unknown.stderr.startswith("pacs.urll: unknown key; did you mean pacs.url")
 
 
 def test_problems_are_lines_and_exit_code_2(site: Path) -> None:

@@ -193,7 +193,8 @@ async def built(files: dict[str, str]) -> AsyncIterator[Sidecar]:
     changes: dict[str, dict[str, Any]] = {
         "tokens": {"validation": "jwt_then_introspection", "audience": ["https://us.example.org"]},
         "patients": {"mapping": "ehr", "identifiers": [{"system": "urn:mrn"}], "client": backend},
-        "pacs": {"dialect": "orthanc", "patience_seconds": 10, "changes_url": "http://127.0.0.1:9"},
+        "pacs": {"dialect": "orthanc", "changes_url": "http://127.0.0.1:9"},
+        "limits": {"defer_after_seconds": 10},
         "access": {"external": {"url": "http://127.0.0.1:9/policy"}},
         "capabilities": {"mode": "token_bound", "keys_file": files["keys"]},
         "audit": {"sink": "file", "file": files["audit"]},

@@ -4,11 +4,11 @@ a line for each in docs/limits.md.
 
 import re
 from pathlib import Path
-from typing import Any
 
 from sidecar.common.invalidation import FRESH_SECONDS
+from sidecar.settings.limits import LimitSettings
 from tests.tables.invalidation import ELSEWHERE, FORGOTTEN, NOT_FORGOTTEN
-from tests.tables.negatives import IN, NO_NEGATIVES, SECONDS, SETTINGS
+from tests.tables.negatives import IN, NO_NEGATIVES, SECONDS
 
 TEXT = (Path(__file__).parent.parent / "docs/limits.md").read_text()
 
@@ -26,9 +26,7 @@ def test_each_line_says_how_long_it_is() -> None:
         )
     for what, seconds, key, sooner in lines:
         if key:
-            value: Any = SETTINGS
-            for name in key.split("."):
-                value = getattr(value, name)
+            value = getattr(LimitSettings(), key.removeprefix("limits."))
             assert float(value) == float(seconds), what
         assert ("no-cache" not in sooner) or f"once in {FRESH_SECONDS:g} s" in sooner, what
 

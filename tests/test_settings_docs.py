@@ -3,12 +3,17 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, get_args
 
+import pytest
 import yaml
+from click.testing import CliRunner
 from pydantic import BaseModel
 
+from sidecar import cli
 from sidecar.settings.document import Settings
-from sidecar.settings.load import _classes, load_settings
+from sidecar.settings.load import load_settings
+from sidecar.settings.reference import all_keys
 from tests.settings_tables import DOCUMENT, differences, put_into, tables
 
 ROOT = Path(__file__).parent.parent
@@ -40,6 +45,13 @@ def test_a_missing_extra_or_different_row_is_found() -> None:
     assert put_into(text.replace(row, "")) == text
 
 
+def _classes(annotation: Any) -> list[type]:
+    """Every class that an annotation names."""
+    if isinstance(annotation, type) and not get_args(annotation):
+        return [annotation]
+    return [kind for argument in get_args(annotation) for kind in _classes(argument)]
+
+
 def keys_of(model: type[BaseModel], path: str = "") -> Iterator[str]:
     """Every key of a document that holds no mapping, by the models themselves."""
     for name, field in model.model_fields.items():
@@ -69,6 +81,23 @@ def test_every_key_of_the_models_is_in_a_table() -> None:
     assert set(keys_of(Settings)) == set(written) - variants
 
 
+def test_every_number_names_its_unit_and_bounds() -> None:
+    """The type has them, and the description names the unit where people read it."""
+    for key in all_keys():
+        for kind in re.findall(r"(?:integer|number)\b.*", key.kind):
+            form = re.match(r"(?:integer|number) (?:over )?[\d,]+ to [\d,]+ \(([\w ]+)\)", kind)
+            assert form is not None, key.name
+            assert form[1].split()[-1].lower() in key.description.lower(), key.name
+
+
+def test_each_limit_says_what_happens_beyond_it() -> None:
+    limits = [key for key in all_keys() if key.path[0] == "limits"]
+    assert limits
+    for key in limits:
+        assert key.kind.startswith(("integer ", "number ")), key.name
+        assert re.search(r"\. Beyond: \S.*\.", key.description), key.name
+
+
 def test_the_least_configuration_of_the_readme_loads(tmp_path: Path) -> None:
     (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     document = yaml.safe_load(block)
@@ -79,6 +108,25 @@ def test_the_least_configuration_of_the_readme_loads(tmp_path: Path) -> None:
     file.write_text(block.replace("/run/secrets/client_secret", str(secret)))
     settings = load_settings([file], {})
     assert settings.pacs.dialect == "orthanc"
+
+
+def test_the_explanations_of_the_document_are_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each line with a $ is run, beside README's example; below it is what it prints."""
+    (example,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (tmp_path / "client_secret").write_text("only for this test\n")
+    (tmp_path / "site.yaml").write_text(example.replace("/run/secrets/", f"{tmp_path}/"))
+    monkeypatch.chdir(tmp_path)
+    section = DOCUMENT.read_text().partition("## What a key means\n")[2].partition("\n## ")[0]
+    (block,) = re.findall(r"```\n(.*?)```", section, re.DOTALL)
+    commands = re.findall(r"^\$ (.*)\n([^$]*)", block, re.MULTILINE)
+    assert len(commands) == 2
+    for line, printed in commands:
+        variable, _, command = line.rpartition("smart-imaging-sidecar ")
+        environment = dict([variable.strip().split("=")]) if variable else {}
+        result = CliRunner().invoke(cli.main, command.split(), env=environment)
+        assert (result.exit_code, result.output) == (0, printed)
 
 
 def test_the_environment_of_the_document_loads(tmp_path: Path) -> None:

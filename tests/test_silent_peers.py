@@ -100,7 +100,7 @@ async def silent(after: bytes | None) -> AsyncIterator[str]:
 def settings(url: str, patience: float | None) -> Settings:
     document: dict[str, Any] = {
         "server": {"public_url": "http://sidecar.example.org"},
-        "ehr": {"fhir_url": f"{url}/fhir", "timeout_seconds": SECONDS, "issuer": url},
+        "ehr": {"fhir_url": f"{url}/fhir", "issuer": url},
         "tokens": {
             "client": {"method": "none"},
             "validation": "jwt_then_introspection",
@@ -109,8 +109,14 @@ def settings(url: str, patience: float | None) -> Settings:
             "jwt": {"jwks_url": url},
         },
         "patients": {"mapping": "ehr", "identifiers": [{"system": "urn:x"}]},
-        "access": {"external": {"url": url, "timeout_seconds": SECONDS}},
-        "pacs": {"url": url, "timeout_seconds": SECONDS, "patience_seconds": patience},
+        "access": {"external": {"url": url}},
+        "pacs": {"url": url},
+        "limits": {
+            "defer_after_seconds": patience,
+            "ehr_timeout_seconds": SECONDS,
+            "external_timeout_seconds": SECONDS,
+            "pacs_timeout_seconds": SECONDS,
+        },
     }
     return Settings.model_validate(document)
 

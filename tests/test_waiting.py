@@ -76,7 +76,13 @@ LEAST_SECONDS = 60
 OURS = {"waiting.py", "test_waiting.py"}
 
 
-_LIMITS_BY_NAME = {"timeout", "timeout_seconds"}
+_LIMITS_BY_NAME = {
+    "timeout",
+    "timeout_seconds",
+    "ehr_timeout_seconds",
+    "external_timeout_seconds",
+    "pacs_timeout_seconds",
+}
 _LIMITS_BY_PLACE = {
     "timeout": 0,
     "wait_for": 1,

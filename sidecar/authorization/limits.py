@@ -20,7 +20,7 @@ RETRY_AFTER_SECONDS = 2
 WAIT_SECONDS = 20
 """Longest wait for a place.
 
-With ``pacs.patience_seconds`` it stays below the 60 seconds after which nginx gives up.
+With ``limits.defer_after_seconds`` it stays below the 60 seconds after which nginx gives up.
 """
 SEARCHES_AT_ONCE = (32, 6, 4)
 """Searches and reads of lists at once: in all, for one patient, for one app.

@@ -51,8 +51,8 @@ async def external_policy(context: BuildContext) -> ExternalPolicy | None:
         ExternalPolicy(
             await context.session(external.ca_file, POLICY_CONNECTIONS),
             external.url,
-            timeout_seconds=external.timeout_seconds,
-            cache_seconds=external.cache_seconds,
+            timeout_seconds=context.settings.limits.external_timeout_seconds,
+            cache_seconds=context.settings.limits.external_cache_seconds,
             token=external.token(),
             observe=context.metrics.observe_external_policy,
             invalidation=context.invalidation,
@@ -70,7 +70,7 @@ def capability_urls(settings: Settings) -> CapabilityUrls | None:
         Sealer(keys, public_url),
         public_url,
         operations=frozenset(map(Operation, section.operations)),
-        lifetime_seconds=section.lifetime_seconds,
+        lifetime_seconds=settings.limits.capability_lifetime_seconds,
     )
 
 
@@ -106,7 +106,7 @@ def backend_clients(context: BuildContext) -> BackendClients:
     settings = context.settings
     groups = Groups(
         ehr_client(context),
-        cache_ttl_seconds=settings.patients.cache_ttl_seconds,
+        cache_ttl_seconds=settings.limits.patient_cache_seconds,
         invalidation=context.invalidation,
     )
     entries = {

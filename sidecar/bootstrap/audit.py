@@ -47,7 +47,7 @@ async def audit_trail(context: BuildContext) -> AuditTrail:
             await context.session(audit.repository.ca_file, 1),
             audit.repository.url,
             authorization=audit.repository.auth.authorization,
-            timeout_seconds=audit.repository.timeout_seconds,
+            timeout_seconds=context.settings.limits.audit_timeout_seconds,
             update=audit.repository.interaction == "update",
         )
         delivery = Delivery(

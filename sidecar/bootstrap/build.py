@@ -31,7 +31,7 @@ from sidecar.common.invalidation import Invalidation
 from sidecar.common.shared_generation import SharedGeneration
 from sidecar.ehr.discovery import Discovery
 from sidecar.fhir.capability_statement import OfferedFeatures
-from sidecar.fhir.catalog.catalog import Catalog, MemoryStore, Store
+from sidecar.fhir.catalog.catalog import Catalog, MemoryStore
 from sidecar.fhir.catalog.sqlite import SqliteStore
 from sidecar.fhir.cursor import PageLinks
 from sidecar.fhir.endpoint import Endpoints
@@ -56,6 +56,12 @@ from sidecar.web.stream import Streamer
 
 EHR_CONNECTIONS = 100
 """Limit of connections to the EHR."""
+APP_SHARE = 4
+"""Divisor of ``limits.retrievals``: how many of them one app of one user has at most."""
+CLIENT_SECONDS = 60
+"""Seconds that a client may take to accept one chunk of an image. The slowest links need a few."""
+PAGE_SIZE = 50
+"""Studies in a page of a search without ``_count``. An app that wants another size asks for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +110,7 @@ async def build(
             )
         )
         discovery = Discovery(
-            ehr_session, settings.ehr.fhir_url, timeout_seconds=settings.ehr.timeout_seconds
+            ehr_session, settings.ehr.fhir_url, timeout_seconds=settings.limits.ehr_timeout_seconds
         )
         host = Host() if host is None else host
         invalidation = Invalidation(
@@ -122,7 +128,7 @@ async def build(
             with_series=settings.fhir.detail != "study" or bool(policy.rules) or policy.external,
             study_fields=study_keywords(settings),
             series_fields=series_keywords(settings),
-            cache_seconds=settings.fhir.search_cache_seconds,
+            cache_seconds=settings.limits.search_cache_seconds,
             drop=metrics.observe_foreign,
             now=catalog.now,
             invalidation=invalidation,
@@ -153,12 +159,12 @@ async def build(
         endpoints = Endpoints(
             hospital.fhir_base,
             contained=settings.fhir.contained_endpoint,
-            compat_2023=settings.compat.s4s_extension,
+            compat_2023=settings.compat.guide_2023,
         )
         limits = RequestLimits(
-            transfers=settings.server.max_streams,
-            transfers_of_app=settings.server.max_streams_per_client,
-            connections=settings.server.max_connections,
+            transfers=settings.limits.retrievals,
+            transfers_of_app=max(1, settings.limits.retrievals // APP_SHARE),
+            connections=settings.limits.client_connections,
         )
         fhir = ImagingFhir(
             authorizer,
@@ -169,7 +175,7 @@ async def build(
             limits,
             CountReport(metrics),
             detail=settings.fhir.detail,
-            page_size=settings.fhir.page_size,
+            page_size=PAGE_SIZE,
         )
         documents = FhirDocuments(
             discovery,
@@ -181,11 +187,11 @@ async def build(
             pacs.client,
             pacs.retrievals,
             QidoHandlers(authorizer, pacs.client, limits, metrics, invalidation),
-            Streamer(metrics, settings.server.client_seconds),
+            Streamer(metrics, CLIENT_SECONDS),
             limits,
             public_base=public_url,
             verify_instances=settings.pacs.verify_instances,
-            metadata_row_bytes=settings.pacs.metadata_row_bytes,
+            metadata_row_bytes=settings.limits.metadata_bytes,
             invalidation=invalidation,
         )
         readiness = Readiness({**ehr_probes(settings, discovery), "pacs": pacs.client.ping})
@@ -226,7 +232,6 @@ async def build(
 
 def _catalog(settings: Settings) -> Catalog:
     catalog, kind = settings.fhir.catalog, settings.catalog_store()
-    store: Store = SqliteStore(catalog.file) if kind == "sqlite" else MemoryStore()
     if kind == "postgresql":
         try:
             from sidecar.fhir.catalog.postgresql import PostgresqlStore  # noqa: PLC0415 - an extra
@@ -234,8 +239,11 @@ def _catalog(settings: Settings) -> Catalog:
             raise ValueError(
                 "fhir.catalog.store postgresql needs psycopg: install the extra postgresql"
             ) from None
-        store = PostgresqlStore(catalog.dsn())
-    return Catalog(store, skew_seconds=catalog.clock_skew_seconds)
+        return Catalog(
+            PostgresqlStore(catalog.dsn()), skew_seconds=settings.limits.clock_skew_seconds
+        )
+    # Whoever shares a file has our clock.
+    return Catalog(SqliteStore(catalog.file) if kind == "sqlite" else MemoryStore())
 
 
 def _patients(context: BuildContext) -> PatientMapping:
@@ -245,6 +253,6 @@ def _patients(context: BuildContext) -> PatientMapping:
     return EhrMapping(
         ehr_client(context),
         {identifier.system: identifier.issuer for identifier in patients.identifiers},
-        cache_ttl_seconds=patients.cache_ttl_seconds,
+        cache_ttl_seconds=context.settings.limits.patient_cache_seconds,
         invalidation=context.invalidation,
     )

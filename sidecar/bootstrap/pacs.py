@@ -26,8 +26,12 @@ QUERY_CONNECTIONS = 32
 
 Retrievals have connections of their own, so that slow readers do not hold up authorization.
 """
-WARM_QUERIES = 8
+DEFERRED_QUERIES = 8
 """Limit of slow queries in the background. Each holds one of the connections for queries."""
+DEFERRED_SHARE = 6
+"""Divisor of ``limits.pacs_connections``: how many of them slow retrievals hold at most."""
+CHANGES_SECONDS = 5
+"""Seconds between two requests for Orthanc's ``/changes``: a correction goes unseen that long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,34 +48,38 @@ class ArchiveClients:
 
 async def archive(context: BuildContext) -> ArchiveClients:
     """Return what asks the archive."""
-    pacs, metrics, invalidation = context.settings.pacs, context.metrics, context.invalidation
+    pacs, limits = context.settings.pacs, context.settings.limits
+    metrics, invalidation = context.metrics, context.invalidation
     queries = await context.session(pacs.ca_file, QUERY_CONNECTIONS)
     authorization = pacs.auth.authorization()
     deferred_retrievals: DeferredRequests[Upstream] | None = None
     deferred_queries: DeferredRequests[list[Row]] | None = None
-    if pacs.patience_seconds is not None:
+    if limits.defer_after_seconds is not None:
         deferred_retrievals = _deferred(
-            context, Upstream.close, pacs.patience_seconds, pacs.warm_retrievals
+            context,
+            Upstream.close,
+            limits.defer_after_seconds,
+            max(1, limits.pacs_connections // DEFERRED_SHARE),
         )
         deferred_queries = _deferred(
-            context, lambda rows: None, pacs.patience_seconds, WARM_QUERIES
+            context, lambda rows: None, limits.defer_after_seconds, DEFERRED_QUERIES
         )
     client = PacsClient(
         queries,
         pacs.url,
         DIALECTS[pacs.dialect],
-        timeout_seconds=pacs.timeout_seconds,
+        timeout_seconds=limits.pacs_timeout_seconds,
         authorization=authorization,
-        maximum_results=pacs.max_results,
+        maximum_results=limits.query_results,
         deferred=deferred_queries,
-        warm_seconds=pacs.warm_seconds,
+        warm_seconds=limits.deferred_seconds,
         observe=metrics.observe_pacs,
     )
     retrievals = RetrieveClient(
-        await context.session(pacs.ca_file, pacs.max_connections),
+        await context.session(pacs.ca_file, limits.pacs_connections),
         pacs.url,
         DIALECTS[pacs.dialect],
-        timeout_seconds=pacs.timeout_seconds,
+        timeout_seconds=limits.pacs_timeout_seconds,
         authorization=authorization,
         deferred=deferred_retrievals,
         observe=metrics.observe_pacs,
@@ -80,18 +88,18 @@ async def archive(context: BuildContext) -> ArchiveClients:
         client,
         retrievals,
         header_first=pacs.verify_instances,
-        row_bytes=pacs.metadata_row_bytes,
-        ttl_seconds=pacs.ownership_cache_seconds,
+        row_bytes=limits.metadata_bytes,
+        ttl_seconds=limits.ownership_cache_seconds,
         drop=metrics.observe_foreign,
         invalidation=invalidation,
     )
     ownership = Ownership(
-        client, ttl_seconds=pacs.ownership_cache_seconds, invalidation=invalidation
+        client, ttl_seconds=limits.ownership_cache_seconds, invalidation=invalidation
     )
     issuers = Issuers(
         client,
         generated=pacs.generated_issuers,
-        ttl_seconds=min(pacs.ownership_cache_seconds, UNIQUE_SECONDS),
+        ttl_seconds=min(limits.ownership_cache_seconds, UNIQUE_SECONDS),
         invalidation=invalidation,
     )
     changes = None
@@ -100,8 +108,8 @@ async def archive(context: BuildContext) -> ArchiveClients:
             queries,
             pacs.changes_url,
             invalidation.archive_changed,
-            poll_seconds=pacs.changes_seconds,
-            timeout_seconds=pacs.timeout_seconds,
+            poll_seconds=CHANGES_SECONDS,
+            timeout_seconds=limits.pacs_timeout_seconds,
             authorization=authorization,
             observe=metrics.observe_pacs,
         )
@@ -118,13 +126,13 @@ async def archive(context: BuildContext) -> ArchiveClients:
 def _deferred(
     context: BuildContext, close: Callable[[T], None], patience_seconds: float, limit: int
 ) -> DeferredRequests[T]:
-    pacs = context.settings.pacs
+    limits = context.settings.limits
     deferred = DeferredRequests(
         close,
         patience_seconds=patience_seconds,
-        warm_seconds=pacs.warm_seconds,
+        warm_seconds=limits.deferred_seconds,
         limit=limit,
-        silence_seconds=pacs.timeout_seconds,
+        silence_seconds=limits.pacs_timeout_seconds,
     )
     context.invalidation.register(deferred)
     return context.closing(deferred)

@@ -65,8 +65,7 @@ def token_validation(context: BuildContext) -> TokenValidation:
             _configured_or_discovered(
                 context, tokens.jwt.jwks_url, "jwks_uri", "tokens.jwt.jwks_url"
             ),
-            timeout_seconds=settings.ehr.timeout_seconds,
-            ttl_seconds=tokens.jwt.jwks_ttl_seconds,
+            timeout_seconds=settings.limits.ehr_timeout_seconds,
         )
     )
     signatures = Signatures(jwks, tokens.jwt.algorithms)
@@ -79,7 +78,7 @@ def token_validation(context: BuildContext) -> TokenValidation:
         validate = LocalValidation(
             signatures,
             issuer,
-            _requirements(settings, leeway_seconds=tokens.jwt.leeway_seconds),
+            _requirements(settings, leeway_seconds=settings.limits.clock_skew_seconds),
             token_type=tokens.jwt.type,
             observe=metrics.observe_local_validation,
         ).validate
@@ -88,8 +87,7 @@ def token_validation(context: BuildContext) -> TokenValidation:
     cache = TokenCache(
         validate,
         ttl_seconds=tokens.cache.ttl_seconds,
-        negative_ttl_seconds=tokens.cache.negative_ttl_seconds,
-        max_entries=tokens.cache.max_entries,
+        max_entries=settings.limits.cached_tokens,
         observe=metrics.observe_token_lookup,
     )
     uses_keys = tokens.validation != "introspection" or tokens.introspection.signed
@@ -102,7 +100,7 @@ def _introspection(context: BuildContext, signatures: Signatures, issuer: Text) 
     client_id = getattr(tokens.client, "client_id", None)
     if tokens.introspection.signed and client_id is not None:
         signed = SignedAnswers(
-            signatures, issuer, client_id, leeway_seconds=tokens.jwt.leeway_seconds
+            signatures, issuer, client_id, leeway_seconds=settings.limits.clock_skew_seconds
         )
     return Introspection(
         context.ehr_session,
@@ -113,7 +111,7 @@ def _introspection(context: BuildContext, signatures: Signatures, issuer: Text) 
             "tokens.introspection.url",
         ),
         _authentication(context),
-        timeout_seconds=settings.ehr.timeout_seconds,
+        timeout_seconds=settings.limits.ehr_timeout_seconds,
         expected=_requirements(settings, lifetime_seconds=tokens.cache.ttl_seconds),
         signed=signed,
         issuers=_issuers(context),
@@ -214,8 +212,13 @@ def _configured_or_discovered(
 
 def ehr_client(context: BuildContext) -> FhirClient:
     """Return the client for the EHR's Patients and Groups."""
-    ehr = context.settings.ehr
-    return FhirClient(context.ehr_session, ehr.fhir_url, _credentials(context), ehr.timeout_seconds)
+    settings = context.settings
+    return FhirClient(
+        context.ehr_session,
+        settings.ehr.fhir_url,
+        _credentials(context),
+        settings.limits.ehr_timeout_seconds,
+    )
 
 
 def _credentials(context: BuildContext) -> Credentials:
@@ -237,6 +240,6 @@ def _backend_services(
         key_id=client.key_id,
         algorithm=client.algorithm,
         scope=client.scope,
-        timeout_seconds=context.settings.ehr.timeout_seconds,
+        timeout_seconds=context.settings.limits.ehr_timeout_seconds,
         setting=setting,
     )

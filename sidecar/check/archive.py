@@ -2,6 +2,7 @@
 
 from sidecar.access.facts import KnownAs, Part
 from sidecar.bootstrap.build import Sidecar
+from sidecar.bootstrap.pacs import CHANGES_SECONDS
 from sidecar.check.character_sets import TOO_SLOW, hint_of_rows
 from sidecar.check.outcome import OURS, CheckOutcome, failed, failure, ok, skipped, warning
 from sidecar.common.errors import Problem
@@ -172,7 +173,7 @@ _COUNT_HINTS = {
     "pacs_uncounted": "Whole studies, series and their metadata are refused: nobody could tell a "
     "part of one from the whole. Its QIDO-RS must return NumberOfStudyRelatedInstances (0020,1208) "
     "and NumberOfSeriesRelatedInstances (0020,1209), or list a study's /instances, within "
-    "pacs.max_results.",
+    "limits.query_results.",
     "pacs_query_refused": "The archive refuses the query for the numbers of one study (400); its "
     "log says why. Until it answers, such studies and series cannot be retrieved as a whole.",
 }
@@ -187,12 +188,12 @@ def _issuers(settings: Settings) -> set[str | None]:
 async def changes(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
     """Check that Orthanc's ``/changes`` can be read, where they are followed."""
     if sidecar.changes is None:
-        return ok(f"not followed: lists are up to {settings.fhir.search_cache_seconds:g} s old")
+        return ok(f"not followed: lists are up to {settings.limits.search_cache_seconds:g} s old")
     try:
         await sidecar.changes.poll()
     except FetchFailed as failure:
         return failure_of_changes(failure)
-    return ok(f"followed, every {settings.pacs.changes_seconds:g} s")
+    return ok(f"followed, every {CHANGES_SECONDS} s")
 
 
 def failure_of_changes(failed: FetchFailed) -> CheckOutcome:

@@ -123,7 +123,7 @@ async def audit_repository(settings: Settings) -> CheckOutcome:
                 "GET",
                 repository.url + "/metadata",
                 limit_bytes=_LIMIT_BYTES,
-                timeout_seconds=repository.timeout_seconds,
+                timeout_seconds=settings.limits.audit_timeout_seconds,
                 headers=headers,
             )
         if answer.status != 200:

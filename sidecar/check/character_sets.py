@@ -12,7 +12,7 @@ from sidecar.settings.document import Settings
 
 _SAMPLE = 50
 _UTF8 = "ISO_IR 192"
-TOO_SLOW = "It answers too slowly: pacs.patience_seconds, pacs.timeout_seconds."
+TOO_SLOW = "It answers too slowly: limits.defer_after_seconds, limits.pacs_timeout_seconds."
 _UNKNOWN_HINT = (
     "Their SpecificCharacterSet (0008,0005) is missing or wrong: correct it in the archive. How to "
     "find them: docs/runbook.md, What check finds."

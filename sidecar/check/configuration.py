@@ -26,4 +26,4 @@ def capabilities(settings: Settings) -> CheckOutcome:
             f"{section.keys_file} can be read by everybody",
             "It makes addresses: chmod 600, owned by the service's user.",
         )
-    return ok(f"{section.mode}, good for {section.lifetime_seconds:g} s")
+    return ok(f"{section.mode}, good for {settings.limits.capability_lifetime_seconds:g} s")

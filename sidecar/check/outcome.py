@@ -46,4 +46,4 @@ def failed(problem: Problem, hint: str) -> CheckOutcome:
 def slow_ehr(problem: Problem, otherwise: str) -> str:
     """Return the hint for an EHR that did not answer in time, or ``otherwise``."""
     is_slow = problem.reason.endswith("_timeout")
-    return "The EHR answers too slowly: ehr.timeout_seconds." if is_slow else otherwise
+    return "The EHR answers too slowly: limits.ehr_timeout_seconds." if is_slow else otherwise

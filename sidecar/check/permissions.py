@@ -119,7 +119,7 @@ async def clients(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
 _EXTERNAL_HINTS = {
     "policy_unreachable": "Nothing usable listens there: check access.external.url, the network, "
     "and, with https, access.external.ca_file.",
-    "policy_timeout": "It answers too slowly: access.external.timeout_seconds.",
+    "policy_timeout": "It answers too slowly: limits.external_timeout_seconds.",
 }
 
 

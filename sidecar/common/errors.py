@@ -87,9 +87,9 @@ class Unavailable(Problem):
 
 
 class GatewayTimeout(Problem):
-    """504: the PACS took longer than ``pacs.warm_seconds``.
+    """504: the PACS took longer than ``limits.deferred_seconds``.
 
-    Without ``pacs.patience_seconds`` the limit is ``pacs.timeout_seconds``.
+    Without ``limits.defer_after_seconds`` the limit is ``limits.pacs_timeout_seconds``.
     """
 
     status = 504

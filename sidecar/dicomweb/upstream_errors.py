@@ -36,7 +36,7 @@ class ResourceNotOffered(BadGateway):
 def failed(reason: str, detail: str | None = None) -> Problem:
     """Return the error for a PACS that did not answer; ``detail`` is for operators."""
     if reason == "query_too_many_results":
-        log.error("a query has more results than pacs.max_results")
+        log.error("a query has more results than limits.query_results")
     else:
         log.warning("the PACS does not answer", extra={"reason": reason, "detail": detail})
     if reason == "timeout":

@@ -81,8 +81,9 @@ class PacsClient:
 
         Pages on while the PACS has more (a full page, or dcm4chee's Warning 299). Raises
         ``Unavailable``, ``GatewayTimeout`` or ``BadGateway``: half a list is never returned as a
-        whole one. A search that takes longer than ``pacs.patience_seconds`` goes on. The same one,
-        repeated for the same patient, gets its rows (SIA-23), unless they were forgotten meanwhile.
+        whole one. A search that takes longer than ``limits.defer_after_seconds`` goes on. The same
+        one, repeated for the same patient, gets its rows (SIA-23), unless they were forgotten
+        meanwhile.
 
         ``permit``: for whom it is asked, where no PatientID in the query says it.
         ``fresh``: ask the archive now, within ``timeout_seconds``. ``is_own(rows)``: whether all

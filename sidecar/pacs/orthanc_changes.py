@@ -96,7 +96,7 @@ class OrthancChanges:
                         reason, detail = failure.reason, failure.detail
                     log.error(
                         "Orthanc's /changes cannot be read: lists are as old as "
-                        "fhir.search_cache_seconds",
+                        "limits.search_cache_seconds",
                         extra={"reason": reason, "detail": detail},
                     )
                 self._failing = True

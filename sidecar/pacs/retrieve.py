@@ -71,7 +71,7 @@ class RetrieveClient:
         that of the request that was sent to the PACS, which may be an earlier one.
 
         Leaving the block closes the connection unless the body was read to its end. Raises
-        ``Unavailable`` (503, also when the PACS takes longer than ``pacs.patience_seconds``:
+        ``Unavailable`` (503, also when the PACS takes longer than ``limits.defer_after_seconds``:
         SIA-44), ``GatewayTimeout``, ``BadGateway``, and ``ValueError`` for a wrong permit.
         """
         url, headers = self._request(permit, retrieval, accept, parameters, conditions)

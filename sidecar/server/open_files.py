@@ -30,7 +30,7 @@ def connections_allowed(configured: int) -> int:
         return configured
     allowed = files // 2
     log.warning(
-        "fewer client connections than server.max_connections: "
+        "fewer client connections than limits.client_connections: "
         "raise the limit of open files of this process",
         extra={"configured": configured, "allowed": allowed},
     )

@@ -18,10 +18,10 @@ def log_settings(
     """Log the upstreams and the settings.
 
     ``problems``: why ``ehr`` or ``pacs`` do not answer. ``client_connections``: the limit, which
-    may be lower than ``server.max_connections``.
+    may be lower than ``limits.client_connections``.
     """
     server, tokens, pacs, fhir = settings.server, settings.tokens, settings.pacs, settings.fhir
-    access, audit = settings.access, settings.audit
+    access, audit, limits = settings.access, settings.audit, settings.limits
     _peer("the EHR", settings.ehr.fhir_url, problems.get("ehr"))
     _peer(
         "the PACS",
@@ -41,11 +41,10 @@ def log_settings(
     )
     _configured(
         "limits",
-        max_streams=server.max_streams,
-        max_streams_per_client=server.max_streams_per_client,
+        retrievals=limits.retrievals,
         client_connections=client_connections,
-        pacs_max_connections=pacs.max_connections,
-        pacs_patience_seconds=pacs.patience_seconds,
+        pacs_connections=limits.pacs_connections,
+        defer_after_seconds=limits.defer_after_seconds,
     )
     _configured(
         "tokens",
@@ -67,7 +66,7 @@ def log_settings(
         "fhir",
         detail=fhir.detail,
         catalog=settings.catalog_store(),
-        search_cache_seconds=fhir.search_cache_seconds,
+        search_cache_seconds=limits.search_cache_seconds,
         changes_url=pacs.changes_url,
     )
     _configured(

@@ -56,7 +56,7 @@ async def _serve(
     settings: Settings, task: WorkerTask, channel: Channel, stop: asyncio.Event
 ) -> None:
     """Serve until ``stop`` is set, or the supervisor replaces this worker or ends."""
-    connections = connections_allowed(settings.server.max_connections)
+    connections = connections_allowed(settings.limits.client_connections)
     metrics = Metrics(__version__, task.folder)
     metrics.worker_starts.labels(reason=task.reason).inc()
     async with build(settings, metrics=metrics, host=Host(task.host_key, task.folder)) as sidecar:

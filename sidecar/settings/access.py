@@ -10,13 +10,12 @@ from sidecar.access.facts import is_fhir_id
 from sidecar.settings.types import (
     NO_BOOLEAN,
     CertificatesFile,
-    Seconds,
-    SecondsFromZero,
     SecretFile,
     Section,
     Url,
     checked,
     needs_each_other,
+    number,
     read_text,
     secret_in,
 )
@@ -100,8 +99,10 @@ class RuleSettings(Section):
 
     The rule then applies to those series only. null: the whole study.
     """
-    hours: Annotated[float, Field(gt=0, le=87_600, allow_inf_nan=False), NO_BOOLEAN] | None = None
-    """hold: hours after StudyDate and StudyTime.
+    hours: (
+        Annotated[float, number("hours", gt=0, le=87_600, allow_inf_nan=False), NO_BOOLEAN] | None
+    ) = None
+    """hold: hours after StudyDate and StudyTime, after which the rule applies no longer.
 
     Without a time they count from the end of that day.
     """
@@ -142,12 +143,8 @@ class ExternalSettings(Section):
 
     url: Url | None = None
     """URL that is asked about each study by POST, for instance
-    http://opa:8181/v1/data/imaging/access. null: off.
+    http://opa:8181/v1/data/imaging/access. Without its answer nothing is served. null: off.
     """
-    timeout_seconds: Seconds = 2
-    """Time limit of its answer, in seconds. Without an answer nothing is served (503)."""
-    cache_seconds: SecondsFromZero = 10
-    """Seconds that an answer is remembered. 0: the policy is asked each time."""
     token_file: SecretFile | None = None
     """File with a bearer token for the policy server."""
     ca_file: CertificatesFile | None = None

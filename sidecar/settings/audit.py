@@ -3,18 +3,18 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from sidecar.settings.types import (
     NO_BOOLEAN,
     CertificatesFile,
     KeyFile,
-    Seconds,
     Section,
     Text,
     Url,
     key_in,
     needs_each_other,
+    number,
 )
 from sidecar.settings.upstream_auth import NoAuth, UpstreamAuth
 
@@ -28,10 +28,8 @@ class AuditRepository(Section):
     """How we authenticate there. A token_file is read again for each request."""
     ca_file: CertificatesFile | None = None
     """PEM file with the certificate authorities to trust for it. null: the system's."""
-    timeout_seconds: Seconds = 10
-    """Time limit of each request to it, in seconds."""
-    batch_size: Annotated[int, Field(ge=1, le=1_000), NO_BOOLEAN] = 100
-    """Maximum events in one request, a Bundle of type batch.
+    batch_size: Annotated[int, number("events", ge=1, le=1_000), NO_BOOLEAN] = 100
+    """Maximum events in one request, a Bundle of type batch. Further ones are in the next request.
 
     1: each event is sent alone, for servers without batches.
     """
@@ -46,8 +44,8 @@ class AuditSpool(Section):
 
     folder: Path | None = None
     """fhir: folder for the spool alone, on a disk that outlives this process."""
-    max_bytes: Annotated[int, Field(ge=2**20, le=2**36), NO_BOOLEAN] = 2**30
-    """Maximum bytes of events that wait."""
+    max_bytes: Annotated[int, number("bytes", ge=2**20, le=2**36), NO_BOOLEAN] = 2**30
+    """Maximum bytes of events that wait. audit.when_full says what happens beyond."""
     sync: bool = False
     """Flush each event to the disk before the answer, so that it survives a power cut."""
 

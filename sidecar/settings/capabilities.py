@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from sidecar.settings.types import Seconds, Section, checked, needs_each_other, read_text
+from sidecar.settings.types import Section, checked, needs_each_other, read_text
 
 _LINE = re.compile(r"(?P<key_id>[A-Za-z0-9]{1,16})\s+(?P<secret>[0-9A-Fa-f]{64})", re.ASCII)
 LIVE_KEYS = 2
@@ -31,11 +31,6 @@ def keys_in(file: Path) -> list[tuple[str, bytes]]:
 
 
 def _mode(value: object) -> object:
-    if value == "bearer":
-        raise ValueError(
-            "bearer is no more: an address works with its token alone; "
-            "set token_bound (or off), and take recheck_seconds away"
-        )
     return "off" if value is False else value  # YAML reads an unquoted off as false.
 
 
@@ -52,8 +47,6 @@ class CapabilitySettings(Section):
 
     The first key seals; both open.
     """
-    lifetime_seconds: Seconds = 300
-    """Seconds that an address works, at most as long as its token."""
     operations: Annotated[list[Literal["retrieve", "query"]], Field(min_length=1)] = [
         "retrieve",
         "query",

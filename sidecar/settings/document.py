@@ -10,12 +10,13 @@ from sidecar.settings.access import Access
 from sidecar.settings.audit import Audit
 from sidecar.settings.capabilities import CapabilitySettings
 from sidecar.settings.fhir import Fhir
+from sidecar.settings.limits import LimitSettings
 from sidecar.settings.pacs import Pacs
 from sidecar.settings.patients import Patients
 from sidecar.settings.server import Compat, Log, Server
 from sidecar.settings.tokens import Tokens
 from sidecar.settings.tracing import TracingSettings
-from sidecar.settings.types import CertificatesFile, Seconds, Section, Text, Url
+from sidecar.settings.types import CertificatesFile, Section, Text, Url
 
 
 class Ehr(Section):
@@ -27,8 +28,6 @@ class Ehr(Section):
     """The iss of tokens. null: the issuer of the EHR's smart-configuration."""
     ca_file: CertificatesFile | None = None
     """PEM file with the certificate authorities to trust for the EHR. null: the system's."""
-    timeout_seconds: Seconds = 5
-    """Time limit of each request to the EHR, in seconds."""
 
 
 class Settings(Section):
@@ -46,6 +45,7 @@ class Settings(Section):
     audit: Audit = Audit()
     log: Log = Log()
     tracing: TracingSettings = TracingSettings()
+    limits: LimitSettings = LimitSettings()
 
     @model_validator(mode="after")
     def _workers_share_the_catalog(self) -> "Settings":

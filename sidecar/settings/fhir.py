@@ -4,12 +4,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from sidecar.settings.types import (
-    NO_BOOLEAN,
     KeyFile,
-    SecondsFromZero,
     SecretFile,
     Section,
     Text,
@@ -42,11 +40,6 @@ class CatalogSettings(Section):
 
     Replicas on several machines may share the database.
     """
-    clock_skew_seconds: SecondsFromZero = 0
-    """Maximum seconds by which the clocks of those who share the catalog differ.
-
-    Syncs begin that much earlier.
-    """
 
     @model_validator(mode="after")
     def _file_fits_the_store(self) -> "CatalogSettings":
@@ -71,10 +64,6 @@ class Fhir(Section):
 
     detail: Literal["study", "series", "instance"] = "series"
     """The lowest level that an ImagingStudy describes."""
-    page_size: Annotated[int, Field(ge=1, le=500), NO_BOOLEAN] = 50
-    """Studies in a page of a search without _count."""
-    search_cache_seconds: SecondsFromZero = 15
-    """Seconds that the list of a patient's studies is remembered."""
     catalog: CatalogSettings = CatalogSettings()
     contained_endpoint: bool = False
     """Put the Endpoint into each ImagingStudy."""

@@ -5,15 +5,16 @@ Each problem is one line that shows no value.
 
 import difflib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, SecretStr, ValidationError
-from pydantic.fields import FieldInfo
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from sidecar.settings.document import Settings
+from sidecar.settings.reference import all_keys, names_below, nearest
 
 PREFIX = "SIDECAR_"
 
@@ -28,8 +29,6 @@ _MESSAGES = {
     "union_tag_not_found": "is required",
 }
 """Messages for pydantic's kinds of errors, in the words of YAML."""
-
-_REMOVED = {"capabilities.recheck_seconds": "unknown key: it is no more; take it away"}
 
 
 class ConfigurationError(Exception):
@@ -85,32 +84,48 @@ def _refused(why: str, mark: yaml.Mark | None) -> yaml.constructor.ConstructorEr
     return yaml.constructor.ConstructorError(None, None, why, mark)
 
 
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What files and environment say. ``sources`` has for each path the place that set it."""
+
+    values: dict[str, Any]
+    sources: dict[tuple[str, ...], str]
+    files: Sequence[Path]
+
+
 def load_settings(files: Sequence[Path], environment: Mapping[str, str]) -> Settings:
     """Return the settings. Later files override earlier ones; the environment overrides all.
 
     ``SIDECAR_PACS__URL=…`` sets ``pacs.url``. Raises ``ConfigurationError``.
     """
-    document: dict[str, Any] = {}
-    sources: dict[tuple[str, ...], str] = {}
+    return validated(read_document(files, environment))
+
+
+def read_document(files: Sequence[Path], environment: Mapping[str, str]) -> Document:
+    """Return the merged document, which is not validated. Raises ``ConfigurationError``."""
+    document = Document({}, {}, files)
     problems: list[str] = []
     for file in files:
         try:
-            _merge(document, _read(file), str(file), sources, ())
+            _merge(document.values, _read(file), str(file), document.sources, ())
         except ConfigurationError as error:
             problems += error.problems
     for name, value in sorted(environment.items()):
         if name.startswith(PREFIX) and "__" in name:
             path = tuple(name.removeprefix(PREFIX).lower().split("__"))
-            _merge(
-                document, _nested(path, _scalar(path, value)), f"environment {name}", sources, ()
-            )
+            new = _nested(path, _scalar(path, value))
+            _merge(document.values, new, f"environment {name}", document.sources, ())
     if problems:
         raise ConfigurationError(problems)
+    return document
+
+
+def validated(document: Document) -> Settings:
+    """Return the settings of a document. Raises ``ConfigurationError``."""
     try:
-        return Settings.model_validate(document)
+        return Settings.model_validate(document.values)
     except ValidationError as error:
-        default = " + ".join(str(file) for file in files) or "configuration"
-        lines = [_line(problem, document, sources, default) for problem in error.errors()]
+        lines = [_line(problem, document) for problem in error.errors()]
         raise ConfigurationError(list(dict.fromkeys(lines))) from None
 
 
@@ -193,16 +208,12 @@ def _scalar(path: Sequence[str], value: str) -> Any:
     return value
 
 
-def _line(
-    error: ErrorDetails,
-    document: Mapping[str, Any],
-    sources: Mapping[tuple[str, ...], str],
-    default: str,
-) -> str:
-    kind = error["type"]
-    path = _written_path(error["loc"], document)
+def _line(error: ErrorDetails, document: Document) -> str:
+    kind, sources = error["type"], document.sources
+    path = _written_path(error["loc"], document.values)
     source = next(
-        (sources[path[:end]] for end in range(len(path), 0, -1) if path[:end] in sources), default
+        (sources[path[:end]] for end in range(len(path), 0, -1) if path[:end] in sources),
+        " + ".join(str(file) for file in document.files) or "configuration",
     )
     message = _MESSAGES.get(kind) or error["msg"].removeprefix("Value error, ").replace(
         "Input should be", "must be"
@@ -217,7 +228,7 @@ def _line(
             f"unknown key (known here: {error.get('ctx', {}).get('expected', '')})",
         )
     if kind == "extra_forbidden":
-        message = _REMOVED.get(".".join(path)) or "unknown key" + _suggestion(path, document)
+        message = "unknown key" + _suggestion(path, document.values)
     return f"{source}: {'.'.join(path) or '(top)'}: {message}"
 
 
@@ -237,45 +248,19 @@ def _written_path(location: tuple[int | str, ...], document: Any) -> tuple[str, 
 
 
 def _suggestion(path: Sequence[str], document: Mapping[str, Any]) -> str:
-    section: Any = document
-    for step in path[:-1]:
-        section = section[int(step) if isinstance(section, list) else step]
-    known: set[str] = set()
-    for model in _models_at(path[:-1]):
-        fields = model.model_fields
-        if "method" not in fields or section.get("method") in get_args(fields["method"].annotation):
-            known.update(fields)
-    near = difflib.get_close_matches(path[-1], known, 1)
-    did_you_mean = f"; did you mean {near[0]}?" if near else ""
-    return did_you_mean + (f" (known here: {', '.join(sorted(known))})" if known else "")
+    here = names_below(path[:-1], document)
+    near = difflib.get_close_matches(path[-1], here, 1)
+    names = [".".join((*path[:-1], name)) for name in near] or nearest(path)
+    return did_you_mean(names) + (f" (known here: {', '.join(here)})" if here else "")
+
+
+def did_you_mean(names: Sequence[str]) -> str:
+    """Return the end of a line about an unknown key: the keys that may be meant."""
+    return f"; did you mean {' or '.join(names)}?" if names else ""
 
 
 def _is_secret(path: Sequence[str]) -> bool:
-    fields = _fields(_models_at(path[:-1]), path[-1])
-    return any(SecretStr in _classes(field.annotation) for field in fields)
-
-
-def _fields(models: Sequence[type[BaseModel]], name: str) -> list[FieldInfo]:
-    return [model.model_fields[name] for model in models if name in model.model_fields]
-
-
-def _models_at(path: Sequence[str]) -> list[type[BaseModel]]:
-    """Return the models that a place in the document may have: all variants of a union."""
-    models: list[type[BaseModel]] = [Settings]
-    for step in path:
-        # A place in a list, or in a mapping.
-        if step.isdigit() or not (fields := _fields(models, step)):
-            continue
-        classes = [kind for field in fields for kind in _classes(field.annotation)]
-        models = [kind for kind in classes if issubclass(kind, BaseModel)]
-    return models
-
-
-def _classes(annotation: Any) -> list[type]:
-    """Return every class that an annotation names."""
-    if isinstance(annotation, type) and not get_args(annotation):
-        return [annotation]
-    return [kind for argument in get_args(annotation) for kind in _classes(argument)]
+    return any(key.path == tuple(path) and key.kind.startswith("secret") for key in all_keys())
 
 
 def _printable(text: str) -> str:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from sidecar.settings.types import Seconds, Section, Text
+from sidecar.settings.types import Section, Text
 from sidecar.settings.upstream_auth import BackendServicesClient, BearerClient, NoClient
 
 
@@ -36,8 +36,6 @@ class Patients(Section):
         NoClient | BearerClient | BackendServicesClient, Field(discriminator="method")
     ] = NoClient(method="none")
     """ehr: our own credentials for reading Patient."""
-    cache_ttl_seconds: Seconds = 300
-    """Seconds that a patient's identifiers are remembered."""
 
     @model_validator(mode="after")
     def _systems_fit_the_mapping(self) -> "Patients":

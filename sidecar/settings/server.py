@@ -2,10 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, model_validator
 
 from sidecar.settings.types import (
-    NO_BOOLEAN,
     Origin,
     Port,
     Seconds,
@@ -13,6 +12,7 @@ from sidecar.settings.types import (
     Section,
     Text,
     Url,
+    number,
 )
 
 MOST_WORKERS = 64
@@ -26,14 +26,15 @@ def _workers(value: object) -> object:
 
 
 class Server(Section):
-    """The listeners, and the limits of what they serve."""
+    """The listeners, and what they serve."""
 
     workers: Annotated[
-        Literal["auto"] | Annotated[int, Field(ge=1, le=MOST_WORKERS)], BeforeValidator(_workers)
+        Literal["auto"] | Annotated[int, number("processes", ge=1, le=MOST_WORKERS)],
+        BeforeValidator(_workers),
     ] = 1
-    """Worker processes, which share the listeners. auto: as many as CPUs are granted.
+    """Worker processes on the same listeners. auto: as many as CPUs are granted.
 
-    Each has an even share of the limits below.
+    Each has an even share of the connections and retrievals in limits.
     """
     host: Text = "0.0.0.0"  # noqa: S104
     """Address of the public listener."""
@@ -55,21 +56,7 @@ class Server(Section):
     wado_uri: bool = False
     """Also answer /wado-uri?requestType=WADO&…, for older viewers."""
     drain_seconds: Seconds = 30
-    """Seconds that running transfers may take after SIGTERM."""
-    max_connections: Annotated[int, Field(ge=10, le=100_000), NO_BOOLEAN] = 2_000
-    """Maximum open client connections.
-
-    For a further one an idle one is closed; if none is idle, it gets 503.
-    """
-    max_streams: Annotated[int, Field(ge=1, le=10_000), NO_BOOLEAN] = 64
-    """Maximum concurrent retrievals, half of them for one patient.
-
-    Further requests wait in a queue.
-    """
-    max_streams_per_client: Annotated[int, Field(ge=1, le=10_000), NO_BOOLEAN] = 16
-    """Maximum concurrent retrievals of one app for one user. Further requests wait in a queue."""
-    client_seconds: Seconds = 60
-    """Seconds that a client may take to accept one chunk of an image."""
+    """Seconds that running transfers may take after SIGTERM. What still runs then is reset."""
 
     @model_validator(mode="after")
     def _two_listeners(self) -> "Server":
@@ -81,8 +68,8 @@ class Server(Section):
 class Compat(Section):
     """Older forms that are written beside the current ones."""
 
-    s4s_extension: bool = False
-    """Also write the requires-access-token extension of the 2023 text."""
+    guide_2023: bool = False
+    """Also write what apps of the 2023 text expect: its requires-access-token extension."""
 
 
 class Log(Section):

@@ -2,22 +2,11 @@
 
 from sidecar.settings.document import Settings
 
+SHARED = ("client_connections", "retrievals", "pacs_connections")
+"""The keys of ``limits`` that are divided."""
+
 
 def share_of_worker(settings: Settings, workers: int) -> Settings:
-    """Return the settings of one of ``workers``: its even share of connections and retrievals."""
-    if workers == 1:
-        return settings
-    shared = {
-        "server": ("max_connections", "max_streams", "max_streams_per_client"),
-        "pacs": ("max_connections",),
-    }
-    return settings.model_copy(
-        update={
-            section: getattr(settings, section).model_copy(
-                update={
-                    key: max(1, getattr(getattr(settings, section), key) // workers) for key in keys
-                }
-            )
-            for section, keys in shared.items()
-        }
-    )
+    """Return the settings of one of ``workers``, with its even share of the limits, at least 1."""
+    shares = {key: max(1, getattr(settings.limits, key) // workers) for key in SHARED}
+    return settings.model_copy(update={"limits": settings.limits.model_copy(update=shares)})

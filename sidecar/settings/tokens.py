@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from sidecar.settings.types import NO_BOOLEAN, Seconds, Section, Text, Url
+from sidecar.settings.types import Seconds, Section, Text, Url
 from sidecar.settings.upstream_auth import (
     BackendServicesClient,
     BearerClient,
@@ -79,10 +79,6 @@ class Jwt(Section):
         Field(min_length=1),
     ] = ["RS256", "RS384", "ES256", "ES384"]
     """Accepted signature algorithms. none and HMAC cannot be chosen."""
-    leeway_seconds: Annotated[float, Field(ge=0, le=300, allow_inf_nan=False), NO_BOOLEAN] = 30
-    """Seconds by which clocks may differ when exp, nbf and iat are checked."""
-    jwks_ttl_seconds: Seconds = 600
-    """Seconds that a key is trusted after it was seen in the JWKS."""
     type: Literal["at+jwt"] | None = None
     """The typ that tokens must have (RFC 9068). null: any."""
 
@@ -93,12 +89,8 @@ class TokenCacheSettings(Section):
     ttl_seconds: Seconds = 60
     """Seconds that an active token is remembered, at most until its exp.
 
-    A revoked token works as long.
+    A revoked token works as long. Then the authorization server is asked again.
     """
-    negative_ttl_seconds: Seconds = 10
-    """Seconds that an inactive token is remembered."""
-    max_entries: Annotated[int, Field(ge=1, le=10_000_000), NO_BOOLEAN] = 50_000
-    """Maximum number of tokens that are remembered."""
 
 
 IntrospectionClient = Annotated[
@@ -122,7 +114,7 @@ class Tokens(Section):
     introspection: IntrospectionSettings = IntrospectionSettings()
     jwt: Jwt = Jwt()
     client: IntrospectionClient | None = None
-    """How we authenticate at the introspection endpoint. **Required** unless validation is jwt."""
+    """How we authenticate at the introspection endpoint. Required unless validation is jwt."""
     cache: TokenCacheSettings = TokenCacheSettings()
 
     @model_validator(mode="after")

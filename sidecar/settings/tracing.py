@@ -2,8 +2,6 @@
 
 from typing import Annotated
 
-from pydantic import Field
-
 from sidecar.settings.types import (
     NO_BOOLEAN,
     CertificatesFile,
@@ -11,6 +9,7 @@ from sidecar.settings.types import (
     Section,
     Text,
     Url,
+    number,
     secret_in,
 )
 
@@ -23,7 +22,7 @@ class TracingSettings(Section):
 
     null: no tracing.
     """
-    sample_ratio: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), NO_BOOLEAN] = 1
+    sample_ratio: Annotated[float, number("share", ge=0, le=1, allow_inf_nan=False), NO_BOOLEAN] = 1
     """Share of traces that are recorded, of ours and of those that callers record."""
     join_callers: bool = True
     """Use a request's traceparent as the parent. false: each request is a trace of its own."""

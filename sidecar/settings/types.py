@@ -73,9 +73,18 @@ def _no_boolean(value: object) -> object:
 
 
 NO_BOOLEAN = BeforeValidator(_no_boolean)
-Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False), NO_BOOLEAN]
-SecondsFromZero = Annotated[float, Field(ge=0, le=3_600, allow_inf_nan=False), NO_BOOLEAN]
-Port = Annotated[int, Field(ge=0, le=65_535), NO_BOOLEAN]
+
+
+def number(unit: str, **bounds: Any) -> Any:
+    """Return the bounds of a number, as ``Field`` has them, with its unit in the JSON Schema."""
+    return Field(**bounds, json_schema_extra={"unit": unit})
+
+
+Seconds = Annotated[float, number("seconds", gt=0, le=86_400, allow_inf_nan=False), NO_BOOLEAN]
+SecondsFromZero = Annotated[
+    float, number("seconds", ge=0, le=3_600, allow_inf_nan=False), NO_BOOLEAN
+]
+Port = Annotated[int, number("TCP port", ge=0, le=65_535), NO_BOOLEAN]
 
 
 def _split(value: str) -> SplitResult:

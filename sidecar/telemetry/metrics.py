@@ -51,11 +51,11 @@ class Metrics:
             "configuration_reloads_total", "Reloads of the configuration", "outcome"
         )
         self.connections_refused = self._counter(
-            "connections_refused_total", "Client connections beyond server.max_connections"
+            "connections_refused_total", "Client connections beyond limits.client_connections"
         )
         self.idle_connections_closed = self._counter(
             "idle_connections_closed_total",
-            "Idle client connections closed for others at server.max_connections",
+            "Idle client connections closed for others at limits.client_connections",
         )
         self.request_duration = self._histogram(
             "request_duration_seconds", "Whole request, transfer included", "route"

@@ -195,8 +195,7 @@ async def victim() -> AsyncIterator[tuple[int, RowArchive]]:
     async with sidecar_between(
         ScriptedEhr(),
         archive,
-        pacs={"ownership_cache_seconds": 0.001},
-        fhir={"search_cache_seconds": 0.001},
+        limits={"ownership_cache_seconds": 0.001, "search_cache_seconds": 0.001},
         log={"level": "ERROR"},
     ) as (url, _):
         yield int(url.rpartition(":")[2]), archive

@@ -120,8 +120,11 @@ async def sidecar_before(
         ehr_port = background.serve((ehr or ScriptedEhr()).app())
         pacs_url = f"http://127.0.0.1:{background.serve(archive.app())}/rs"
         patient: dict[str, dict[str, Any]] = {
-            "ehr": {"timeout_seconds": 120},
-            "pacs": {"timeout_seconds": 300, "patience_seconds": None},
+            "limits": {
+                "ehr_timeout_seconds": 120,
+                "pacs_timeout_seconds": 300,
+                "defer_after_seconds": None,
+            },
             "log": {"level": "ERROR"},
         }
         async with (

@@ -55,7 +55,7 @@ async def test_made_up_searches(access: dict[str, object], request: pytest.Fixtu
     caches = {"search_cache_seconds": 0.05}
     async with (
         contextlib.AsyncExitStack() as stack,
-        sidecar_between(ScriptedEhr(), archive_of_two(), access=access, fhir=caches) as (url, _),
+        sidecar_between(ScriptedEhr(), archive_of_two(), access=access, limits=caches) as (url, _),
         aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as us,
     ):
         await (await us.get(url + "/fhir/metadata")).read()

@@ -108,7 +108,7 @@ async def test_a_patient_with_many_studies(
     held = dict.fromkeys(names, float("inf"))
     for _ in range(3):
         async with sidecar_before(
-            many(), access=access, fhir={"search_cache_seconds": 600}
+            many(), access=access, limits={"search_cache_seconds": 600}
         ) as sidecar:
             await sidecar.get("/fhir/metadata")
             for name in [
@@ -206,7 +206,7 @@ LONG = {
 )
 async def test_large_metadata(case: str, request: pytest.FixtureRequest) -> None:
     archive = LargeArchive(retrieve=(METADATA[case](), "application/dicom+json"))
-    async with sidecar_before(archive, pacs={"timeout_seconds": 300}) as sidecar:
+    async with sidecar_before(archive) as sidecar:
         await sidecar.get("/fhir/metadata")
         broken_off = contextlib.suppress(
             requests.ConnectionError, requests.exceptions.ChunkedEncodingError
@@ -237,7 +237,7 @@ async def test_instances_that_are_counted_by_their_list(
         + ("" if of == "studies" else "/series/1.2.840.1.1")
         + "/metadata"
     )
-    async with sidecar_before(archive, pacs={"timeout_seconds": 300}) as sidecar:
+    async with sidecar_before(archive) as sidecar:
         await sidecar.get("/fhir/metadata")
         with measured(request):
             answer = await sidecar.get(path)

@@ -142,9 +142,9 @@ async def test_it_ends(keys_file: Path) -> None:
     """SIA-52: expired is 403, while its token is good."""
     ehr = ScriptedEhr()
     ehr.answer["exp"] = 4_000_000_000
-    capabilities = bound(keys_file, lifetime_seconds=0.05)
+    changes = {"capabilities": bound(keys_file), "limits": {"capability_lifetime_seconds": 0.05}}
     async with (
-        sidecar_between(ehr, pacs(), capabilities=capabilities) as (url, _),
+        sidecar_between(ehr, pacs(), **changes) as (url, _),
         aiohttp.ClientSession() as us,
     ):
         study = f"{(await endpoint_of(us, url))['address']}/studies/{STUDY}"
@@ -159,9 +159,9 @@ async def test_it_ends_no_later_than_its_token(keys_file: Path) -> None:
     ehr = ScriptedEhr()
     ends = int(time.time()) + 60
     ehr.answer["exp"] = ends
-    capabilities = bound(keys_file, lifetime_seconds=3_600)
+    changes = {"capabilities": bound(keys_file), "limits": {"capability_lifetime_seconds": 3_600}}
     async with (
-        sidecar_between(ehr, pacs(), capabilities=capabilities) as (url, _),
+        sidecar_between(ehr, pacs(), **changes) as (url, _),
         aiohttp.ClientSession() as us,
     ):
         until = (await endpoint_of(us, url))["period"]["end"]
@@ -245,11 +245,10 @@ async def test_an_address_is_decided_on_again_at_each_use(keys_file: Path) -> No
     ehr = ScriptedEhr()
     changes: dict[str, Any] = {
         "capabilities": bound(keys_file),
-        "fhir": {"search_cache_seconds": 0.01},
+        "limits": {"search_cache_seconds": 0.01, "ownership_cache_seconds": 0.01},
     }
-    pacs_settings = {"ownership_cache_seconds": 0.01}
     async with (
-        sidecar_between(ehr, archive, pacs=pacs_settings, **changes) as (url, _),
+        sidecar_between(ehr, archive, **changes) as (url, _),
         aiohttp.ClientSession() as us,
     ):
         study = f"{(await endpoint_of(us, url))['address']}/studies/{STUDY}"

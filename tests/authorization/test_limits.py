@@ -7,7 +7,6 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import AbstractAsyncContextManager
-from typing import Any
 
 import aiohttp
 import pytest
@@ -18,7 +17,7 @@ from sidecar.authorization.limits import QueryLimits, RequestLimits, caller_of
 from sidecar.common.errors import Problem
 from sidecar.common.fair_queue import FairQueue, HeldPlace
 from sidecar.dicomweb.paths import Kind, Retrieval
-from sidecar.settings.pacs import Pacs
+from sidecar.settings.limits import LimitSettings
 from tests.authorization.limited import Slow, apps, bearer, remembering
 from tests.durations import durations_of_a_request
 from tests.fair_queues import is_empty, waiting_count
@@ -117,17 +116,18 @@ async def test_a_place_of_either_queue_is_wanted(runs: Retrieval, waits: Retriev
 
 
 @pytest.mark.parametrize(
-    "server", [{"max_streams_per_client": 4}, {"max_streams": 8, "max_streams_per_client": 8}]
+    ("retrievals", "share"), [(16, 4), (8, 1)], ids=["of one app", "of one patient"]
 )
 async def test_one_more_waits_for_its_turn_and_is_served(
-    server: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    retrievals: int, share: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An app has two whole studies at once; the third one is no 429."""
     made: list[RequestLimits] = []
     monkeypatch.setattr("sidecar.bootstrap.build.RequestLimits", remembering(made))
-    slow = Slow(asyncio.Event())
+    monkeypatch.setattr("sidecar.bootstrap.build.APP_SHARE", share)
+    slow, changes = Slow(asyncio.Event()), {"limits": {"retrievals": retrievals}}
     async with (
-        sidecar_between(ScriptedEhr(), ScriptedPacs(slow, instances=1), server=server) as (url, _),
+        sidecar_between(ScriptedEhr(), ScriptedPacs(slow, instances=1), **changes) as (url, _),
         downloads(url, 2) as running,
         aiohttp.ClientSession(headers=HEADERS) as client,
     ):
@@ -167,9 +167,11 @@ async def test_a_full_queue_is_refused(
     monkeypatch.setattr(limits, "most_waiting", lambda connections: waiting)
     caplog.set_level(logging.INFO, "sidecar.request")
     slow = Slow(asyncio.Event())
-    server = {"max_streams": 1, "max_streams_per_client": 1}
     async with (
-        sidecar_between(apps(), ScriptedPacs(slow, instances=1), server=server) as (url, _),
+        sidecar_between(apps(), ScriptedPacs(slow, instances=1), limits={"retrievals": 1}) as (
+            url,
+            _,
+        ),
         aiohttp.ClientSession() as client,
         client.get(url + PATH, headers=bearer("app")) as running,
     ):
@@ -193,7 +195,7 @@ async def test_a_long_wait_is_a_503(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "WAIT_SECONDS", 0.1)
     slow = Slow(asyncio.Event())
     async with (
-        sidecar_between(ScriptedEhr(), ScriptedPacs(slow), server={"max_streams": 1}) as (url, _),
+        sidecar_between(ScriptedEhr(), ScriptedPacs(slow), limits={"retrievals": 1}) as (url, _),
         downloads(url, 1),
         aiohttp.ClientSession(headers=HEADERS) as client,
         client.get(url + PATH) as refused,
@@ -211,7 +213,7 @@ async def test_a_client_that_leaves_frees_its_entry_in_the_queue(
     monkeypatch.setattr("sidecar.bootstrap.build.RequestLimits", remembering(made))
     slow = Slow(asyncio.Event())
     async with (
-        sidecar_between(ScriptedEhr(), ScriptedPacs(slow), server={"max_streams": 1}) as (url, _),
+        sidecar_between(ScriptedEhr(), ScriptedPacs(slow), limits={"retrievals": 1}) as (url, _),
         downloads(url, 1),
         aiohttp.ClientSession(headers=HEADERS) as client,
     ):
@@ -227,7 +229,7 @@ async def test_whoever_may_not_have_it_takes_no_place() -> None:
     """Refusals come before places are counted: junk requests cannot keep others out."""
     slow = Slow(asyncio.Event())
     async with (
-        sidecar_between(ScriptedEhr(), ScriptedPacs(slow), server={"max_streams": 1}) as (url, _),
+        sidecar_between(ScriptedEhr(), ScriptedPacs(slow), limits={"retrievals": 1}) as (url, _),
         downloads(url, 1),
         aiohttp.ClientSession(headers=HEADERS) as client,
         client.get(url + "/wado-rs/studies/1.2.3") as foreign,
@@ -238,8 +240,9 @@ async def test_whoever_may_not_have_it_takes_no_place() -> None:
 
 def test_a_wait_and_the_patience_are_shorter_than_a_load_balancers() -> None:
     """Nginx, the AWS load balancer and others give up after 60 seconds without a byte."""
-    patience_seconds = Pacs.model_fields["patience_seconds"].default
-    assert limits.WAIT_SECONDS + patience_seconds < 60
+    defer_after_seconds = LimitSettings().defer_after_seconds
+    assert defer_after_seconds is not None
+    assert limits.WAIT_SECONDS + defer_after_seconds < 60
 
 
 async def test_both_places_of_a_whole_study_are_waited_for_once(

@@ -125,5 +125,7 @@ async def test_a_needed_issuer_that_nothing_names(ehr: ScriptedEhr, pacs: Pacs) 
     "asked", ["discovery", "introspection", "patient", "jwks", "group", "backend_token"]
 )
 def test_what_a_slow_ehr_needs(asked: str) -> None:
-    assert "ehr.timeout_seconds" in slow_ehr(Unavailable("", reason=asked + "_timeout"), "else")
+    assert "limits.ehr_timeout_seconds" in slow_ehr(
+        Unavailable("", reason=asked + "_timeout"), "else"
+    )
     assert slow_ehr(Unavailable("", reason=asked + "_unreachable"), "else") == "else"

@@ -308,7 +308,7 @@ def test_json() -> None:
 async def test_no_limit_of_the_session_ends_it_sooner(
     peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """aiohttp's own limit is five minutes; ``pacs.warm_seconds`` may be longer."""
+    """aiohttp's own limit is five minutes; ``limits.deferred_seconds`` may be longer."""
     peer.say(Reply({"a": 1}))
     limits: list[aiohttp.ClientTimeout] = []
     async with aiohttp.ClientSession() as session:

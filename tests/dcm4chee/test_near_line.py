@@ -18,7 +18,7 @@ from tests.waiting import wait_until_async
 async def test_a_near_line_study(many: Path) -> None:
     behaviour = Behaviour(near_line={LARGE: 2.0})
     patients = {"alice": [(SYSTEM_A, MRN)]}
-    async with site_with(many, behaviour, patients, pacs={"patience_seconds": 0.2}) as site:
+    async with site_with(many, behaviour, patients, limits={"defer_after_seconds": 0.2}) as site:
         _, _, body = await _repeated(site, f"/wado-rs/studies?StudyInstanceUID={LARGE}")
         (row,) = orjson.loads(body)
         assert row["00080056"]["Value"] == ["NEARLINE"]

@@ -141,8 +141,8 @@ async def test_a_query_that_the_archive_finds_too_large_is_an_error_that_says_so
 
 
 async def test_a_list_longer_than_we_allow_is_an_error(many: Path) -> None:
-    """``pacs.max_results``: no shorter list."""
-    async with site_with(many, Behaviour(), PATIENTS, pacs={"max_results": 24}) as site:
+    """``limits.query_results``: no shorter list."""
+    async with site_with(many, Behaviour(), PATIENTS, limits={"query_results": 24}) as site:
         response, _ = await site.get("alice", "/fhir/ImagingStudy?patient=alice")
         assert response.status == 502
 

@@ -51,11 +51,15 @@ def site_settings(ehr_port: int, pacs_url: str, *changes: Mapping[str, dict[str,
     """
     document: dict[str, Any] = {
         "server": {"public_url": PUBLIC_URL},
-        "ehr": {"fhir_url": f"http://127.0.0.1:{ehr_port}/fhir", "timeout_seconds": 60},
+        "ehr": {"fhir_url": f"http://127.0.0.1:{ehr_port}/fhir"},
         "tokens": {"client": {"method": "none"}},
-        "pacs": {"url": pacs_url, "timeout_seconds": 60},
-        # Longer than a test may take on a busy machine: what is cached stays so.
-        "fhir": {"search_cache_seconds": 600},
+        "pacs": {"url": pacs_url},
+        "limits": {
+            "ehr_timeout_seconds": 60,
+            "pacs_timeout_seconds": 60,
+            # Longer than a test may take on a busy machine: what is cached stays so.
+            "search_cache_seconds": 600,
+        },
     }
     for sections in changes:
         for section, values in sections.items():

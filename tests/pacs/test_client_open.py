@@ -324,7 +324,7 @@ async def test_the_end_of_a_chunk_is_no_end(session: aiohttp.ClientSession, codi
 
 
 async def test_a_pool_that_is_used_up_is_no_endless_wait(peer: Peer) -> None:
-    """pacs.max_connections slow clients must not make everybody else hang: 503 or 504 after the
+    """limits.pacs_connections slow clients must not make everybody else hang: 503 or 504 after the
     time-out.
     """
 

@@ -468,7 +468,7 @@ async def test_a_failure_of_the_credentials_is_passed_on(
 
 
 async def test_an_answer_is_kept_for_a_while(peer: Peer, session: aiohttp.ClientSession) -> None:
-    """``patients.cache_ttl_seconds``, for each patient his own."""
+    """``limits.patient_cache_seconds``, for each patient his own."""
     clock = Clock()
     peer.say(
         Reply(person(entry("1"))), Reply(person(entry("2"), id="p2")), Reply(person(entry("3")))

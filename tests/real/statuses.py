@@ -25,7 +25,7 @@ async def statuses(
     first one.
     """
     searches = [(PATIENT, token) for token in presented] + [("p2", presented[0])]
-    changes = {"tokens": tokens, "ehr": {"timeout_seconds": 60}}
+    changes = {"tokens": tokens}
     found = []
     async with (
         sidecar_between(

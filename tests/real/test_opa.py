@@ -112,9 +112,9 @@ async def seen(url: str, client_id: str) -> dict[str, list[str]]:
     ehr = ScriptedEhr()
     ehr.answer["client_id"] = client_id
     headers = {"Authorization": f"Bearer {TOKEN}"}
-    access = {"external": {"url": url, "timeout_seconds": 60}}
+    access, limits = {"external": {"url": url}}, {"external_timeout_seconds": 60}
     async with (
-        sidecar_between(ehr, Archive(), access=access) as (base, sidecar),
+        sidecar_between(ehr, Archive(), access=access, limits=limits) as (base, sidecar),
         aiohttp.ClientSession(headers=headers) as us,
     ):
         async with us.get(f"{base}/fhir/ImagingStudy") as answer:

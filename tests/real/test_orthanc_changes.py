@@ -53,12 +53,15 @@ def orthanc() -> Iterator[Orthanc]:
 
 
 @pytest.mark.orthanc
-async def test_what_arrives_and_what_goes_is_seen(orthanc: Orthanc, tmp_path: Path) -> None:
+async def test_what_arrives_and_what_goes_is_seen(
+    orthanc: Orthanc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store(orthanc, tmp_path / "a", 1)
-    pacs = {"dialect": "orthanc", "changes_url": orthanc.url, "changes_seconds": POLL}
-    fhir = {"search_cache_seconds": 600}
+    monkeypatch.setattr("sidecar.bootstrap.pacs.CHANGES_SECONDS", POLL)
+    pacs = {"dialect": "orthanc", "changes_url": orthanc.url}
+    limits = {"search_cache_seconds": 600}
     async with (
-        sidecar_between(ScriptedEhr(), Served(orthanc), pacs=pacs, fhir=fhir) as (url, _),
+        sidecar_between(ScriptedEhr(), Served(orthanc), pacs=pacs, limits=limits) as (url, _),
         aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as session,
     ):
 

@@ -83,7 +83,7 @@ async def sidecar(
     """A sidecar before this Orthanc, for the patients with these numbers."""
     changes: dict[str, dict[str, Any]] = {
         "patients": PATIENTS,
-        "pacs": {"dialect": "orthanc", "timeout_seconds": 60},
+        "pacs": {"dialect": "orthanc"},
         **sections,
     }
     changes["server"] = {"public_url": "http://sidecar.example.org", "wado_uri": True}

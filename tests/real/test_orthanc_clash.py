@@ -39,14 +39,15 @@ def put(orthanc: Orthanc, directory: Path, patient: str, *, foreign: bool) -> tu
 
 
 @pytest.mark.parametrize("followed", [True, False])
-async def test_a_clash_after_the_owners_were_asked_for(tmp_path: Path, followed: bool) -> None:
+async def test_a_clash_after_the_owners_were_asked_for(
+    tmp_path: Path, followed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also while the owners are remembered, and whether or not /changes tells of it."""
     require_orthanc()
     with Orthanc() as orthanc:
         series, instance = put(orthanc, tmp_path / "own", PATIENT, foreign=False)
-        pacs = {"dialect": "orthanc"} | (
-            {"changes_url": orthanc.url, "changes_seconds": 0.2} if followed else {}
-        )
+        monkeypatch.setattr("sidecar.bootstrap.pacs.CHANGES_SECONDS", 0.2)
+        pacs = {"dialect": "orthanc"} | ({"changes_url": orthanc.url} if followed else {})
         async with (
             sidecar_between(ScriptedEhr(), Served(orthanc), pacs=pacs) as (url, sidecar),
             aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as us,

@@ -232,7 +232,7 @@ async def test_no_capability_is_issued_and_an_old_one_ends(
     put(orthanc, tmp_path / "a", "p4", later)
     changes: dict[str, dict[str, Any]] = {
         "pacs": {"dialect": "orthanc"},
-        "fhir": {"search_cache_seconds": 0},
+        "limits": {"search_cache_seconds": 0},
         "capabilities": {"mode": "token_bound", "keys_file": str(keys)},
     }
     async with (
@@ -265,7 +265,7 @@ async def test_a_read_that_sees_it_ends_the_list_that_does_not(
     put(orthanc, tmp_path / "a", "p5", later)
     changes: dict[str, dict[str, Any]] = {
         "pacs": {"dialect": "orthanc"},
-        "fhir": {"search_cache_seconds": 600},
+        "limits": {"search_cache_seconds": 600},
     }
     async with (
         sidecar_between(ehr("p5"), Served(orthanc), **changes) as (url, _),

@@ -67,7 +67,7 @@ def test_what_is_configured_and_reachable(tmp_path: Path, caplog: pytest.LogCapt
     assert by_message["the PACS answers"]["dialect"] == "orthanc"
     assert by_message["configured: tokens"]["client"] == "client_secret_basic"
     limits = by_message["configured: limits"]
-    assert (limits["client_connections"], limits["pacs_max_connections"]) == (512, 100)
+    assert (limits["client_connections"], limits["pacs_connections"]) == (512, 100)
     assert by_message["configured: access"]["rules"] == 1
     assert by_message["configured: records"]["repository"] == "https://audit.example.org/fhir"
     assert all(line["level"] == "info" for line in lines)

@@ -1,8 +1,10 @@
 """Files, environment and secrets make one ``Settings``, or one clear line for each problem."""
 
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from sidecar.authorization.study_facts import SERIES_KEYWORDS, STUDY_KEYWORDS
 from sidecar.settings.access import RuleSettings
@@ -81,7 +83,7 @@ def test_the_environment_overrides_files(write: Write) -> None:
     [
         (
             "pacs: {urll: x}",
-            "pacs.urll: unknown key; did you mean url? (known here: auth, ca_file, ",
+            "pacs.urll: unknown key; did you mean pacs.url? (known here: auth, ca_file, ",
         ),
         (
             "pac: {}",
@@ -109,8 +111,12 @@ def test_the_environment_overrides_files(write: Write) -> None:
         ("server: {port: soon}", "server.port: must be a valid integer"),
         ("server: {port: yes}", "server.port: must be a number"),
         ("server: {port: 65536}", "server.port: must be less than or equal to 65535"),
-        ("pacs: {timeout_seconds: .inf}", "pacs.timeout_seconds: must be"),
-        ("pacs: {timeout_seconds: 0}", "pacs.timeout_seconds: must be greater than 0"),
+        ("limits: {pacs_timeout_seconds: .inf}", "limits.pacs_timeout_seconds: must be"),
+        ("limits: {pacs_timeout_seconds: 0}", "limits.pacs_timeout_seconds: must be greater than"),
+        (
+            "limits: {deferred_seconds: 20}",
+            "limits: defer_after_seconds is longer than deferred_seconds",
+        ),
         ("pacs: {dialect: othanc}", "pacs.dialect: must be 'generic', 'orthanc' or 'dcm4chee'"),
         (
             "pacs: {auth: {method: Zq7-hunter2-Xw}}",
@@ -165,17 +171,7 @@ def test_the_environment_overrides_files(write: Write) -> None:
             "pacs.generated_issuers.0: must be text, with four letters or digits beside * and ?",
         ),
         ("capabilities: {mode: token_bound}", "capabilities: mode token_bound needs keys_file"),
-        (
-            "capabilities: {mode: bearer}",
-            (
-                "capabilities.mode: bearer is no more: an address works with its token alone; "
-                "set token_bound (or off), "
-            ),
-        ),
-        (
-            "capabilities: {recheck_seconds: 60}",
-            "capabilities.recheck_seconds: unknown key: it is no more; take it away",
-        ),
+        ("capabilities: {mode: bearer}", "capabilities.mode: must be 'off' or 'token_bound'"),
         (
             "capabilities: {keys_file: /nowhere}",
             "capabilities.keys_file: cannot be read: No such file or directory",
@@ -186,7 +182,7 @@ def test_the_environment_overrides_files(write: Write) -> None:
         ),
         (
             "access: {backend_services: true, clients: {a: {group: x}}}",
-            "access.clients.a.group: unknown key; did you mean gro",
+            "access.clients.a.group: unknown key; did you mean access.clients.a.groups?",
         ),
         (
             "access: {rules: [{name: a, effect: exclude, study: {Modality: [CT]}}]}",
@@ -314,6 +310,36 @@ def test_introspection_needs_a_client(write: Write) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("server.max_connections", ["limits.pacs_connections", "limits.client_connections"]),
+        ("ehr.timeout_seconds", ["limits.ehr_timeout_seconds"]),
+        ("pacs.timeout_seconds", ["limits.pacs_timeout_seconds"]),
+        ("pacs.max_results", ["limits.query_results"]),
+        ("patients.cache_ttl_seconds", ["limits.patient_cache_seconds"]),
+        ("fhir.catalog.clock_skew_seconds", ["limits.clock_skew_seconds"]),
+        ("access.external.cache_seconds", ["limits.external_cache_seconds"]),
+        ("ehr.port", ["server.port"]),
+    ],
+)
+def test_a_key_of_another_section_is_found(write: Write, written: str, meant: list[str]) -> None:
+    """The line names the whole path, the nearest first."""
+    *sections, last = written.split(".")
+    document: object = {last: 1}
+    for section in reversed(sections):
+        document = {section: document}
+    (problem,) = problems(write(MINIMUM), write(yaml.safe_dump(document), "second.yaml"))
+    found = re.match(rf"second\.yaml: {written}: unknown key; did you mean (.*)\? \(", problem)
+    assert found is not None, problem
+    assert found[1].split(" or ")[: len(meant)] == meant
+
+
+def test_a_key_that_is_like_no_other_has_no_suggestion(write: Write) -> None:
+    (problem,) = problems(write(MINIMUM), write("pacs: {s4s_extension: true}", "second.yaml"))
+    assert problem.startswith("second.yaml: pacs.s4s_extension: unknown key (known here: auth, ")
+
+
 def test_files_that_are_not_there(tmp_path: Path) -> None:
     assert problems(tmp_path / "absent.yaml", tmp_path) == [
         "absent.yaml: cannot be read: No such file or directory",
@@ -323,7 +349,7 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
 
 def test_all_problems_at_once_each_with_its_source(write: Write) -> None:
     lines = problems(
-        write("pacs: {timeout_seconds: soon}\nlogs: {}\n"),
+        write("pacs: {verify_instances: soon}\nlogs: {}\n"),
         write("ehr: {fhir_url: nowhere}\n", "second.yaml"),
         SIDECAR_SERVER__PORT="-1",
         SIDECAR_PACS__DIALECT="orthanc",
@@ -334,7 +360,7 @@ def test_all_problems_at_once_each_with_its_source(write: Write) -> None:
         "site.yaml + environment SIDECAR_PACS__DIALECT pacs.url",
         "site.yaml + second.yaml tokens",
         "site.yaml logs",
-        "site.yaml pacs.timeout_seconds",
+        "site.yaml pacs.verify_instances",
     ]
 
 

@@ -11,7 +11,8 @@ from sidecar.pacs.deferred_requests import DeferredRequests
 from sidecar.pacs.ownership import Ownership
 from sidecar.pacs.study_lists import NOT_SUPPORTED_SECONDS
 from sidecar.pacs.study_owners import NO_LISTS_SECONDS
-from sidecar.settings.document import Settings
+from sidecar.settings.limits import LimitSettings
+from sidecar.tokens.cache import TokenCache
 from sidecar.tokens.jwks import REFRESH_SECONDS
 from sidecar.web.admin import Readiness
 
@@ -21,20 +22,14 @@ def default(made: Callable[..., Any], parameter: str) -> float:
     return float(inspect.signature(made).parameters[parameter].default)
 
 
-SETTINGS = Settings.model_validate(
-    {
-        "server": {"public_url": "https://us.example.org"}, "ehr": {"fhir_url": "https://ehr.example.org/fhir"},
-        "tokens": {"client": {"method": "none"}}, "pacs": {"url": "https://pacs.example.org"},
-    }
-)  # fmt: skip
 SECONDS = {
-    "a token is not active": SETTINGS.tokens.cache.negative_ttl_seconds,
+    "a token is not active": default(TokenCache, "negative_ttl_seconds"),
     "the EHR does not know the patient": NEGATIVE_SECONDS,
     "a Group does not exist": NEGATIVE_SECONDS,
     "a study is not there": default(Ownership, "absent_seconds"),
     "a number stands for people": NEGATIVE_SECONDS,
-    "a list does not have": SETTINGS.fhir.search_cache_seconds,
-    "the external policy refuses": SETTINGS.access.external.cache_seconds,
+    "a list does not have": LimitSettings().search_cache_seconds,
+    "the external policy refuses": LimitSettings().external_cache_seconds,
     "a slow retrieval or query failed": default(DeferredRequests, "keep_seconds"),
     "the archive cannot list": NOT_SUPPORTED_SECONDS,
     "the archive does not take lists": NO_LISTS_SECONDS,

@@ -24,7 +24,7 @@ replace_instances        | 80    40    | 80    40    1     1     2     80    | 1
 
 Study, series and instance stand for their metadata, too, and frames for rendered images. A number
 is a 200 with so many instances or rows. ``reset`` is a connection that is broken off, which no
-client takes for the end. ``later`` is when ``fhir.search_cache_seconds`` have passed. All else is
+client takes for the end. ``later`` is when ``limits.search_cache_seconds`` have passed. All else is
 so at once.
 
 The last columns are those of a client that asks for nothing else. Frames and drawn images carry no

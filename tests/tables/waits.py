@@ -12,8 +12,8 @@ LOCKS = {
     "pacs/response.py ThreadPoolExecutor": "rewriting of rows that have come: no I/O",
     "pacs/response.py run_in_executor": "rewriting of rows that have come: no I/O",
     "pacs/studies.py FairQueue": "DETAILS_SECONDS of waiting; a holder has one query",
-    "pacs/study_owners.py Semaphore": "a holder has one query, which ends with the patience or pacs.timeout_seconds",
-    "authorization/external_policy.py FairQueue": "access.external.timeout_seconds of waiting and of holding",
+    "pacs/study_owners.py Semaphore": "a holder has one query, which ends with the patience or limits.pacs_timeout_seconds",
+    "authorization/external_policy.py FairQueue": "limits.external_timeout_seconds of waiting and of holding",
     "server/process.py to_thread": "reading of the configuration, beside everything",
     "authorization/limits.py FairQueue": "WAIT_SECONDS of waiting; a holder has one request, whose waits have an end",
     "web/stream_body.py to_thread": "writing of a ZIP's directory into memory: no I/O, some microseconds for each file",
@@ -23,10 +23,10 @@ LOCKS = {
     "telemetry/shared_values.py Lock": "the making of a value, or a store into memory: no peer",
     "telemetry/shared_values.py flock": "LOCK_NB: nobody waits",
     "web/admin.py to_thread": "reading of the workers' files, for one scrape",
-    "tokens/introspection.py FairQueue": "ehr.timeout_seconds of waiting; a holder has a few requests of as much each",
+    "tokens/introspection.py FairQueue": "limits.ehr_timeout_seconds of waiting; a holder has a few requests of as much each",
 }
-QUERY = "a query ends with the patience or pacs.timeout_seconds"
-EHR = "ehr.timeout_seconds for each of a few requests"
+QUERY = "a query ends with the patience or limits.pacs_timeout_seconds"
+EHR = "limits.ehr_timeout_seconds for each of a few requests"
 # Calls that later requests join, and when they end; all end by common.single_flight.CALL_SECONDS.
 CALLS = {
     "authorization/visible_studies.py LoadingCache": "nothing is loaded by it",
@@ -40,8 +40,8 @@ CALLS = {
     "pacs/study_lists.py LoadingCache": QUERY,
     "patients/backend_clients.py LoadingCache": EHR,
     "patients/ehr_lookup.py LoadingCache": EHR,
-    "authorization/external_policy.py LoadingCache": "access.external.timeout_seconds, twice",
-    "bootstrap/pacs.py DeferredRequests": "joined until pacs.timeout_seconds of silence; pacs.warm_seconds in all",
+    "authorization/external_policy.py LoadingCache": "limits.external_timeout_seconds, twice",
+    "bootstrap/pacs.py DeferredRequests": "joined until limits.pacs_timeout_seconds of silence; limits.deferred_seconds in all",
     "tokens/cache.py LoadingCache": EHR,
     "ehr/credentials.py LoadingCache": EHR,
     "ehr/discovery.py LoadingCache": EHR,
@@ -58,7 +58,7 @@ CONNECTIONS = {
     "common/fetch.py request": "timeout_seconds for the whole request, name service and connection included",
     "fhir/catalog/postgresql.py connect": "_CONNECT_SECONDS; fhir/catalog/catalog.py LOOK_SECONDS with its name service",
     "fhir/catalog/sqlite.py connect": "no peer",
-    "pacs/retrieve.py get": "pacs.timeout_seconds to connect; its caller has the patience or pacs.timeout_seconds",
+    "pacs/retrieve.py get": "limits.pacs_timeout_seconds to connect; its caller has the patience or limits.pacs_timeout_seconds",
     "bootstrap/context.py ClientSession": "its requests are those of common/fetch.py and of RetrieveClient._get",
     "telemetry/certificates.py open_connection": "_CONNECT_SECONDS, in the background",
     "telemetry/span_export.py Session": "TIMEOUT_SECONDS of the exporter, in a thread of its own",

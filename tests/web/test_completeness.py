@@ -158,7 +158,7 @@ async def test_more_than_can_be_listed_is_refused(caplog: pytest.LogCaptureFixtu
     it.
     """
     pacs = ScriptedPacs(framed(MULTIPART, study(1), "chunked"), instances=None, listed=30)
-    async with sidecar_between(ScriptedEhr(), pacs, pacs={"max_results": 20}) as (url, _):
+    async with sidecar_between(ScriptedEhr(), pacs, limits={"query_results": 20}) as (url, _):
         status, got, _ = await fetch(url, PATH)
         assert status == 502
         assert "how many instances" in json.loads(got)["issue"][0]["diagnostics"]
@@ -239,7 +239,7 @@ async def test_a_warmed_answer_is_compared_with_the_count_before_it_was_begun() 
         await framed(MULTIPART, study(5), "chunked")(reader, writer)
 
     pacs = ScriptedPacs(tape)
-    async with sidecar_between(ScriptedEhr(), pacs, pacs={"patience_seconds": 0.2}) as (
+    async with sidecar_between(ScriptedEhr(), pacs, limits={"defer_after_seconds": 0.2}) as (
         url,
         sidecar,
     ):

@@ -351,11 +351,11 @@ def test_half_of_the_open_files_is_for_others(
 
 
 def test_the_process_answers_probes_while_both_listeners_are_full(tmp_path: Path) -> None:
-    """As it is deployed: server.max_connections, and more idle connections than that on each of its
-    ports.
+    """As it is deployed: limits.client_connections, and more idle connections than that on each of
+    its ports.
     """
     configuration = {
-        "server": {"max_connections": 100},
+        "limits": {"client_connections": 100},
         "ehr": {"fhir_url": "http://127.0.0.1:9/fhir"},
         "tokens": {"client": {"method": "none"}},
         "pacs": {"url": "http://127.0.0.1:9/dicom-web"},

@@ -35,7 +35,7 @@ async def test_a_failing_introspection_is_503(fault: str) -> None:
     """Never a pass, and the client is told when to come back."""
     ehr, pacs = INTROSPECTION_FAULTS[fault], ScriptedPacs(GOOD["chunked"])
     async with (
-        sidecar_between(ehr, pacs, ehr={"timeout_seconds": 0.3}) as (url, _),
+        sidecar_between(ehr, pacs, limits={"ehr_timeout_seconds": 0.3}) as (url, _),
         aiohttp.ClientSession(headers=HEADERS) as client,
     ):
         for route in ROUTES:

@@ -20,10 +20,11 @@ async def app_of(
     archive: Archive, ehr: ScriptedEhr | None, /, **changes: dict[str, Any]
 ) -> AsyncIterator[tuple[aiohttp.ClientSession, str, Sidecar]]:
     """A client with its token, the sidecar's URL, the sidecar."""
-    fhir = {"detail": "study", "search_cache_seconds": 60}
+    fhir = {"fhir": {"detail": "study"}}
+    limits = {"search_cache_seconds": 60} | changes.pop("limits", {})
     headers = {"Authorization": f"Bearer {TOKEN}"}
     async with (
-        sidecar_between(ehr or ScriptedEhr(), archive, **{"fhir": fhir} | changes) as (
+        sidecar_between(ehr or ScriptedEhr(), archive, **fhir | changes, limits=limits) as (
             url,
             sidecar,
         ),
@@ -80,7 +81,7 @@ async def test_permissions_are_never_remembered_with_the_data() -> None:
     ehr, archive = ScriptedEhr(), Archive()
     cache: dict[str, Any] = {
         "client": {"method": "none"},
-        "cache": {"ttl_seconds": 0.05, "negative_ttl_seconds": 0.05},
+        "cache": {"ttl_seconds": 0.05},
     }
     async with app_of(archive, ehr, tokens=cache) as (session, url, _):
         assert await total(session, url) == 1
@@ -91,7 +92,7 @@ async def test_permissions_are_never_remembered_with_the_data() -> None:
         assert archive.lists == 1
 
 
-SLOW: dict[str, dict[str, Any]] = {"pacs": {"patience_seconds": 0.2, "warm_seconds": 60}}
+SLOW: dict[str, dict[str, Any]] = {"limits": {"defer_after_seconds": 0.2, "deferred_seconds": 60}}
 
 
 async def repeated(session: aiohttp.ClientSession, url: str) -> tuple[list[int], dict[str, Any]]:
@@ -146,7 +147,7 @@ async def test_a_slow_check_of_a_study_is_a_503_too() -> None:
 async def test_without_patience_a_slow_search_is_a_504() -> None:
     archive = Archive(delay=5)
     changes: dict[str, dict[str, Any]] = {
-        "pacs": {"patience_seconds": None, "timeout_seconds": 0.3}
+        "limits": {"defer_after_seconds": None, "pacs_timeout_seconds": 0.3}
     }
     async with app_of(archive, None, **changes) as (session, url, _), session.get(url) as response:
         assert response.status == 504

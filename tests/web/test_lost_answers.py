@@ -55,9 +55,9 @@ async def in_the_end(pacs: ScriptedPacs, path: str) -> int:
     """Repeat the request while it is a 503 or a 504, as its answer says; return the status after
     that.
     """
-    settings = {"patience_seconds": 0.2, "warm_seconds": 86_400}
+    settings = {"defer_after_seconds": 0.2, "deferred_seconds": 86_400}
     async with (
-        sidecar_between(ScriptedEhr(), pacs, pacs=settings) as (url, sidecar),
+        sidecar_between(ScriptedEhr(), pacs, limits=settings) as (url, sidecar),
         aiohttp.ClientSession(headers=HEADERS) as client,
     ):
         for patience in (sidecar.retrievals._deferred, sidecar.pacs._deferred):
@@ -72,8 +72,8 @@ async def in_the_end(pacs: ScriptedPacs, path: str) -> int:
         return await wait_until_async("an answer", status, lambda status: status not in (503, 504))
 
 
-# What is asked for freshly is not among them: that is a 504 after pacs.timeout_seconds, and kept
-# for nobody.
+# What is asked for freshly is not among them: that is a 504 after limits.pacs_timeout_seconds, and
+# kept for nobody.
 @pytest.mark.parametrize(
     ("path", "lost"),
     [

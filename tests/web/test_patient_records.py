@@ -34,7 +34,8 @@ async def app_of(
     """A client with its token, and the sidecar's URL."""
     changes: dict[str, Any] = {
         "patients": MAPPING,
-        "fhir": {"detail": "study", "search_cache_seconds": 60},
+        "fhir": {"detail": "study"},
+        "limits": {"search_cache_seconds": 60},
     }
     async with (
         sidecar_between(ehr, archive, **changes) as (url, _),

@@ -108,7 +108,7 @@ async def test_slow_retrievals_take_no_connection_from_the_queries() -> None:
         begun.set()
         await end.wait()
 
-    changes = {"pacs": {"max_connections": 1, "timeout_seconds": 60, "patience_seconds": None}}
+    changes = {"limits": {"pacs_connections": 1, "defer_after_seconds": None}}
     async with (
         sidecar_between(ScriptedEhr(), ScriptedPacs(hang), **changes) as (url, _),
         aiohttp.ClientSession() as client,

@@ -32,7 +32,7 @@ async def test_the_first_request_warms_and_the_retry_is_served(head_first: bool)
     tape = Tape(head_first=head_first)
     pacs = ScriptedPacs(tape)
     async with (
-        sidecar_between(ScriptedEhr(), pacs, pacs={"patience_seconds": 0.2}) as (url, _),
+        sidecar_between(ScriptedEhr(), pacs, limits={"defer_after_seconds": 0.2}) as (url, _),
         aiohttp.ClientSession(headers=HEADERS) as client,
     ):
         for _ in range(2):
@@ -52,7 +52,7 @@ async def test_a_retry_is_decided_anew() -> None:
         sidecar_between(
             ehr,
             ScriptedPacs(tape),
-            pacs={"patience_seconds": 0.2},
+            limits={"defer_after_seconds": 0.2},
             tokens={"cache": {"ttl_seconds": 0.01}},
         ) as (url, _),
         aiohttp.ClientSession(headers=HEADERS) as client,
@@ -67,7 +67,7 @@ async def test_a_retry_is_decided_anew() -> None:
 async def test_a_client_that_leaves_while_it_waits_frees_the_pacs() -> None:
     tape = Tape()
     async with (
-        sidecar_between(ScriptedEhr(), ScriptedPacs(tape), pacs={"patience_seconds": 60}) as (
+        sidecar_between(ScriptedEhr(), ScriptedPacs(tape), limits={"defer_after_seconds": 60}) as (
             url,
             _,
         ),
@@ -83,7 +83,7 @@ async def test_nothing_is_left_open_at_the_end() -> None:
     """The sidecar ends while something is warming: the PACS's connection is closed."""
     tape = Tape()
     async with (
-        sidecar_between(ScriptedEhr(), ScriptedPacs(tape), pacs={"patience_seconds": 0.1}) as (
+        sidecar_between(ScriptedEhr(), ScriptedPacs(tape), limits={"defer_after_seconds": 0.1}) as (
             url,
             _,
         ),

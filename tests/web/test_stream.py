@@ -134,7 +134,9 @@ async def test_a_useless_head_is_an_error_with_an_outcome(case: str) -> None:
     pacs = ScriptedPacs(write)
     async with (
         sidecar_between(
-            ScriptedEhr(), pacs, pacs={"timeout_seconds": timeout, "patience_seconds": None}
+            ScriptedEhr(),
+            pacs,
+            limits={"pacs_timeout_seconds": timeout, "defer_after_seconds": None},
         ) as (url, _),
         aiohttp.ClientSession() as client,
         client.get(url + PATH, headers=HEADERS) as response,
@@ -201,9 +203,7 @@ async def test_a_client_that_leaves_frees_the_pacs_at_once() -> None:
         assert await reader.read() == b""
         left.set()
 
-    async with sidecar_between(
-        ScriptedEhr(), ScriptedPacs(write), pacs={"timeout_seconds": 60}
-    ) as (url, sidecar):
+    async with sidecar_between(ScriptedEhr(), ScriptedPacs(write)) as (url, sidecar):
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
         writer.write(
             f"GET {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode()
@@ -215,13 +215,11 @@ async def test_a_client_that_leaves_frees_the_pacs_at_once() -> None:
         assert sidecar.metrics.registry.get_sample_value("smart_imaging_streams_active") == 0
 
 
-async def test_a_client_that_stalls_is_cut_off() -> None:
-    """A connection that accepts nothing for ``server.client_seconds`` ends."""
+async def test_a_client_that_stalls_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that accepts nothing for ``CLIENT_SECONDS`` ends."""
     pacs = ScriptedPacs(endless(lambda size: None))
-    async with sidecar_between(ScriptedEhr(), pacs, server={"client_seconds": 0.3}) as (
-        url,
-        sidecar,
-    ):
+    monkeypatch.setattr("sidecar.bootstrap.build.CLIENT_SECONDS", 0.3)
+    async with sidecar_between(ScriptedEhr(), pacs) as (url, sidecar):
         reader, writer = await asyncio.open_connection(
             "127.0.0.1", int(url.rpartition(":")[2]), limit=2**14
         )
@@ -235,14 +233,14 @@ async def test_a_client_that_stalls_is_cut_off() -> None:
 
 
 async def test_a_stalled_pacs_is_a_broken_answer() -> None:
-    """Silence in the middle for ``pacs.timeout_seconds``."""
+    """Silence in the middle for ``limits.pacs_timeout_seconds``."""
 
     async def write(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\n" + MULTIPART + b"Connection: close\r\n\r\n" + PART)
         await reader.read()
 
     async with (
-        sidecar_between(ScriptedEhr(), ScriptedPacs(write), pacs={"timeout_seconds": 2}) as (
+        sidecar_between(ScriptedEhr(), ScriptedPacs(write), limits={"pacs_timeout_seconds": 2}) as (
             url,
             sidecar,
         ),

@@ -18,7 +18,7 @@ from tests.fakes.site import sidecar_between
 from tests.waiting import wait_until_async
 
 FRAMES = f"/wado-rs/studies/{STUDY}/series/{SERIES}/instances/{INSTANCE}/frames/1"
-SLOW = {"patience_seconds": 0.3}
+SLOW = {"defer_after_seconds": 0.3}
 MAPPING = {"mapping": "ehr", "identifiers": [{"system": "urn:mrn"}], "client": {"method": "none"}}
 A, B = "patient-a", "patient-b"
 
@@ -105,7 +105,7 @@ async def app_of(
     tape: Tape, ehr: ScriptedEhr | None = None, /, **changes: dict[str, Any]
 ) -> AsyncIterator[App]:
     async with (
-        sidecar_between(ehr or two_patients(), tape.pacs, **{"pacs": SLOW} | changes) as (
+        sidecar_between(ehr or two_patients(), tape.pacs, **{"limits": SLOW} | changes) as (
             url,
             sidecar,
         ),
@@ -153,7 +153,7 @@ async def test_what_is_warming_ends_when_it_is_forgotten() -> None:
 async def test_a_retrieval_that_waits_while_everything_is_forgotten_is_decided_again() -> None:
     """Frames carry no patient inside: the archive may open them after the correction."""
     tape = Tape()
-    async with app_of(tape, pacs={"patience_seconds": 60}) as app:
+    async with app_of(tape, limits={"defer_after_seconds": 60}) as app:
         waiting = asyncio.create_task(app.frames_of(A))
         await wait_until_async("the archive to be asked", lambda: tape.asked == 1)
         tape.filed_for_b()
@@ -165,7 +165,9 @@ async def test_a_retrieval_that_waits_while_everything_is_forgotten_is_decided_a
 async def test_what_was_warmed_before_the_identifiers_changed_is_not_given() -> None:
     """The EHR corrects A's numbers: what was opened for the old ones is not for whom A is now."""
     tape, ehr = Tape(), two_patients()
-    async with app_of(tape, ehr, patients=MAPPING | {"cache_ttl_seconds": 0.01}) as app:
+    async with app_of(
+        tape, ehr, patients=MAPPING, limits=SLOW | {"patient_cache_seconds": 0.01}
+    ) as app:
         await app.warm(tape, A)
         ehr.patients[A] = patient(A, ("urn:mrn", "another-number"))
         tape.ready.set()
@@ -181,7 +183,7 @@ async def test_a_retrieval_during_whose_wait_the_identifiers_changed_is_to_be_re
     not his any more.
     """
     tape, ehr = Tape(), two_patients()
-    async with app_of(tape, ehr, patients=MAPPING, pacs={"patience_seconds": 60}) as app:
+    async with app_of(tape, ehr, patients=MAPPING, limits={"defer_after_seconds": 60}) as app:
         waiting = asyncio.create_task(app.frames_of(A))
         await wait_until_async("the archive to be asked", lambda: tape.asked == 1)
         ehr.patients[A] = patient(A, ("urn:mrn", A), ("urn:mrn", "another-number"))
