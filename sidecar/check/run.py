@@ -12,6 +12,7 @@ from sidecar.check.character_sets import character_sets
 from sidecar.check.journey import journey
 from sidecar.check.outcome import CheckOutcome, skipped
 from sidecar.check.resources import resources
+from sidecar.check.shared_cache import shared_cache
 from sidecar.check.tracing import collector
 from sidecar.conformance.finding import Finding, State
 from sidecar.settings.audit import Audit
@@ -59,6 +60,8 @@ async def check(settings: Settings, token: str | None) -> list[Finding]:
             outcomes["audit.repository"] = await audit_repository(settings)
         outcomes["capabilities"] = configuration.capabilities(settings)
         outcomes |= await certificates(settings)
+        if settings.tokens.cache.url is not None:
+            outcomes["tokens.cache.url"] = await shared_cache(settings)
         if settings.tracing.endpoint is not None:
             outcomes["tracing.endpoint"] = await collector(settings)
         for part in await asyncio.gather(
