@@ -17,6 +17,7 @@ from sidecar.check.tracing import collector
 from sidecar.conformance.finding import Finding, State
 from sidecar.settings.audit import Audit
 from sidecar.settings.document import Settings
+from sidecar.settings.tokens import TokenCacheSettings
 
 Check = Callable[[Settings, Sidecar], Awaitable[CheckOutcome]]
 
@@ -49,8 +50,9 @@ async def check(settings: Settings, token: str | None) -> list[Finding]:
     concurrently. A check that builds on one that failed is skipped. Raises ``ValueError`` like
     ``build``.
     """
-    # The checks must leave no traces in the audit trail.
-    quiet = settings.model_copy(update={"audit": Audit()})
+    # The checks must leave no traces in the audit trail, nor learn from others about a token.
+    tokens = settings.tokens.model_copy(update={"cache": TokenCacheSettings()})
+    quiet = settings.model_copy(update={"audit": Audit(), "tokens": tokens})
     async with build(quiet) as sidecar:
         outcomes = {
             "server.public_url": configuration.public_url(settings),

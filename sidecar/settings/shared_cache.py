@@ -39,13 +39,9 @@ def _is_socket(parts: SplitResult) -> bool:
 
 def _is_host(parts: SplitResult) -> bool:
     database = parts.path.removeprefix("/") or "0"
-    return (
-        parts.scheme in ("redis", "rediss")
-        and bool(parts.hostname)
-        and parts.port != 0
-        and database.isdecimal()
-        and int(database[:5]) <= _MAXIMUM_DATABASE
-    )
+    is_database = database.isdecimal() and int(database[:5]) <= _MAXIMUM_DATABASE
+    is_address = bool(parts.hostname) and parts.port != 0
+    return parts.scheme in ("redis", "rediss") and is_address and is_database
 
 
 ServerUrl = Annotated[

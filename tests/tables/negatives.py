@@ -13,6 +13,7 @@ from sidecar.pacs.study_lists import NOT_SUPPORTED_SECONDS
 from sidecar.pacs.study_owners import NO_LISTS_SECONDS
 from sidecar.settings.document import Settings
 from sidecar.tokens.jwks import REFRESH_SECONDS
+from sidecar.tokens.shared_cache import OPEN_SECONDS
 from sidecar.web.admin import Readiness
 
 
@@ -41,6 +42,7 @@ SECONDS = {
     "a token's `kid`": REFRESH_SECONDS,
     "the EHR's smart-configuration": default(Discovery, "retry_seconds"),
     "introspection failed": default(Breaker, "open_seconds"),
+    "the shared token cache failed": OPEN_SECONDS,
     "the EHR or the archive does not work": default(Readiness, "keep_seconds"),
 }
 """How a line begins -> how long it is so."""
