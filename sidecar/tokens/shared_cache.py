@@ -8,7 +8,8 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from sidecar.common.circuit_breaker import Breaker
 from sidecar.tokens.redis_client import LIMIT_BYTES, RedisClient
@@ -16,8 +17,12 @@ from sidecar.tokens.shared_answers import AnswerSeal, FoundAnswer, SharedAnswer
 
 log = logging.getLogger(__name__)
 
+Reply = TypeVar("Reply")
+
 PREFIX = "smart-imaging-sidecar:token:"
 """How the names of entries begin."""
+AT_ONCE = 64
+"""Limit of questions at once. Further ones would wait for so long that they count as failed."""
 FAILURES = 3
 """Failures in a row after which nothing is asked for ``OPEN_SECONDS``, one probe aside."""
 OPEN_SECONDS = 5
@@ -31,8 +36,8 @@ class SharedTokenCache:
     """Get and put sealed answers by ``client``; neither ever raises or takes long.
 
     ``observe(outcome)`` takes ``hit``, ``miss``, ``stored``, ``unreadable`` (an entry that ``seal``
-    does not open, or that has no end), ``too_long``, ``unavailable``, and ``circuit_open`` (nothing
-    was asked after ``FAILURES`` failures in a row).
+    does not open, or that has no end), ``too_long``, ``unavailable``, ``busy`` (nothing was asked
+    beyond ``AT_ONCE``), and ``circuit_open`` (nor after ``FAILURES`` failures in a row).
     """
 
     def __init__(
@@ -48,19 +53,16 @@ class SharedTokenCache:
         self._observe = observe
         self._monotonic = monotonic
         self._breaker = Breaker(failures=FAILURES, open_seconds=OPEN_SECONDS, clock=monotonic)
+        self._asking = 0
         self._next_warning = -math.inf
 
     async def get(self, token: str) -> FoundAnswer | None:
         """Return what was put for ``token``; ``None`` without it, or when it cannot be used."""
-        if self._is_open():
-            return None
         name = self._seal.name(token)
-        try:
-            found = await self._client.get(PREFIX + name)
-        except Exception as failure:  # The library raises more than its own.
-            self._failed(failure)
+        reply = await self._ask(lambda: self._client.get(PREFIX + name))
+        if reply is None:
             return None
-        self._breaker.succeeded()
+        (found,) = reply
         if found is None:
             self._observe("miss")
             return None
@@ -75,20 +77,12 @@ class SharedTokenCache:
 
     async def put(self, token: str, answer: SharedAnswer, seconds: float) -> None:
         """Store the answer of ``token`` for ``seconds`` from now at most."""
-        if self._is_open():
-            return
         name = self._seal.name(token)
         sealed = self._seal.seal(name, answer)
         if len(sealed) > LIMIT_BYTES:
             self._observe("too_long")
             return
-        try:
-            is_stored = await self._client.put(PREFIX + name, sealed, seconds)
-        except Exception as failure:  # The library raises more than its own.
-            self._failed(failure)
-            return
-        if is_stored:
-            self._breaker.succeeded()
+        if await self._ask(lambda: self._client.put(PREFIX + name, sealed, seconds)) == (True,):
             self._observe("stored")
 
     async def probe(self) -> None:
@@ -105,17 +99,27 @@ class SharedTokenCache:
         with contextlib.suppress(Exception):  # Of a server that does not let go.
             await self._client.close()
 
-    def _is_open(self) -> bool:
-        is_open = self._breaker.refuses()
-        if is_open:
+    async def _ask(self, question: Callable[[], Awaitable[Reply]]) -> tuple[Reply] | None:
+        """Return the reply; ``None`` when nothing was asked, or there was none."""
+        if self._asking >= AT_ONCE:
+            self._observe("busy")
+            return None
+        if self._breaker.refuses():
             self._observe("circuit_open")
-        return is_open
-
-    def _failed(self, failure: Exception) -> None:
-        self._breaker.failed()
-        self._observe("unavailable")
-        # Its class alone: a text may quote what the server wrote.
-        self._warn("the shared token cache cannot be used", type(failure).__name__)
+            return None
+        self._asking += 1
+        try:
+            reply = await question()
+        except Exception as failure:  # The library raises more than its own.
+            self._breaker.failed()
+            self._observe("unavailable")
+            # Its class alone: a text may quote what the server wrote.
+            self._warn("the shared token cache cannot be used", type(failure).__name__)
+            return None
+        finally:
+            self._asking -= 1
+        self._breaker.succeeded()
+        return (reply,)
 
     def _warn(self, text: str, reason: str) -> None:
         if self._monotonic() >= self._next_warning:

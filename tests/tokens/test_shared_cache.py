@@ -22,6 +22,7 @@ from sidecar.tokens.shared_answers import AnswerSeal, SharedAnswer
 from sidecar.tokens.shared_cache import SharedTokenCache
 from tests.common.peer import Clock
 from tests.tokens.introspecting import GOOD, Server, build, living
+from tests.waiting import wait_until_async
 
 SEAL = AnswerSeal(b"k" * 64, b"scope")
 ANSWER = SharedAnswer(Token((), 2_000_000, patient="p1"), None, 1_000_000)
@@ -293,6 +294,25 @@ async def test_a_failing_store_is_left_alone_and_logged_once_a_minute(
     store.failing = failure
     await cache.close()
     await cache_at(store).close()
+
+
+async def test_a_flood_is_not_taken_for_a_failure() -> None:
+    """What would wait for long is asked elsewhere, and the rest goes on."""
+    clock, seen = Clock(), list[str]()
+    store, go_on = Store(clock), asyncio.Event()
+    client: Any = store
+
+    async def slow(name: str) -> None:
+        await go_on.wait()
+
+    client.get = slow
+    cache = cache_at(store, seen)
+    asked = [asyncio.create_task(cache.get(f"t{number}")) for number in range(module.AT_ONCE + 36)]
+    await wait_until_async("the flood", lambda: seen.count("busy") == 36)
+    go_on.set()
+    assert set(await asyncio.gather(*asked)) == {None}
+    await cache.get("another")
+    assert seen == ["busy"] * 36 + ["miss"] * (module.AT_ONCE + 1)
 
 
 async def test_a_failing_introspection_is_not_shared() -> None:
