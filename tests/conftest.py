@@ -17,6 +17,7 @@ _REAL = {
     "browser",
     "prometheus",
     "postgresql",
+    "redis",
     "authorization_server",
     "hydra",
     "opa",

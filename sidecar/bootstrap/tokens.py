@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sidecar.bootstrap.context import BuildContext
+from sidecar.bootstrap.shared_tokens import shared_token_cache
 from sidecar.common.errors import BadGateway, Unavailable
 from sidecar.ehr.assertion import ClientAssertion
 from sidecar.ehr.client_authentication import (
@@ -84,10 +85,14 @@ def token_validation(context: BuildContext) -> TokenValidation:
         ).validate
         if introspection is not None:
             validate = LocalThenIntrospection(validate, introspection.introspect).validate
+    shared = shared_token_cache(settings, metrics.observe_shared_token_cache)
+    if shared is not None:
+        context.closing(shared)
     cache = TokenCache(
         validate,
         ttl_seconds=tokens.cache.ttl_seconds,
         max_entries=settings.limits.cached_tokens,
+        shared=shared,
         observe=metrics.observe_token_lookup,
     )
     uses_keys = tokens.validation != "introspection" or tokens.introspection.signed

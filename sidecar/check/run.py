@@ -12,10 +12,12 @@ from sidecar.check.character_sets import character_sets
 from sidecar.check.journey import journey
 from sidecar.check.outcome import CheckOutcome, skipped
 from sidecar.check.resources import resources
+from sidecar.check.shared_cache import shared_cache
 from sidecar.check.tracing import collector
 from sidecar.conformance.finding import Finding, State
 from sidecar.settings.audit import Audit
 from sidecar.settings.document import Settings
+from sidecar.settings.tokens import TokenCacheSettings
 
 Check = Callable[[Settings, Sidecar], Awaitable[CheckOutcome]]
 
@@ -48,8 +50,9 @@ async def check(settings: Settings, token: str | None) -> list[Finding]:
     concurrently. A check that builds on one that failed is skipped. Raises ``ValueError`` like
     ``build``.
     """
-    # The checks must leave no traces in the audit trail.
-    quiet = settings.model_copy(update={"audit": Audit()})
+    # The checks must leave no traces in the audit trail, nor learn from others about a token.
+    tokens = settings.tokens.model_copy(update={"cache": TokenCacheSettings()})
+    quiet = settings.model_copy(update={"audit": Audit(), "tokens": tokens})
     async with build(quiet) as sidecar:
         outcomes = {
             "server.public_url": configuration.public_url(settings),
@@ -59,6 +62,8 @@ async def check(settings: Settings, token: str | None) -> list[Finding]:
             outcomes["audit.repository"] = await audit_repository(settings)
         outcomes["capabilities"] = configuration.capabilities(settings)
         outcomes |= await certificates(settings)
+        if settings.tokens.cache.url is not None:
+            outcomes["tokens.cache.url"] = await shared_cache(settings)
         if settings.tracing.endpoint is not None:
             outcomes["tracing.endpoint"] = await collector(settings)
         for part in await asyncio.gather(

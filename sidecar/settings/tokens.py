@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from sidecar.settings.shared_cache import SharedCacheSettings
 from sidecar.settings.types import Seconds, Section, Text, Url
 from sidecar.settings.upstream_auth import (
     BackendServicesClient,
@@ -83,8 +84,8 @@ class Jwt(Section):
     """The typ that tokens must have (RFC 9068). null: any."""
 
 
-class TokenCacheSettings(Section):
-    """How long the validation of a token is remembered."""
+class TokenCacheSettings(SharedCacheSettings):
+    """How long the validation of a token is remembered, and who shares it."""
 
     ttl_seconds: Seconds = 60
     """Seconds that an active token is remembered, at most until its exp.
@@ -127,6 +128,8 @@ class Tokens(Section):
             raise ValueError(
                 "client is required: how we authenticate at the introspection endpoint"
             )
+        if self.validation == "jwt" and self.cache.url is not None:
+            raise ValueError("cache.url is for introspection: jwt asks nobody")
         if self.introspection.signed and getattr(self.client, "client_id", None) is None:
             raise ValueError(
                 "introspection.signed needs a client with a client_id: the answers are for it"

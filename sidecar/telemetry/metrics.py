@@ -78,6 +78,9 @@ class Metrics:
         self.token_cache_lookups = self._counter(
             "token_cache_lookups_total", "Token cache lookups", "result"
         )
+        self.shared_token_cache = self._counter(
+            "shared_token_cache_total", "Questions to tokens.cache.url", "outcome"
+        )
         self.pacs_requests = self._counter(
             "pacs_requests_total", "Requests to the PACS", "kind", "status"
         )
@@ -187,6 +190,10 @@ class Metrics:
         """Count a look-up in the token cache."""
         self.token_cache_lookups.labels(result).inc()
         current_span().set(OUTCOME, result)
+
+    def observe_shared_token_cache(self, outcome: str) -> None:
+        """Count a question to the token cache that processes share."""
+        self.shared_token_cache.labels(outcome).inc()
 
     def observe_pacs(self, kind: str, status: str, seconds: float) -> None:
         """Record the first byte, or the failure, of a request to the PACS."""

@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sidecar.settings.upstream_auth import BackendServicesClient, SecretClient
+from tests.certificates import certificate
 from tests.settings.loading import Write, load, problems
 from tests.tables.settings import MINIMUM, SECRET, SECTIONS
 
@@ -151,3 +152,76 @@ def test_capability_keys(write: Write, content: str, problem: str | None) -> Non
         (line,) = problems(*files)
         assert line.startswith(f"second.yaml: capabilities.keys_file: {problem}")
         assert "1" * 63 not in line
+
+
+CACHE = {"url": "redis://cache.example.org:6380/1"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"url": "rediss://cache", "ca_file": "ca"}, None),
+        ({"url": "unix:///run/redis.sock"}, None),
+        ({"username": "us", "password_file": "secret"}, None),
+        ({"password": SECRET}, None),
+        ({"url": None}, "key_file needs url"),
+        ({"url": None, "key_file": None, "password": SECRET}, "password needs url"),
+        ({"key_file": None}, "url needs key_file: openssl rand -hex 32"),
+        (
+            {"password": SECRET, "password_file": "secret"},
+            "needs at most one of password and password_file",
+        ),
+        ({"username": "us"}, "username needs password or password_file"),
+        ({"ca_file": "ca"}, "ca_file needs a url with rediss"),
+    ],
+)
+def test_the_shared_token_cache(
+    write: Write, changes: dict[str, str | None], problem: str | None
+) -> None:
+    ours, _ = certificate(write("", "folder").parent, "ca")
+    files = {"key": write("k" * 32, "key"), "secret": write(SECRET, "secret"), "ca": ours}
+    cache = {
+        name: str(files[value]) if value in files else value
+        for name, value in ({"key_file": "key"} | CACHE | changes).items()
+    }
+    document = write(yaml.safe_dump({"tokens": {"cache": cache}}), "second.yaml")
+    if problem is not None:
+        assert problems(write(MINIMUM), document) == [f"second.yaml: tokens.cache: {problem}"]
+        return
+    loaded = load(write(MINIMUM), document)
+    has_password = "password" in changes or "password_file" in changes
+    assert loaded.tokens.cache.server_password() == (SECRET if has_password else None)
+    assert loaded.tokens.cache.sealing_key() == b"k" * 32
+    assert SECRET not in loaded.model_dump_json() + repr(loaded)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://us:Zq7-hunter2-Xw@cache",
+        "redis://cache?password=Zq7-hunter2-Xw",
+        "redis://cache:Zq7-hunter2-Xw",
+        "redis://cache/name",
+        "redis://cache/10000",
+        "redis:///1",
+        "redis://[::1",
+        "unix://path",
+        "unix:path",
+        "http://cache",
+        "redis://cache\n",
+        "redis://cäche",
+    ],
+)
+def test_a_wrong_url_of_the_shared_token_cache(write: Write, url: str) -> None:
+    (problem,) = problems(
+        write(MINIMUM), write(yaml.safe_dump({"tokens": {"cache": {"url": url}}}), "second.yaml")
+    )
+    assert problem.startswith("second.yaml: tokens.cache.url: must ")
+
+
+def test_the_shared_token_cache_is_for_introspection(write: Write) -> None:
+    key = write("k" * 32, "key")
+    tokens = {"validation": "jwt", "audience": ["us"], "cache": {**CACHE, "key_file": str(key)}}
+    assert problems(write(MINIMUM), write(yaml.safe_dump({"tokens": tokens}), "second.yaml")) == [
+        "site.yaml + second.yaml: tokens: cache.url is for introspection: jwt asks nobody"
+    ]

@@ -14,6 +14,7 @@ from sidecar.pacs.study_owners import NO_LISTS_SECONDS
 from sidecar.settings.limits import LimitSettings
 from sidecar.tokens.cache import TokenCache
 from sidecar.tokens.jwks import REFRESH_SECONDS
+from sidecar.tokens.shared_cache import OPEN_SECONDS
 from sidecar.web.admin import Readiness
 
 
@@ -36,6 +37,7 @@ SECONDS = {
     "a token's `kid`": REFRESH_SECONDS,
     "the EHR's smart-configuration": default(Discovery, "retry_seconds"),
     "introspection failed": default(Breaker, "open_seconds"),
+    "the shared token cache failed": OPEN_SECONDS,
     "the EHR or the archive does not work": default(Readiness, "keep_seconds"),
 }
 """How a line begins -> how long it is so."""

@@ -39,6 +39,7 @@ SERVES_ELSEWHERE = {
     "test_reload.py test_there_and_back_again_the_newest_delivers": ONE,
     "test_silent_peers.py silent": RAW,
     "tokens/test_mutual_tls.py test_the_certificate_is_shown": RAW,
+    "tokens/test_redis_client.py Scripted": "a Valkey or Redis",
     "web/test_connection.py echo": OURS,
     "web/test_connection_limit.py slow_app": OURS,
     "web/test_http_forms.py test_other_applications_have_no_cors": OURS,

@@ -8,7 +8,7 @@ import aiohttp
 
 from sidecar.access.facts import Token
 from sidecar.ehr.client_authentication import ClientAuthentication, ClientSecretBasic
-from sidecar.tokens.cache import TokenCache
+from sidecar.tokens.cache import SharedAnswers, TokenCache
 from sidecar.tokens.claims import TokenRequirements
 from sidecar.tokens.introspection import Introspection
 from tests.common.peer import Clock, Peer
@@ -57,6 +57,7 @@ def build(
     jitter: float = 0,
     observe: Callable[[str], None] = lambda result: None,
     wall: Clock | None = None,
+    shared: SharedAnswers | None = None,
 ) -> TokenCache:
     """A cache before ``server``, on its clock; ``wall``: a wall clock of its own."""
     return TokenCache(
@@ -64,6 +65,7 @@ def build(
         ttl_seconds=ttl,
         negative_ttl_seconds=negative,
         max_entries=entries,
+        shared=shared,
         observe=observe,
         clock=wall or server.clock,
         monotonic=server.clock,
