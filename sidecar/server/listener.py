@@ -116,7 +116,7 @@ async def listen(
     host: str,
     port: int,
     *,
-    drain_seconds: float = 1,
+    drain_seconds: float = 0.1,
     **options: Any,
 ) -> AsyncIterator[int]:
     """Serve ``app`` while the block runs, and yield the port. ``options`` are the ``Listener``'s.
