@@ -1,5 +1,6 @@
 """What holds for all tests: the longest stall is reported; a file stays on one worker."""
 
+import gc
 import os
 
 import hypothesis
@@ -73,3 +74,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if any(marker.name in _REAL for marker in item.iter_markers()):
             item.add_marker("real")
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was collected from the garbage collector, as a server keeps what it imported: half
+    a million objects, which each full collection would look through.
+
+    What is garbage already is collected first, so that what it warns of is not lost.
+    """
+    gc.collect()
+    gc.freeze()

@@ -66,8 +66,8 @@ def measured(request: pytest.FixtureRequest, *, bound: float = BOUND_SECONDS) ->
     """Measure the running loop while the block runs, for the run's summary, too; fail over the
     bound.
 
-    What the tests themselves have in memory is kept from the garbage collector: it is not the
-    product's.
+    What earlier tests left is collected before. What the tests' modules have in memory is kept from
+    the garbage collector for the whole run (``tests.conftest``): neither is the product's.
     """
     seen, loop, before = Stalls(), asyncio.get_running_loop(), recent_slowness()
     run_once = loop._run_once  # type: ignore[attr-defined]
@@ -80,13 +80,12 @@ def measured(request: pytest.FixtureRequest, *, bound: float = BOUND_SECONDS) ->
             held /= max(before, slowness())
         seen.longest = max(seen.longest, held)
 
-    gc.freeze()
+    gc.collect()
     loop._run_once = timed  # type: ignore[attr-defined]
     try:
         yield seen
     finally:
         del loop._run_once  # type: ignore[attr-defined]
-        gc.unfreeze()
         request.node.user_properties.append((PROPERTY, seen.longest))
     if sys.gettrace() is not None:
         return

@@ -29,7 +29,7 @@ async def journey(sidecar: Sidecar, token: str, *, rules: bool) -> dict[str, Che
     Each step builds on the one before; the first that fails ends the journey. ``rules``: whether
     there are ``access.rules`` that may hide studies.
     """
-    async with listen(sidecar.public, "127.0.0.1", 0, name="check") as port:
+    async with listen(sidecar.public, "127.0.0.1", 0, drain_seconds=1, name="check") as port:
         url = f"http://127.0.0.1:{port}"
         authorization = {"Authorization": f"Bearer {token}"}
         async with (

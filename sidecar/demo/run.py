@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import secrets
 import tempfile
 from collections.abc import AsyncIterator, Callable
@@ -152,12 +153,13 @@ async def _demo(
 
     async with contextlib.AsyncExitStack() as stack:
         start = stack.enter_async_context
-        await start(listen(ehr, ports.host, ports.sidecar + 1, name="the EHR (--port + 1)"))
+        serve = functools.partial(listen, drain_seconds=1)
+        await start(serve(ehr, ports.host, ports.sidecar + 1, name="the EHR (--port + 1)"))
         if app is not None:
-            await start(listen(app, ports.host, ports.sidecar + 2, name="the archive (--port + 2)"))
+            await start(serve(app, ports.host, ports.sidecar + 2, name="the archive (--port + 2)"))
         sidecar = await start(build(settings, customize))
         await start(
-            listen(
+            serve(
                 sidecar.admin,
                 ports.host,
                 ports.admin,
@@ -165,7 +167,7 @@ async def _demo(
                 name="metrics (--port + 3)",
             )
         )
-        await start(listen(sidecar.public, ports.host, ports.sidecar, name="the sidecar (--port)"))
+        await start(serve(sidecar.public, ports.host, ports.sidecar, name="the sidecar (--port)"))
         yield ehr
 
 

@@ -92,7 +92,7 @@ async def listen(
     port: int,
     *,
     name: str = "listener",
-    drain_seconds: float = 1,
+    drain_seconds: float = 0.1,
     **options: Any,
 ) -> AsyncIterator[int]:
     """Serve ``app`` while the block runs, and yield the port. ``options`` are the ``Listener``'s.

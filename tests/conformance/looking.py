@@ -33,7 +33,7 @@ async def found(
     """What is found of it; whatever it is, the token and the patient are not named, and it does not
     take long.
     """
-    async with listen(app, "127.0.0.1", 0, drain_seconds=0.1) as port:
+    async with listen(app, "127.0.0.1", 0) as port:
         return await looked(f"http://127.0.0.1:{port}/fhir", token, limits)
 
 

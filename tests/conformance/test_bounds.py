@@ -190,7 +190,7 @@ async def test_the_token_goes_nowhere_by_a_link(elsewhere: tuple[str, list[str]]
 
 
 async def test_one_host_in_two_spellings_is_one() -> None:
-    async with listen(SmallServer().app(), "127.0.0.1", 0, drain_seconds=0.1) as port:
+    async with listen(SmallServer().app(), "127.0.0.1", 0) as port:
         assert problems(await looked(f"http://LOCALHOST:{port}/fhir")) == {}
 
 

@@ -66,7 +66,7 @@ async def test_cors_for_an_apps_own_pages_alone() -> None:
             response.headers["Access-Control-Allow-Origin"] = "https://registered.example.org"
         return response
 
-    async with listen(SmallServer(registered).app(), "127.0.0.1", 0, drain_seconds=0.1) as port:
+    async with listen(SmallServer(registered).app(), "127.0.0.1", 0) as port:
         base = f"http://127.0.0.1:{port}/fhir"
         own = await conformance(base, TOKEN, None, "https://registered.example.org", limits=LIMITS)
         assert problems(own) == {}

@@ -1,5 +1,6 @@
 """Headers known from the instances before change nothing of what is read (SIA-42)."""
 
+import functools
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -44,6 +45,7 @@ def read(data: bytes, patterns: HeaderPatternCache | None, steps: Iterable[int] 
         return type(error), str(error)
 
 
+@functools.cache
 def series(syntax: str) -> list[bytes]:
     """Return instances of a series: values of a few lengths, sequences, private blocks."""
     made = []
@@ -66,7 +68,6 @@ def series(syntax: str) -> list[bytes]:
     return made
 
 
-SERIES = {str(syntax): series(syntax) for syntax in SYNTAXES}
 changes = st.lists(
     st.tuples(
         st.floats(0, 1),
@@ -102,8 +103,8 @@ def test_an_instance_is_read_as_if_it_were_the_first(
     """Whatever came before it, however it was damaged, in whatever pieces it comes."""
     patterns = HeaderPatternCache()
     for one in known:
-        read(SERIES[syntax][one], patterns)
-    data = changed(SERIES[syntax][number], changes)
+        read(series(syntax)[one], patterns)
+    data = changed(series(syntax)[number], changes)
     assert read(data, patterns, steps) == read(data, None, steps)
 
 
@@ -111,7 +112,7 @@ def test_an_instance_is_read_as_if_it_were_the_first(
 def test_every_single_byte_counts_as_before(data: st.DataObject) -> None:
     """The same instance again, with one byte of another value."""
     syntax = data.draw(st.sampled_from(SYNTAXES))
-    good = SERIES[syntax][data.draw(st.integers(0, 11))]
+    good = series(syntax)[data.draw(st.integers(0, 11))]
     patterns = HeaderPatternCache()
     read(good, patterns)
     damaged = bytearray(good)
@@ -121,7 +122,7 @@ def test_every_single_byte_counts_as_before(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("syntax", SYNTAXES, ids=lambda syntax: syntax.name)
 def test_cut_anywhere(syntax: str) -> None:
-    good, patterns = SERIES[syntax][4], HeaderPatternCache()
+    good, patterns = series(syntax)[4], HeaderPatternCache()
     read(good, patterns)
     for end in range(len(good)):
         assert read(good[:end], patterns) == read(good[:end], None), end

@@ -1,6 +1,7 @@
 """Answers of the fake archive to retrievals, whole and broken."""
 
 import asyncio
+import functools
 
 from tests.dicom_instances import dataset, encoded
 from tests.fakes.archive import SERIES, STUDY, Answer
@@ -11,6 +12,7 @@ MULTIPART = b'Content-Type: multipart/related; type="application/dicom"; boundar
 PIXELS = bytes(range(256)) * 400
 
 
+@functools.cache
 def part(patient_id: str = PATIENT, study: str = STUDY, series: str = SERIES) -> bytes:
     instance = dataset(
         PatientID=patient_id,

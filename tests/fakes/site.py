@@ -73,9 +73,9 @@ async def sidecar_between(
 ) -> AsyncIterator[tuple[str, Sidecar]]:
     """Run a sidecar between the two; yields its URL. ``changes`` override settings by section."""
     async with (
-        listen(ehr.app(), "127.0.0.1", 0, drain_seconds=0.1) as ehr_port,
+        listen(ehr.app(), "127.0.0.1", 0) as ehr_port,
         pacs.serve() as root,
         build(site_settings(ehr_port, root, changes)) as sidecar,
-        listen(sidecar.public, "127.0.0.1", 0, drain_seconds=0.1) as port,
+        listen(sidecar.public, "127.0.0.1", 0) as port,
     ):
         yield f"http://127.0.0.1:{port}", sidecar

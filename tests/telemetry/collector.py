@@ -29,7 +29,7 @@ class Collector:
         """Serve; ``endpoint`` is its URL from now on."""
         app = web.Application(client_max_size=2**26)
         app.router.add_post("/v1/traces", self.take)
-        async with listen(app, "127.0.0.1", 0, drain_seconds=0.1) as port:
+        async with listen(app, "127.0.0.1", 0) as port:
             self.endpoint = f"http://127.0.0.1:{port}/v1/traces"
             yield self
 

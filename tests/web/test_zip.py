@@ -4,8 +4,10 @@
 
 import asyncio
 import contextlib
+import functools
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
@@ -30,6 +32,7 @@ ZIP = HEADERS | {"Accept": "application/zip"}
 FRAMINGS = ["content-length", "chunked", "until-close"]
 
 
+@functools.cache
 def instance(number: int) -> bytes:
     made = dataset(
         PatientID=PATIENT, StudyInstanceUID=STUDY, SeriesInstanceUID=SERIES, SeriesNumber=4
@@ -46,7 +49,8 @@ def study(parts: int) -> bytes:
     return b"".join(map(part, range(1, parts + 1))) + b"--abc--\r\n"
 
 
-STUDY_FILES = {f"DICOM/0004-CT/{number:04d}.dcm": instance(number) for number in range(1, 6)}
+def study_files() -> dict[str, bytes]:
+    return {f"DICOM/0004-CT/{number:04d}.dcm": instance(number) for number in range(1, 6)}
 
 
 def files(whole: bytes) -> dict[str, bytes]:
@@ -86,7 +90,7 @@ async def test_a_study(framing: str) -> None:
             assert response.headers["ETag"] == '"one"'
             assert "Content-Length" not in response.headers
             whole = await response.read()
-        assert files(whole) == STUDY_FILES
+        assert files(whole) == study_files()
         assert await counted(sidecar, "complete") == 1
         assert sidecar.metrics.registry.get_sample_value(
             "smart_imaging_streamed_bytes_total", {"kind": "study"}
@@ -109,7 +113,7 @@ async def test_each_root_and_each_way_to_ask(root: str, path: str, query: bool) 
     async with sidecar_between(ScriptedEhr(), pacs) as (url, sidecar):
         status, got, _ = await fetch(url, target, HEADERS | {"Accept": "*/*"} if query else ZIP)
         assert status == 200
-        assert files(got) == STUDY_FILES
+        assert files(got) == study_files()
         assert await counted(sidecar, "complete", "series" if path else "study") == 1
     assert "zip" not in pacs.requests[-1] + pacs.heads[-1]
 
@@ -121,7 +125,7 @@ async def test_behind_a_capability_url(keys_file: Path) -> None:
         aiohttp.ClientSession() as client,
     ):
         root = (await endpoint_of(client, url))["address"]
-        assert files((await fetch(root, f"/studies/{STUDY}"))[1]) == STUDY_FILES
+        assert files((await fetch(root, f"/studies/{STUDY}"))[1]) == study_files()
         assert (await fetch(root, f"/studies/{STUDY}", {"Accept": "application/zip"}))[0] == 401
 
 
@@ -240,22 +244,28 @@ async def test_an_excluded_series() -> None:
         assert await counted(sidecar, "excluded") == 1
 
 
-WHOLE = study(40)
-BROKEN: dict[str, Answer] = {
-    "no closing delimiter": framed(MULTIPART, WHOLE[: -len("--abc--\r\n")], "until-close"),
-    "half a delimiter": framed(MULTIPART, WHOLE[:-5], "until-close"),
-    "half an instance": framed(MULTIPART, WHOLE[:-20_000], "chunked"),
-    "short": answer(MULTIPART + b"Content-Length: %d\r\n" % len(WHOLE), WHOLE[:-20_000]),
-    "reset": answer(
-        MULTIPART + b"Content-Length: %d\r\n" % len(WHOLE), WHOLE[:2_000_000], abort=True
+# Each makes its answer of a study of 40 instances.
+BROKEN: dict[str, Callable[[bytes], Answer]] = {
+    "no closing delimiter": lambda whole: framed(
+        MULTIPART, whole[: -len("--abc--\r\n")], "until-close"
     ),
-    "something behind it": framed(MULTIPART, WHOLE + b"x", "chunked"),
+    "half a delimiter": lambda whole: framed(MULTIPART, whole[:-5], "until-close"),
+    "half an instance": lambda whole: framed(MULTIPART, whole[:-20_000], "chunked"),
+    "short": lambda whole: answer(
+        MULTIPART + b"Content-Length: %d\r\n" % len(whole), whole[:-20_000]
+    ),
+    "reset": lambda whole: answer(
+        MULTIPART + b"Content-Length: %d\r\n" % len(whole), whole[:2_000_000], abort=True
+    ),
+    "something behind it": lambda whole: framed(MULTIPART, whole + b"x", "chunked"),
 }
 
 
 @pytest.mark.parametrize("fault", BROKEN)
 async def test_a_broken_answer_never_opens(fault: str) -> None:
-    async with sidecar_between(ScriptedEhr(), ScriptedPacs(BROKEN[fault], instances=40)) as (
+    async with sidecar_between(
+        ScriptedEhr(), ScriptedPacs(BROKEN[fault](study(40)), instances=40)
+    ) as (
         url,
         sidecar,
     ):
@@ -270,7 +280,7 @@ async def test_a_broken_answer_never_opens(fault: str) -> None:
 async def test_an_http_1_0_client_sees_that_it_is_not_whole() -> None:
     """Without chunks the end of the connection is the end of the body: it must be a reset."""
     async with sidecar_between(
-        ScriptedEhr(), ScriptedPacs(BROKEN["no closing delimiter"], instances=40)
+        ScriptedEhr(), ScriptedPacs(BROKEN["no closing delimiter"](study(40)), instances=40)
     ) as (url, _):
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
         writer.write(
@@ -304,14 +314,15 @@ async def test_a_client_that_leaves_stops_the_archive() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "end"), [(study(5), ("0", "status 200")), (study(40)[:-9], ("8", "pacs_truncated"))]
+    ("parts", "cut", "end"),
+    [(5, None, ("0", "status 200")), (40, -9, ("8", "pacs_truncated"))],
 )
 async def test_the_trail_has_its_beginning_and_its_end(
-    sent: bytes, end: tuple[str, str], tmp_path: Path
+    parts: int, cut: int | None, end: tuple[str, str], tmp_path: Path
 ) -> None:
     """SIA-60: as for the multipart."""
     file = tmp_path / "audit.jsonl"
-    pacs = ScriptedPacs(framed(MULTIPART, sent, "until-close"))
+    pacs = ScriptedPacs(framed(MULTIPART, study(parts)[:cut], "until-close"))
     async with sidecar_between(ScriptedEhr(), pacs, audit=to(file)) as (url, _):
         with contextlib.suppress(aiohttp.ClientError):
             await fetch(url)
