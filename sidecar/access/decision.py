@@ -1,14 +1,6 @@
-"""The whole decision, in the order in which a request meets it. Same facts, same answer.
+"""The whole decision, in the order in which a request meets it (docs/authorization.md).
 
-1. ``decide_patient``: may this token reach this patient's imaging, and by which paths? (SIA-10..16)
-2. ``decide_capability``: does the capability URL that was used cover the request? (SIA-50..52)
-3. ``decide_identifiers``: may rows be searched by these identifiers of the patient? (SIA-22)
-4. ``decide_visible``: may the study, or the part of it that is asked for, be seen? (SIA-42, 43)
-5. ``decide_study``: is it, with its series and instance, that patient's? (SIA-42, 45)
-6. ``decide_instance``: is an instance, on its way to the client, what was permitted? (SIA-42, 43)
-   ``is_shown`` and ``is_own_row`` ask the same of a row, ``is_unambiguous`` of a PatientID.
-
-This file alone makes permits (``tests/access/test_permits.py``).
+Same facts, same answer. This file alone makes permits (``tests/access/test_permits.py``).
 """
 
 import hmac
@@ -52,7 +44,7 @@ def decide_patient(
     if not facts.now < token.expires_at:  # Not ">=": an expiry of NaN must not permit for ever.
         return Deny(Reason.EXPIRED_TOKEN)
     covering = [grant for grant in token.grants if grant.covers(interaction is Interaction.SEARCH)]
-    usable = [one for one in covering if one.constraint in (None, *facts.understood)]
+    usable = [grant for grant in covering if grant.constraint in (None, *facts.understood)]
     # SMART App Launch (SIA-12): for the patient of the launch alone.
     contexts = {ScopeContext.PATIENT} | ({ScopeContext.USER} if policy.user_level else set())
     launch = [
@@ -99,7 +91,7 @@ def _first_reason(*conditions: tuple[bool, Reason]) -> Reason | None:
 def decide_capability(
     capability: Capability, study: str | None, operation: Operation, *, shown: bytes, now: float
 ) -> Deny | None:
-    """Return why a capability does not cover a request, ``None`` when it does.
+    """Return why a capability URL does not cover a request, ``None`` when it does (SIA-50..52).
 
     ``study``: what the request names, ``None``: any. ``shown``: hash of the request's valid token.
     """
@@ -119,9 +111,17 @@ def decide_identifiers(
 
     Each of ``named``, what an identifier in the request is in the archive, must be among them.
     """
-    if not all(one & known_as for one in named):
+    if not all(identifiers & known_as for identifiers in named):
         return Deny(Reason.OTHER_PATIENT)
     return SearchPermit(permit.patient, known_as)
+
+
+def decide_read(named: str, own: Collection[str], shared: Collection[str]) -> Deny | None:
+    """Return why the FHIR resource ``named`` is not to be read, unless it is of ``own`` (SIA-45).
+
+    ``shared``: studies that are another patient's, too.
+    """
+    return None if named in own else Deny(Reason.SHARED_UID if named in shared else Reason.ABSENT)
 
 
 def is_unambiguous(issuers: Collection[str | None]) -> bool:
@@ -160,7 +160,7 @@ def decide_owners(owners: KnownAs, known_as: KnownAs) -> Deny | None:
 
 def are_own_instances(named: Collection[PatientIdentifier], known_as: KnownAs) -> bool:
     """Return whether instances that name these patients inside are all the patient's."""
-    return bool(named) and all(any(one.may_be(known) for known in known_as) for one in named)
+    return bool(named) and all(any(who.may_be(known) for known in known_as) for who in named)
 
 
 def decide_study(

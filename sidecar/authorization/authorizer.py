@@ -6,11 +6,16 @@ each refusal is raised as ``Denied``.
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Generic, TypeAlias, TypeVar
 
-from sidecar.access.decision import decide_identifiers, decide_study, decide_visible
+from sidecar.access.decision import (
+    decide_identifiers,
+    decide_read,
+    decide_study,
+    decide_visible,
+)
 from sidecar.access.facts import AnswerKind, KnownAs, Part, Policy, StudyFacts, Token
 from sidecar.access.permits import (
     ALL_STUDIES,
@@ -27,7 +32,7 @@ from sidecar.access.visibility import WHOLE_STUDY, Hidden, Visible
 from sidecar.audit.record import AccessRecord
 from sidecar.audit.trail import AuditTrail
 from sidecar.authorization.capability_urls import CapabilityUrls, Issued
-from sidecar.authorization.decision_log import DecisionLog, Denied
+from sidecar.authorization.decision_log import DecisionLog
 from sidecar.authorization.limits import QueryLimits
 from sidecar.authorization.patient_authorizer import PatientAuthorizer, note
 from sidecar.authorization.visible_studies import VisibleStudies, VisibleStudiesLookup
@@ -238,10 +243,11 @@ class Authorizer(PatientAuthorizer):
         self.decisions.left_out(request.record, shared)
         return frozenset(listed) - refused.keys()
 
-    def absent(self, request: Request, study: str, view: VisibleStudies) -> Denied:
-        """Return the refusal of a study that is not in the view."""
-        reason = Reason.SHARED_UID if study in view.listing.shared else Reason.ABSENT
-        return self.decisions.denied(request.record, Deny(reason))
+    def unless_own(
+        self, record: AccessRecord, named: str, own: Collection[str], shared: Collection[str]
+    ) -> None:
+        """Raise ``Denied`` for a FHIR resource that is not of ``own``: see ``decide_read``."""
+        self._unless_denied(record, decide_read(named, own, shared))
 
     async def facts(
         self, request: Request, part: Part, *, max_age_seconds: float = math.inf

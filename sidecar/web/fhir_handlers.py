@@ -9,11 +9,9 @@ from aiohttp import web
 
 from sidecar.access.facts import AnswerKind, Part, Token, is_fhir_id
 from sidecar.access.permits import Interaction, PatientPermit
-from sidecar.access.reasons import Reason
 from sidecar.audit.record import AccessRecord
 from sidecar.authorization.authorizer import Authorizer, Request
 from sidecar.authorization.capability_urls import Issued
-from sidecar.authorization.decision_log import Denied
 from sidecar.authorization.limits import RequestLimits
 from sidecar.authorization.study_facts import series_uid
 from sidecar.authorization.visible_studies import VisibleStudies
@@ -216,18 +214,20 @@ class ImagingFhir:
         if study is not None:
             await self._authorizer.study(request, Part(study), AnswerKind.LISTED)
         view = await self._authorizer.studies(request, fresh=fresh)
-        for row in view.listing.rows:
-            uid = study_uid(row)
-            if study_id(uid) == wanted and view.shows_row(uid, None):
-                if uid != wanted:
-                    await self._authorizer.study(request, Part(uid), AnswerKind.LISTED)
-                seen = await self._catalog.look(
-                    permit.patient, view.listing.rows, view.listing.series
-                )
-                last_updated = instant(view.last_updated(seen)[uid])
-                resource = await self._resource(view.row(row), view, request, last_updated, {})
-                return answer(http, subset(resource, result), version=version, pretty=result.pretty)
-        raise self._authorizer.absent(request, wanted, view)
+        shown = {
+            study_id(uid): row
+            for row in view.listing.rows
+            if study_id(uid := study_uid(row)) == wanted and view.shows_row(uid, None)
+        }
+        self._authorizer.unless_own(record, wanted, shown, view.listing.shared)
+        row = shown[wanted]
+        uid = study_uid(row)
+        if uid != wanted:
+            await self._authorizer.study(request, Part(uid), AnswerKind.LISTED)
+        seen = await self._catalog.look(permit.patient, view.listing.rows, view.listing.series)
+        last_updated = instant(view.last_updated(seen)[uid])
+        resource = await self._resource(view.row(row), view, request, last_updated, {})
+        return answer(http, subset(resource, result), version=version, pretty=result.pretty)
 
     async def read_endpoint(self, http: web.Request) -> web.Response:
         """Answer ``GET [base]/Endpoint/{id}``: the standing Endpoint of the patient (SIA-31)."""
@@ -235,8 +235,8 @@ class ImagingFhir:
         token = await self._authorizer.token(record, authorization(http))
         permit = await self._authorizer.permit(record, token, Interaction.READ)
         version, result = how_to_read(http)
-        if self._endpoints.contained or http[TARGET].segments[2] != permit.patient:
-            raise Denied(Reason.ABSENT)
+        own = () if self._endpoints.contained else (permit.patient,)
+        self._authorizer.unless_own(record, http[TARGET].segments[2], own, shared=())
         resource = subset(self._endpoints.resource(permit.patient), result)
         return answer(http, resource, version=version, pretty=result.pretty)
 
@@ -274,7 +274,7 @@ class ImagingFhir:
         uid = study_uid(row)
         series = (await view.series_of([uid]))[uid]
         if self._detail != "instance":
-            return [SeriesRows(one) for one in series]
-        usable = [one for one in series if is_uid(series_uid(one))]
-        instances = await asyncio.gather(*(view.instances(uid, series_uid(one)) for one in usable))
-        return [SeriesRows(one, rows) for one, rows in zip(usable, instances, strict=True)]
+            return [SeriesRows(row) for row in series]
+        usable = [row for row in series if is_uid(series_uid(row))]
+        instances = await asyncio.gather(*(view.instances(uid, series_uid(row)) for row in usable))
+        return [SeriesRows(row, rows) for row, rows in zip(usable, instances, strict=True)]

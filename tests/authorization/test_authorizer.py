@@ -791,12 +791,14 @@ async def test_what_a_list_leaves_out_is_reported_once(caplog: pytest.LogCapture
     assert world.metrics.registry.get_sample_value("smart_imaging_shared_uids_total") == 2
 
 
-async def test_why_a_study_is_not_in_the_view() -> None:
-    world = World(views=Views({}, shared=["1.4"]))
-    request = await authorized(world)
-    view = await world.authorizer.studies(request)
+async def test_why_a_resource_is_not_read() -> None:
+    world = World()
+    record = (await authorized(world)).record
+    world.authorizer.unless_own(record, "1.3", ["1.3"], ["1.4"])
     for study, reason in (("1.4", Reason.SHARED_UID), ("1.5", Reason.ABSENT)):
-        assert world.authorizer.absent(request, study, view).reason is reason
+        with pytest.raises(Denied) as denied:
+            world.authorizer.unless_own(record, study, ["1.3"], ["1.4"])
+        assert denied.value.reason is reason
         assert world.decisions()["deny", reason.value] == 1
 
 
