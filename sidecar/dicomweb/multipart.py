@@ -48,10 +48,11 @@ class Multipart:
         self._out: list[bytes | memoryview] = []
         # From the closing delimiter's last two characters on: held back until the end.
         self._closing = b""
+        self.is_closed = False
         # Till then nothing leaves, no delimiter either: an error can still be an error.
         self._has_released = False
-        # Of this call of ``feed``: whether what leaves is the beginning of the data, and whether
-        # the header lines of the part under way are among the data.
+        # Of the step under way: whether what leaves is the beginning of the data, and whether
+        # the header lines of the part are among the data.
         self._unchanged = True
         self._lines_are_here = False
         # Of the part under way: bytes left (None: until the delimiter), its header lines, its
@@ -77,28 +78,15 @@ class Multipart:
         return came if self._keeps_length else None
 
     def steps(self, chunk: bytes) -> Iterator[bytes | memoryview]:
-        """Return what may be passed on, some milliseconds of work at a time.
-
-        Each part and each data element costs time, however short.
-        """
+        """Return what may be passed on, some milliseconds of work at a time."""
         data = self._held + chunk if self._held else chunk
         position: int | None = 0
         while position is not None:
-            passed, position = self._step(data, position)
-            yield passed
-
-    def _step(self, data: bytes, start: int) -> tuple[bytes | memoryview, int | None]:
-        """Return what may be passed on, and where the next step begins.
-
-        ``None``: it waits for more data.
-        """
-        position, self._work = start, 0
-        self._unchanged, self._lines_are_here = not self._out, False
-        while (after := self._state(data, position)) is not None:
-            position = after
-            if self._work >= STEP_WORK:
-                return self._passed(data, start), position
-        return self._passed(data, start), None
+            start, self._work = position, 0
+            self._unchanged, self._lines_are_here = not self._out, False
+            while position is not None and self._work < STEP_WORK:
+                position = self._state(data, position)
+            yield self._passed(data, start)
 
     def _passed(self, data: bytes, start: int) -> bytes | memoryview:
         if not self._has_released:
@@ -110,17 +98,9 @@ class Multipart:
         size = sum(map(len, out))
         return data if size == len(data) else memoryview(data)[start : start + size]
 
-    @property
-    def is_closed(self) -> bool:
-        """Whether the closing delimiter has come."""
-        return bool(self._closing)
-
     def end(self) -> bytes:
-        """Return what closes the body.
-
-        Raises ``Malformed`` unless it came, behind a part at least.
-        """
-        if not self._closing:
+        """Return what closes the body. Raises ``Malformed`` unless it came, behind a part."""
+        if not self.is_closed:
             raise Malformed("truncated")
         if not self.parts:
             raise Malformed("empty")
@@ -133,15 +113,13 @@ class Multipart:
         """Release what is not a part's content."""
         self._out.append(data)
 
-    def _hold(self, data: bytes, position: int) -> None:
-        self._held = data[position:] if position else data
-
     def _before_first(self, data: bytes, position: int) -> int | None:
         start = data.find(self._first, position)
         if start < 0:
-            if len(data) - position > OUTSIDE_LIMIT_BYTES or not self._may_begin(data[position:]):
+            self._held = data[position:]
+            may_begin = self._first.startswith(self._held.lstrip())
+            if not may_begin or len(self._held) > OUTSIDE_LIMIT_BYTES:
                 raise Malformed("preamble")
-            self._hold(data, position)
             return None
         if data[position:start].strip():
             raise Malformed("preamble")
@@ -150,20 +128,16 @@ class Multipart:
         self._state = self._behind_delimiter
         return end
 
-    def _may_begin(self, data: bytes) -> bool:
-        """Return whether the first delimiter may begin here, behind white space."""
-        return self._first.startswith(data.lstrip())
-
     def _behind_delimiter(self, data: bytes, position: int) -> int | None:
         if data.startswith(b"--", position):
-            self._closing = b"--"
+            self._closing, self.is_closed = b"--", True
             self._state = self._after_last
             return position + 2
         line_end = data.find(b"\r\n", position)
         if line_end < 0:
             if len(data) - position > OUTSIDE_LIMIT_BYTES:
                 raise Malformed("delimiter")
-            self._hold(data, position)
+            self._held = data[position:]
             return None
         if data[position:line_end].strip(b" \t"):
             raise Malformed("delimiter")
@@ -180,7 +154,7 @@ class Multipart:
             if (len(data) if end < 0 else end) - position > HEADERS_LIMIT_BYTES:
                 raise Malformed("part_headers")
             if end < 0:
-                self._hold(data, position)
+                self._held = data[position:]
                 return None
         self._begin_part(data[position:end])
         return body
@@ -212,9 +186,8 @@ class Multipart:
 
     def _in_instance_header(self, data: bytes, position: int) -> int | None:
         """Read the header: no byte of the part leaves before it is checked."""
-        assert self._reader is not None  # noqa: S101
-        assert self._check is not None  # noqa: S101
-        reader = self._reader
+        reader, check = self._reader, self._check
+        assert reader is not None and check is not None  # noqa: S101, PT018
         while reader.header is None or reader.has_more:
             if self._work >= STEP_WORK:
                 return position
@@ -232,9 +205,9 @@ class Multipart:
             if complete and stop == end:
                 reader.end()
             elif stop == len(data):
-                self._hold(data, position)
+                self._held = data[position:]
                 return None
-        self._check(reader.header)
+        check(reader.header)
         self._release_lines()
         self._state = self._in_body
         return position
@@ -274,7 +247,7 @@ class Multipart:
         if read < end or (reader is not None and reader.has_more):
             return read
         if not complete:
-            self._hold(data, end)
+            self._held = data[end:]
             return None
         if reader is not None:
             reader.end()
@@ -307,13 +280,11 @@ class Multipart:
 
     def _at_delimiter(self, data: bytes, position: int) -> int | None:
         found = data[position : position + len(self._delimiter)]
-        if len(found) < len(self._delimiter):
-            if not self._delimiter.startswith(found):
-                raise Malformed("part_length")
-            self._hold(data, position)
-            return None
-        if found != self._delimiter:
+        if not self._delimiter.startswith(found):
             raise Malformed("part_length")
+        if len(found) < len(self._delimiter):
+            self._held = found
+            return None
         self._around(found)
         self._state = self._behind_delimiter
         return position + len(found)
