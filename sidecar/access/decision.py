@@ -75,10 +75,10 @@ def decide_patient(
         (patient is None, Reason.NO_PATIENT_NAMED),
         (patient not in given.patients, Reason.NOT_THE_CLIENTS_PATIENT),
     )
-    found = ([] if launch_refused else launch) + ([] if backend_refused else backend)
+    permitted = ([] if launch_refused else launch) + ([] if backend_refused else backend)
     whose = token.patient if patient is None else patient
-    if found and whose is not None:
-        paths = tuple(path for at, path in enumerate(found) if path not in found[:at])
+    if permitted and whose is not None:
+        paths = tuple(path for at, path in enumerate(permitted) if path not in permitted[:at])
         return PatientPermit(whose, interaction, paths, token.caller if policy.external else None)
     reason = backend_refused if launch_refused is Reason.INSUFFICIENT_SCOPE else launch_refused
     return Deny(reason or Reason.INSUFFICIENT_SCOPE)  # A token for apps: the reason for apps.

@@ -126,12 +126,12 @@ def _decide(
 
 
 def _applies(rule: Rule, study: DescribedStudy, series: DescribedSeries | None) -> bool:
-    found = [holds(rule.study, study.attributes)]
+    applies = [holds(rule.study, study.attributes)]
     if series is not None:
-        found.append(holds(rule.series, series.attributes))
-    if False in found:
+        applies.append(holds(rule.series, series.attributes))
+    if False in applies:
         return False
-    return None not in found or (rule.unknown_applies and rule.effect is not Effect.SHOW)
+    return None not in applies or (rule.unknown_applies and rule.effect is not Effect.SHOW)
 
 
 def _matches(keyword: str, pattern: str, value: str) -> bool:
@@ -179,18 +179,19 @@ def _visibility(
     needs_verdict: bool,
 ) -> Visible | Hidden:
     # A study that is not there takes as long as one that is hidden (SIA-45).
-    found = [
-        _by_any_path(paths, one, now, needs_verdict=needs_verdict)
-        for one in studies or (_STAND_IN,)
+    decided = [
+        _by_any_path(paths, study, now, needs_verdict=needs_verdict)
+        for study in studies or (_STAND_IN,)
     ]
-    seen = [one for one in found if isinstance(one, Visible)]
-    if not studies or len(seen) < len(found):
+    seen = [left for left in decided if isinstance(left, Visible)]
+    if not studies or len(seen) < len(decided):
         return HIDDEN
-    decided = [one.series for one in seen if one.series is not ALL_SERIES]
+    limits = [visible.series for visible in seen if visible.series is not ALL_SERIES]
+    holds_ended = [visible.since for visible in seen if visible.since is not None]
     return Visible(
-        series=frozenset.intersection(*decided) if decided else ALL_SERIES,
-        is_complete=all(one.is_complete for one in seen),
-        since=max((one.since for one in seen if one.since is not None), default=None),
+        series=frozenset.intersection(*limits) if limits else ALL_SERIES,
+        is_complete=all(visible.is_complete for visible in seen),
+        since=max(holds_ended, default=None),
     )
 
 
@@ -204,28 +205,28 @@ def _by_any_path(
             continue
         if holds(path.studies, study.attributes) is not True:
             continue
-        found = visible_by_rules(path.rules, study, now)
+        seen = visible_by_rules(path.rules, study, now)
         if needs_verdict:
-            found = _with_verdict(found, study, path.context)
-        if isinstance(found, Visible) and (isinstance(best, Hidden) or _rank(found) > _rank(best)):
-            best = found
+            seen = _with_verdict(seen, study, path.context)
+        if isinstance(seen, Visible) and (isinstance(best, Hidden) or _rank(seen) > _rank(best)):
+            best = seen
     return best
 
 
-def _with_verdict(found: Visible | Hidden, study: DescribedStudy, context: str) -> Visible | Hidden:
+def _with_verdict(seen: Visible | Hidden, study: DescribedStudy, context: str) -> Visible | Hidden:
     """Return what the external policy leaves.
 
     It takes away, and without its verdict nothing is left (SIA-16).
     """
     verdict = study.verdicts.get(context)
-    if isinstance(found, Hidden) or verdict is None or not verdict.allow:
+    if isinstance(seen, Hidden) or verdict is None or not verdict.allow:
         return HIDDEN
-    known = frozenset(one.uid for one in study.series)
-    left = (known if found.series is ALL_SERIES else found.series & known) - verdict.exclude_series
+    known = frozenset(series.uid for series in study.series)
+    left = (known if seen.series is ALL_SERIES else seen.series & known) - verdict.exclude_series
     if known and not left:
         return HIDDEN
-    return Visible(left, left == known, found.since)
+    return Visible(left, left == known, seen.since)
 
 
-def _rank(one: Visible) -> tuple[bool, int]:
-    return one.is_complete, 0 if one.series is ALL_SERIES else len(one.series)
+def _rank(seen: Visible) -> tuple[bool, int]:
+    return seen.is_complete, 0 if seen.series is ALL_SERIES else len(seen.series)

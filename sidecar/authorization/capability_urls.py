@@ -46,9 +46,9 @@ class Sealer:
     """
 
     def __init__(self, keys: Sequence[SealingKey], audience: str) -> None:
-        if not keys or len({one.key_id for one in keys}) < len(keys):
+        if not keys or len({key.key_id for key in keys}) < len(keys):
             raise ValueError("keys need different ids, and there must be one")
-        self._keys = {one.key_id: AESGCM(one.secret) for one in keys}
+        self._keys = {key.key_id: AESGCM(key.secret) for key in keys}
         self._first = keys[0].key_id
         self._audience = audience
 

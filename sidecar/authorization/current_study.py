@@ -46,8 +46,8 @@ class CurrentStudy:
         patient's, whatever is remembered of it; ``Unavailable`` when it says both; and what
         ``count`` raises.
         """
-        found = await self.count()
-        if found is None:
+        count = await self.count()
+        if count is None:
             part = self.permit.part
             self.authorizer.forget_study(part.study, self.permit.known_as)
             await self.authorizer.decide_again(self.request, part, AnswerKind.NAMED)
@@ -56,7 +56,7 @@ class CurrentStudy:
                 reason="study_changed",
                 retry_after=CHANGED_SECONDS,
             )
-        return found
+        return count
 
     async def has_frames(self, frames: Sequence[int]) -> bool:
         """Return ``False`` when the archive says that the instance lacks one of these frames.

@@ -97,13 +97,15 @@ class ExternalPolicy:
     async def _ask(self, body: bytes) -> Verdict:
         try:
             async with self._queue.place():
-                found = await self._post(body)
+                verdict = await self._post(body)
         except (QueueFull, WaitTooLong):
             raise self._unavailable(FetchFailed("queue_full")) from None
         except FetchFailed as failure:
             raise self._unavailable(failure) from None
-        self._observe("deny" if not found.allow else "partly" if found.exclude_series else "allow")
-        return found
+        self._observe(
+            "deny" if not verdict.allow else "partly" if verdict.exclude_series else "allow"
+        )
+        return verdict
 
     async def _post(self, body: bytes) -> Verdict:
         answer = await fetch(
@@ -155,7 +157,8 @@ def policy_input(
         "context": context,
         "study": {"StudyInstanceUID": uid, **_values(study.attributes)},
         "series": [
-            {"SeriesInstanceUID": one.uid, **_values(one.attributes)} for one in study.series
+            {"SeriesInstanceUID": series.uid, **_values(series.attributes)}
+            for series in study.series
         ],
     }
 
@@ -179,6 +182,6 @@ def read_verdict(answer: Mapping[str, Any]) -> Verdict:
     allow, excluded = result.get("allow"), result.get("exclude_series", [])
     if not isinstance(allow, bool) or not isinstance(excluded, list):
         raise FetchFailed("wrong_shape")
-    if not all(isinstance(one, str) and is_uid(one) for one in excluded):
+    if not all(isinstance(uid, str) and is_uid(uid) for uid in excluded):
         raise FetchFailed("wrong_shape")
     return Verdict(allow, frozenset(excluded))

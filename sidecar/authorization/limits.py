@@ -71,7 +71,7 @@ class RequestLimits:
         waiting = most_waiting(connections)
         self.transfers = FairQueue(at_once, waiting=waiting, seconds=WAIT_SECONDS)
         self.whole_transfers = FairQueue(
-            [_half(one) for one in at_once], waiting=waiting, seconds=WAIT_SECONDS
+            [_half(limit) for limit in at_once], waiting=waiting, seconds=WAIT_SECONDS
         )
         self.searches = FairQueue(SEARCHES_AT_ONCE, waiting=waiting, seconds=WAIT_SECONDS)
 

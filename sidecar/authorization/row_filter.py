@@ -115,7 +115,7 @@ def _matcher(wanted: Iterable[str]) -> Callable[[str], bool]:
 
     What is longer than a pattern or a value of this attribute can be matches nothing.
     """
-    patterns = {without_case(one) for one in wanted if len(one) <= LONGEST_PATTERN}
+    patterns = {without_case(pattern) for pattern in wanted if len(pattern) <= LONGEST_PATTERN}
 
     @cache
     def is_wanted(value: str) -> bool:

@@ -40,9 +40,9 @@ class Constraints:
         """Return those constraints that the study with this row and these series satisfies."""
         details = Details({study_uid(row): series})
         return frozenset(
-            one
-            for one in constraints
-            if (search := self._read(one)) is not None
+            constraint
+            for constraint in constraints
+            if (search := self._read(constraint)) is not None
             and satisfies(row, search, details, self._site)
         )
 

@@ -56,16 +56,19 @@ def described(
     ``wanted``: constraints that it is compared with. A text that may have lost characters has no
     value here: neither a rule nor a constraint is met by it.
     """
-    row, series = with_known_texts(row), [with_known_texts(one) for one in series]
+    row, series = with_known_texts(row), [with_known_texts(series_row) for series_row in series]
     attributes = _attributes(row, STUDY_KEYWORDS)
     if "ModalitiesInStudy" not in attributes:
-        gathered = tuple(dict.fromkeys(code for one in series for code in texts(one, "Modality")))
+        gathered = tuple(
+            dict.fromkeys(code for series_row in series for code in texts(series_row, "Modality"))
+        )
         attributes |= {"ModalitiesInStudy": gathered} if gathered else {}
     began = study_started(row, site)
     return DescribedStudy(
         attributes,
         tuple(
-            DescribedSeries(series_uid(one), _attributes(one, SERIES_KEYWORDS)) for one in series
+            DescribedSeries(series_uid(series_row), _attributes(series_row, SERIES_KEYWORDS))
+            for series_row in series
         ),
         started_by=began.span.end.timestamp() if began else None,
         satisfies=constraints.satisfied(wanted, row, series),
@@ -73,15 +76,15 @@ def described(
 
 
 def _attributes(row: Row, keywords: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    found = ((keyword, _names(row, keyword)) for keyword in keywords)
-    return {keyword: values for keyword, values in found if values}
+    named = ((keyword, _names(row, keyword)) for keyword in keywords)
+    return {keyword: values for keyword, values in named if values}
 
 
 def _names(row: Row, keyword: str) -> tuple[str, ...]:
     """Return the values; several that stand in one text are taken apart."""
     if keyword == "SeriesNumber":  # IS: 5, +5, 05 and 5.0 are one number.
-        found = number(row, keyword)
-        return () if found is None else (str(found),)
+        series_number = number(row, keyword)
+        return () if series_number is None else (str(series_number),)
     values = [part.strip() for value in texts(row, keyword) for part in value.split("\\")]
     return tuple(value for value in values if value)
 
@@ -100,14 +103,16 @@ def without_hidden(row: Row, shown: Iterable[Row]) -> Row:
     """Return a study's row as if it had these series alone: counts and modalities are theirs."""
     series = list(shown)
     kept: dict[str, Any] = {}
-    modalities = list(dict.fromkeys(code for one in series for code in texts(one, "Modality")))
+    modalities = list(
+        dict.fromkeys(code for series_row in series for code in texts(series_row, "Modality"))
+    )
     if modalities:
         kept[tag("ModalitiesInStudy")] = {"vr": "CS", "Value": modalities}
     kept[tag("NumberOfStudyRelatedSeries")] = {"vr": "IS", "Value": [len(series)]}
-    counts = [number(one, "NumberOfSeriesRelatedInstances") for one in series]
+    counts = [number(series_row, "NumberOfSeriesRelatedInstances") for series_row in series]
     if None not in counts:
         kept[tag("NumberOfStudyRelatedInstances")] = {
             "vr": "IS",
-            "Value": [sum(one or 0 for one in counts)],
+            "Value": [sum(count or 0 for count in counts)],
         }
     return changed(row, SUMS_OF_A_STUDY, kept)

@@ -68,11 +68,11 @@ class VisibleStudies:
 
     def last_updated(self, seen: Mapping[str, datetime]) -> dict[str, datetime]:
         """Return when each study was last ``seen`` to change; the end of a hold is a change."""
-        found = dict(seen)
+        changed = dict(seen)
         for uid, visible in self._limited().items():
-            if visible.since is not None and uid in found:
-                found[uid] = max(found[uid], datetime.fromtimestamp(visible.since, UTC))
-        return found
+            if visible.since is not None and uid in changed:
+                changed[uid] = max(changed[uid], datetime.fromtimestamp(visible.since, UTC))
+        return changed
 
     async def series_of(self, studies: Iterable[str]) -> dict[str, list[Row]]:
         """Return the series rows that are shown, by StudyInstanceUID."""
@@ -229,14 +229,14 @@ class VisibleStudiesLookup:
         facts: dict[str, tuple[DescribedStudy, ...]] = {}
         # Several under one UID, which the patient has under several identifiers.
         named = ((study_uid(row), row) for row in (*usable, *listing.copies))
-        for uid, one in await in_slices(
+        for uid, study in await in_slices(
             (uid, self._describe(row, series.get(uid, ()), constraints)) for uid, row in named
         ):
-            facts[uid] = (*facts.get(uid, ()), one)
+            facts[uid] = (*facts.get(uid, ()), study)
         oldest.note(asked.moment)
-        found = _DescribedList(listing, asked.moment, series, facts)
-        self._lists.put(key, found, stamp)
-        return found
+        described_list = _DescribedList(listing, asked.moment, series, facts)
+        self._lists.put(key, described_list, stamp)
+        return described_list
 
     def _describe(
         self, row: Row, series: Sequence[Row], constraints: frozenset[str]
@@ -245,23 +245,23 @@ class VisibleStudiesLookup:
 
         A constraint must hold without what rules hide, too: else a scope could ask for that.
         """
-        one = described(row, series, self._site, self.constraints, constraints)
-        if not (one.satisfies and self._rules):
-            return one
-        left = visible_by_rules(self._rules, one, self._clock())
+        study = described(row, series, self._site, self.constraints, constraints)
+        if not (study.satisfies and self._rules):
+            return study
+        left = visible_by_rules(self._rules, study, self._clock())
         if isinstance(left, Hidden) or left.is_complete:
-            return one
+            return study
         kept = shown_series(series, left)
         still = self.constraints.satisfied(constraints, without_hidden(row, kept), kept)
-        return replace(one, satisfies=one.satisfies & still)
+        return replace(study, satisfies=study.satisfies & still)
 
     async def _judged_all(
         self, permit: PatientPermit, facts: Mapping[str, tuple[DescribedStudy, ...]]
     ) -> dict[str, tuple[DescribedStudy, ...]]:
         judged: dict[str, tuple[DescribedStudy, ...]] = {}
         for few in batched(tuple(facts)):
-            found = await asyncio.gather(*(self._judged(permit, uid, facts[uid]) for uid in few))
-            judged |= zip(few, found, strict=True)
+            answers = await asyncio.gather(*(self._judged(permit, uid, facts[uid]) for uid in few))
+            judged |= zip(few, answers, strict=True)
         return judged
 
     async def _judged(
@@ -278,12 +278,13 @@ class VisibleStudiesLookup:
         return tuple(
             [
                 replace(
-                    one,
+                    described_study,
                     verdicts={
-                        name: await external.verdict(permit, name, study, one) for name in contexts
+                        name: await external.verdict(permit, name, study, described_study)
+                        for name in contexts
                     },
                 )
-                for one in facts
+                for described_study in facts
             ]
         )
 

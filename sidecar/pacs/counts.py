@@ -101,7 +101,7 @@ async def _listed_by_series(client: PacsClient, part: Part, known_as: KnownAs) -
     rows = await client.search(
         Query("series", study=part.study), (_PLACE_FIELDS,), permit=Inquiry(known_as), fresh=True
     )
-    found: set[str] = set()
+    uids: set[str] = set()
     own = await in_slices(
         text(row, "SeriesInstanceUID") or ""
         if text(row, "StudyInstanceUID") == part.study
@@ -112,8 +112,8 @@ async def _listed_by_series(client: PacsClient, part: Part, known_as: KnownAs) -
         listed = await _listed(client, Part(part.study, series), known_as) if series else set()
         if not listed:
             return set()
-        found |= listed
-    return found
+        uids |= listed
+    return uids
 
 
 def _is_in(row: Row, part: Part) -> bool:

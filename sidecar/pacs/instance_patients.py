@@ -101,7 +101,7 @@ class InstancePatients:
             ttl_seconds=ttl_seconds,
             # ``_refused`` has what is not the patient's.
             negative_seconds=0,
-            is_negative=lambda asked, found: not are_own_instances(found, asked[1]),
+            is_negative=lambda asked, patients: not are_own_instances(patients, asked[1]),
             study=lambda asked: asked[0].study,
             clock=clock,
         )
@@ -128,11 +128,11 @@ class InstancePatients:
 
         looks = [asyncio.ensure_future(look(series)) for series in await self._series(permit)]
         try:
-            found = await asyncio.gather(*looks)
+            patients = await asyncio.gather(*looks)
         finally:
             for look_task in looks:  # After a failure nothing more is looked at.
                 look_task.cancel()
-        return frozenset[PatientIdentifier]().union(*found)
+        return frozenset[PatientIdentifier]().union(*patients)
 
     async def _series(self, permit: HeaderPermit) -> list[str]:
         study = permit.part.study
@@ -142,14 +142,14 @@ class InstancePatients:
             limit=MAXIMUM_SERIES + 1,
             permit=permit,
         )
-        found = {
+        uids = {
             uid
             for row in rows
             if text(row, "StudyInstanceUID") == study and (uid := text(row, "SeriesInstanceUID"))
         }
-        if len(rows) > MAXIMUM_SERIES or not all(map(is_uid, found)):
+        if len(rows) > MAXIMUM_SERIES or not all(map(is_uid, uids)):
             raise self._refused_for("series", Part(study))
-        return sorted(found)
+        return sorted(uids)
 
     async def _of_series(self, permit: HeaderPermit, part: Part) -> frozenset[PatientIdentifier]:
         # A study is forgotten when something foreign was seen in it. From then on each instance is
@@ -173,21 +173,21 @@ class InstancePatients:
             part.series,
             part.instance,
         )
-        found = frozenset({header.patient if is_where else NOBODY})
+        patients = frozenset({header.patient if is_where else NOBODY})
         # After a forgetting, the answer may be older than what caused it.
-        if started == self._own.stamp(asked) and not are_own_instances(found, asked[1]):
-            self._refused.put(asked, found, self._refused.stamp(asked))
-        return found
+        if started == self._own.stamp(asked) and not are_own_instances(patients, asked[1]):
+            self._refused.put(asked, patients, self._refused.stamp(asked))
+        return patients
 
     async def _any_instance(self, permit: HeaderPermit, part: Part) -> Part:
         parameters = (includefield("StudyInstanceUID", "SeriesInstanceUID"),)
         query = Query("instances", study=part.study, series=part.series)
         for row in await self._client.search(query, parameters, limit=1, permit=permit):
-            found = Part(*(text(row, level) or "" for level in UID_OF_LEVEL.values()))
-            if (found.study, found.series) == (part.study, part.series) and is_uid(
-                found.instance or ""
+            instance = Part(*(text(row, level) or "" for level in UID_OF_LEVEL.values()))
+            if (instance.study, instance.series) == (part.study, part.series) and is_uid(
+                instance.instance or ""
             ):
-                return found
+                return instance
         raise NotFound(
             "There is no such resource, or it is not available to you.", reason="pacs_absent"
         )

@@ -224,10 +224,10 @@ class Ownership:
         rows = await self._client.search(
             query, (_PLACE_FIELDS,), limit=INDEXED_INSTANCES, permit=Inquiry(known_as)
         )
-        found = await in_slices(
+        uids = await in_slices(
             text(row, "SOPInstanceUID") if _is_in(row, part, known_as) else None for row in rows
         )
-        series.instances.update(found)
+        series.instances.update(uids)
         series.whole = True
         return True
 

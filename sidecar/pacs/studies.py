@@ -131,8 +131,8 @@ class Studies:
         }
         others = [study for study in wanted if study not in listed]
         for few in batched(others):
-            found = await asyncio.gather(*(self.series(permit, study, oldest) for study in few))
-            listed |= dict(zip(few, found, strict=True))
+            answers = await asyncio.gather(*(self.series(permit, study, oldest) for study in few))
+            listed |= dict(zip(few, answers, strict=True))
         return listed
 
     async def holding(
@@ -149,13 +149,13 @@ class Studies:
         ``only``: StudyInstanceUID -> the series that count; without an entry all of them do.
         """
         wanted = list(studies)
-        found = await asyncio.gather(
+        answers = await asyncio.gather(
             *(
                 self._holds(permit, keyword, uid, study, oldest, (only or {}).get(study))
                 for study in wanted
             )
         )
-        return {study for study, holds in zip(wanted, found, strict=True) if holds}
+        return {study for study, holds in zip(wanted, answers, strict=True) if holds}
 
     async def _holds(
         self,

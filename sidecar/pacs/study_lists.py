@@ -157,10 +157,10 @@ class StudyLists:
             self._ask_series(permit, identifier, arrived),
         )
         self._asked.discard(identifier)
-        found = Listing(rows, asked, series, copies, owners, counts=await count_series(rows))
+        listing = Listing(rows, asked, series, copies, owners, counts=await count_series(rows))
         if self._arrived.peek(identifier) is arrived:
             self._arrived.discard(identifier)
-        return found
+        return listing
 
     async def _ask_studies(
         self, permit: SearchPermit, identifier: PatientIdentifier, arrived: _Arrived
@@ -178,7 +178,7 @@ class StudyLists:
         )
         owners = await self._owners.of(by_uid, permit.known_as, arrived.owners)
         alone = frozenset({identifier})
-        others = {uid: found for uid, found in owners.items() if decide_owners(found, alone)}
+        others = {uid: who for uid, who in owners.items() if decide_owners(who, alone)}
         copies = await in_slices(row if row != by_uid[uid] else None for uid, row in own)
         return listed, copies, others
 
@@ -239,14 +239,14 @@ class StudyLists:
                 self._drop(what)
             return own
 
-        found = await in_slices(
+        own = await in_slices(
             (text(row, "StudyInstanceUID") or "", row)
             if text(row, keyword) and is_own(row)
             else None
             for row in rows
         )
-        log_dropped(len(rows) - len(found))
-        return found
+        log_dropped(len(rows) - len(own))
+        return own
 
     def series_fields(self) -> tuple[str, str]:
         """Return the ``includefield`` parameter of queries for series."""

@@ -63,7 +63,7 @@ class StudyOwners:
         has what an earlier try found before it failed, and gets what this one finds. Raises what
         ``PacsClient.search`` raises.
         """
-        found = {} if arrived is None else arrived
+        known = {} if arrived is None else arrived
         wanted = dict.fromkeys(studies)
         if odd := sum(not is_uid(uid) for uid in wanted):
             log.warning(
@@ -74,9 +74,9 @@ class StudyOwners:
 
         async def ask(batch: Sequence[str]) -> None:
             async with list_queries, self._all:
-                found.update(await self._ask(batch, known_as))
+                known.update(await self._ask(batch, known_as))
 
-        unknown = (uid for uid in wanted if uid not in found and is_uid(uid))
+        unknown = (uid for uid in wanted if uid not in known and is_uid(uid))
         tasks = [
             asyncio.ensure_future(ask(batch))
             for batch in _batches(unknown, self._client.dialect.uid_list)
@@ -86,7 +86,7 @@ class StudyOwners:
         finally:
             for task in tasks:  # After a failure the PACS is not asked the rest.
                 task.cancel()
-        owners = {uid: found.get(uid, frozenset()) for uid in wanted}
+        owners = {uid: known.get(uid, frozenset()) for uid in wanted}
         for uid, found_owners in owners.items():
             if decide_owners(found_owners, known_as) is not None:
                 self._ownership.forget_owners(uid, known_as)
@@ -95,17 +95,17 @@ class StudyOwners:
     async def _ask(self, batch: Sequence[str], known_as: KnownAs) -> Mapping[str, Owners]:
         if len(batch) > 1 and self._clock() < self._no_lists_until:
             return await self._one_by_one(batch, known_as)
-        found: Mapping[str, Owners] = {}
+        owners: Mapping[str, Owners] = {}
         try:
-            found = await self._search(batch, known_as)
+            owners = await self._search(batch, known_as)
         except UnknownTexts:  # Some have an owner who cannot be read: which, a query each shows.
             return await self._one_by_one(batch, known_as)
         except BadGateway:  # The PACS may refuse a list.
             if len(batch) == 1:
                 raise
-        missing = [uid for uid in batch if not found.get(uid)]
+        missing = [uid for uid in batch if not owners.get(uid)]
         if not missing or len(batch) == 1:
-            return found
+            return owners
         # They are gone, or the list was cut or not understood. Then the owners of the others may be
         # incomplete, too.
         singly = await self._one_by_one(batch, known_as)
@@ -121,13 +121,13 @@ class StudyOwners:
         parameters = (("StudyInstanceUID", ",".join(batch)), _FIELDS)
         # All rows: an owner who was not seen would count as nobody.
         rows = await self._client.search(Query("studies"), parameters, permit=Inquiry(known_as))
-        found: dict[str, set[PatientIdentifier]] = {uid: set() for uid in batch}
+        owners_of: dict[str, set[PatientIdentifier]] = {uid: set() for uid in batch}
         for row in rows:
-            if (uid := text(row, "StudyInstanceUID")) in found:
-                found[uid].add(owner_of(row))
+            if (uid := text(row, "StudyInstanceUID")) in owners_of:
+                owners_of[uid].add(owner_of(row))
             elif uid is not None and not is_known_text(uid):  # It may be any of them.
                 raise UnknownTexts(UNUSABLE, reason="unreadable_uid")
-        return {uid: frozenset(owners) for uid, owners in found.items()}
+        return {uid: frozenset(owners) for uid, owners in owners_of.items()}
 
     async def _one_by_one(self, batch: Sequence[str], known_as: KnownAs) -> dict[str, Owners]:
         return {uid: await self._ownership.owners(uid, known_as) for uid in batch}

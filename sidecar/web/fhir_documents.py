@@ -46,11 +46,11 @@ class FhirDocuments:
     async def versions(self, request: web.Request) -> web.Response:
         """Answer ``GET [base]/$versions`` (R4 capabilitystatement-operation-versions)."""
         if any(
-            one.media_type == FHIR_JSON
-            for one in parse_accept(request.headers.get(hdrs.ACCEPT, ""))
+            media_range.media_type == FHIR_JSON
+            for media_range in parse_accept(request.headers.get(hdrs.ACCEPT, ""))
         ):
-            values = [*(("version", one) for one in VERSIONS), ("default", DEFAULT_VERSION)]
-            parameters = [{"name": name, "valueCode": one} for name, one in values]
+            values = [*(("version", version) for version in VERSIONS), ("default", DEFAULT_VERSION)]
+            parameters = [{"name": name, "valueCode": version} for name, version in values]
             return json_response(
                 {"resourceType": "Parameters", "parameter": parameters}, headers=_PUBLIC
             )

@@ -110,14 +110,14 @@ class ImagingFhir:
         self._authorizer.decisions.left_out(record, view.listing.shared)
         page = await self._page(search, permit, view)
         issued = await self._authorizer.issue(
-            request, [study_uid(found.row) for found in page.studies]
+            request, [study_uid(study.row) for study in page.studies]
         )
         resources: list[dict[str, Any]] = []
         for few in batched(page.studies):
             resources += await asyncio.gather(
                 *(
-                    self._resource(found.row, view, request, instant(found.last_updated), issued)
-                    for found in few
+                    self._resource(study.row, view, request, instant(study.last_updated), issued)
+                    for study in few
                 )
             )
         bundle = searchset(
@@ -186,10 +186,10 @@ class ImagingFhir:
         endpoint = None if self._endpoints.contained else permit.patient
         worth = await in_slices(narrowed(view.rows, search, seen, self._site))
         details = await search_details(search, worth, view, endpoint)
-        found = await in_slices(
+        studies = await in_slices(
             passing(view.rows, search, seen=seen, site=self._site, details=details)
         )
-        return page_of(found, search, self._page_size)
+        return page_of(studies, search, self._page_size)
 
     async def read(self, http: web.Request) -> web.Response:
         """Answer ``GET [base]/ImagingStudy/{id}``.

@@ -70,10 +70,10 @@ def fhir_version(request: web.Request, parameters: Sequence[tuple[str, str]]) ->
     accepted = media_ranges(", ".join(request.headers.getall(hdrs.ACCEPT, ())))
     if not formats and not accept_json(accepted, _JSON):
         raise NotAcceptable("This server speaks application/fhir+json.", reason="accept")
-    ranges = [one for one in accepted if one.media_type in _JSON and one.weight]
-    ranges.sort(key=lambda one: -float(one.quality or 1))  # Stable: the first of the best.
-    asked = [_short(one.parameter("fhirversion")) for one in ranges]
-    usable = [one for one in asked if one is None or one in VERSIONS]
+    ranges = [media for media in accepted if media.media_type in _JSON and media.weight]
+    ranges.sort(key=lambda media: -float(media.quality or 1))  # Stable: the first of the best.
+    asked = [_short(media.parameter("fhirversion")) for media in ranges]
+    usable = [version for version in asked if version is None or version in VERSIONS]
     if asked and not usable:
         return _known(asked[0])
     return next(iter(usable), None) or DEFAULT_VERSION
@@ -115,9 +115,9 @@ def _known(version: str | None) -> str:
 def wants_fresh(request: web.Request) -> bool:
     """Return whether nothing remembered is wanted (``no-cache``, RFC 9111 5.2.1.4)."""
     directives = {
-        one.strip().lower()
+        directive.strip().lower()
         for line in request.headers.getall(hdrs.CACHE_CONTROL, ())
-        for one in line.split(",")
+        for directive in line.split(",")
     }
     return bool(directives & {"no-cache", "max-age=0"})
 
@@ -128,8 +128,8 @@ def is_strict(request: web.Request) -> bool:
     That is ``Prefer: handling=strict`` (RFC 7240 4.4); the first one counts.
     """
     for line in request.headers.getall("Prefer", ()):
-        for one in line.split(","):
-            name, _, value = one.partition(";")[0].partition("=")
+        for preference in line.split(","):
+            name, _, value = preference.partition(";")[0].partition("=")
             if name.strip().lower() == "handling":
                 return value.strip(' \t"').lower() == "strict"
     return False
@@ -167,4 +167,4 @@ def _tags(request: web.Request) -> set[str]:
     lines = request.headers.getall(hdrs.IF_NONE_MATCH, ())
     if [line.strip() for line in lines] == ["*"]:
         return {"*"}
-    return {found[1] for line in lines for found in _TAGS.finditer(line) if found[1]}
+    return {tag[1] for line in lines for tag in _TAGS.finditer(line) if tag[1]}

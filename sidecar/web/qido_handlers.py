@@ -113,9 +113,9 @@ class QidoHandlers:
             log.error("a row of the PACS is nested too deep")
             raise unusable("query_too_deep") from None
         await let_go(page.rows)
-        written[:1] = [b"[" + one[1:] for one in written[:1]] or [b"["]
+        written[:1] = [b"[" + line[1:] for line in written[:1]] or [b"["]
         headers = CIMultiDict({hdrs.CONTENT_TYPE: DICOM_JSON})
-        headers.extend((hdrs.WARNING, one) for one in _warnings(matching.ignored, more=page.more))
+        headers.extend((hdrs.WARNING, line) for line in _warnings(matching.ignored, more=page.more))
         return in_pieces([*written, b"]"], headers, gzip=accepts_gzip(http))
 
     async def _page(self, search: _Search) -> tuple[RowPage, int]:
@@ -136,19 +136,19 @@ class QidoHandlers:
                 if limit is not None and count >= limit:
                     break
                 left = None if limit is None else limit - count
-                found = await self._found(search, row_filter, identifier, left, offset)
+                rows = await self._found(search, row_filter, identifier, left, offset)
                 alone = frozenset({identifier})
-                mine = await in_slices(row if _is_own(row, query, alone) else None for row in found)
-                count += len(found)
-                others += len(found) - len(mine)
+                mine = await in_slices(row if _is_own(row, query, alone) else None for row in rows)
+                count += len(rows)
+                others += len(rows) - len(mine)
                 own += await in_slices(row if row_filter.is_wanted(row) else None for row in mine)
-                await let_go(found)
+                await let_go(rows)
             return count, own
 
         # Where others come as well and are left out, a limit would cut the patient's own.
         exact = search.request.visible is ALL_STUDIES and all(
-            self._pacs.dialect.writes_exactly(one.patient_id + (one.issuer or ""))
-            for one in identifiers
+            self._pacs.dialect.writes_exactly(identifier.patient_id + (identifier.issuer or ""))
+            for identifier in identifiers
         )
         source = RowSource(
             read,
@@ -210,7 +210,9 @@ class QidoHandlers:
                 self._authorizer.decisions.left_out(search.request.record, shared)
             # It may end at once.
             shown = zip(own, shown_rows(own, search.query, search.matching, view), strict=False)
-            return await in_slices(None if one is None else (row, one) for row, one in shown)
+            return await in_slices(
+                None if shown_row is None else (row, shown_row) for row, shown_row in shown
+            )
         if not search.checked:
             own = await self._unrefused(search, own)
         return await in_slices((row, row) for row in own)
@@ -282,4 +284,4 @@ def _warnings(ignored: Sequence[str], *, more: bool) -> list[str]:
         )
     if others := [name for name in ignored if name != "fuzzymatching"]:
         texts.append("Ignored query parameters: " + ", ".join(others))
-    return [f'299 smart-imaging-sidecar "{one}"' for one in texts]
+    return [f'299 smart-imaging-sidecar "{warning}"' for warning in texts]

@@ -117,12 +117,12 @@ class QueryPages:
         if limit is None:
             return RowPage(await self._whole(key, source, offset, None))
         last = offset + limit + peek
-        found = await self._kept(key, source, offset, last)
-        if found is None and source.takes_limit and (source.takes_offset or offset == 0):
-            found = await self._passed_on(key, source, offset, last, end=offset + limit)
-        if found is None:
-            found = await self._whole(key, source, offset, last)
-        return RowPage(found[:limit], len(found) > limit)
+        rows = await self._kept(key, source, offset, last)
+        if rows is None and source.takes_limit and (source.takes_offset or offset == 0):
+            rows = await self._passed_on(key, source, offset, last, end=offset + limit)
+        if rows is None:
+            rows = await self._whole(key, source, offset, last)
+        return RowPage(rows[:limit], len(rows) > limit)
 
     async def _kept(
         self, key: QueryKey, source: RowSource, offset: int, last: int

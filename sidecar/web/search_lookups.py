@@ -39,18 +39,18 @@ async def search_details(
         "modality" in names and not all(texts(row, "ModalitiesInStudy") for row in rows)
     )
     uids = [study_uid(row) for row in rows]
-    asked = {one: _uids(one) for one in search.tokens if one.name in _OF_INSTANCES}
+    asked = {token: _uids(token) for token in search.tokens if token.name in _OF_INSTANCES}
     if len(uids) * sum(map(len, asked.values())) > MAXIMUM_QUESTIONS:
         raise TooCostly(
             "The search asks for too many UIDs in too many studies; narrow it.", reason="too_costly"
         )
     series = await view.series_of(uids) if wants_series else {}
     holding = {}
-    for one, wanted in asked.items():
-        found: set[str] = set()
+    for token, wanted in asked.items():
+        studies: set[str] = set()
         for uid in wanted:
-            found |= await view.holding(_OF_INSTANCES[one.name], uid, uids)
-        holding[one] = frozenset(found)
+            studies |= await view.holding(_OF_INSTANCES[token.name], uid, uids)
+        holding[token] = frozenset(studies)
     return Details(series, holding, endpoint)
 
 

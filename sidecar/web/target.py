@@ -45,11 +45,11 @@ class Target:
 
 def authority_of(url: str) -> str:
     """Return the host and port of a URL in lower case, without the scheme's own port."""
-    found = _ABSOLUTE.match(url)
-    if found is None:
+    match = _ABSOLUTE.match(url)
+    if match is None:
         return ""
-    default = ":80" if found["scheme"].lower() == "http" else ":443"
-    return found["authority"].lower().removesuffix(default)
+    default = ":80" if match["scheme"].lower() == "http" else ":443"
+    return match["authority"].lower().removesuffix(default)
 
 
 def parse_target(raw: str, own: str = "") -> Target:
@@ -73,15 +73,15 @@ def parse_target(raw: str, own: str = "") -> Target:
         raise BadRequest("The request target must be a path.", reason="bad_target")
     segments = path[1:].split("/")
     # Dot segments and empty segments (but for a whole path of "/") are nobody's resource here.
-    if not all(_SEGMENT.fullmatch(one) and one not in (".", "..") for one in segments) or (
-        "" in segments and segments != [""]
-    ):
+    if not all(
+        _SEGMENT.fullmatch(segment) and segment not in (".", "..") for segment in segments
+    ) or ("" in segments and segments != [""]):
         raise NotFound("There is no such resource.", reason="unknown_path")
     if not _QUERY.fullmatch(query) or "#" in query:
         raise BadRequest(
             "The query has characters that must be percent-encoded.", reason="bad_query"
         )
-    return Target(tuple(one.replace("%24", "$") for one in segments), query)
+    return Target(tuple(segment.replace("%24", "$") for segment in segments), query)
 
 
 def form_parameters(text: str) -> list[tuple[str, str]]:
