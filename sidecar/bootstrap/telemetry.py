@@ -3,7 +3,7 @@
 from contextlib import AsyncExitStack
 
 from sidecar import __version__
-from sidecar.common.spans import NoTracing, Tracing
+from sidecar.common.spans import Tracing
 from sidecar.settings.document import Settings
 from sidecar.settings.upstream_auth import TlsClient
 from sidecar.telemetry.certificates import Certificates
@@ -33,7 +33,7 @@ def request_tracing(settings: Settings, metrics: Metrics, stack: AsyncExitStack)
     """
     section = settings.tracing
     if section.endpoint is None:
-        return NoTracing()
+        return Tracing()
     try:
         from sidecar.telemetry.span_export import SpanExport  # noqa: PLC0415 - an extra
         from sidecar.telemetry.tracing import OpenTelemetryTracing  # noqa: PLC0415

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Literal, Protocol
+from typing import Literal
 
 from sidecar.common.errors import Problem
 
@@ -21,28 +21,27 @@ OUTCOME = "smart_imaging.outcome"
 KIND = "smart_imaging.kind"
 STATUS = "http.response.status_code"
 
-
 Durations = dict[str, float]
 """Seconds that a request has spent, by step (a constant such as ``token``)."""
 
 
-class Span(Protocol):
-    """A span that has begun."""
+class Span:
+    """A span that has begun; this base class is that of a request while tracing is off.
 
-    @property
-    def durations(self) -> Durations | None:
-        """The durations of the request that the span belongs to; ``None``: it belongs to none."""
+    ``durations``: those of its request, ``None``: it belongs to none.
+    """
 
-    @property
-    def trace_id(self) -> str | None:
-        """The id of the trace, 32 hexadecimal digits, or ``None`` without tracing."""
+    trace_id: str | None = None
+    """The id of the trace, 32 hexadecimal digits, or ``None`` without tracing."""
+    is_sampled = False
+    """Whether the span will be exported."""
 
-    @property
-    def is_sampled(self) -> bool:
-        """Whether the span will be exported."""
+    def __init__(self, durations: Durations | None) -> None:
+        self.durations = durations
 
     def child(self, name: str, kind: Kind) -> "Span":
-        """Begin a span below this one."""
+        """Begin a span below this one, or return this one if it is the only one."""
+        return self
 
     def set(self, name: str, value: Value) -> None:
         """Set an attribute: a constant, a status or a size."""
@@ -55,36 +54,11 @@ class Span(Protocol):
 
     def traceparent(self) -> str | None:
         """Return the header of requests below this span (W3C Trace Context 3.2), if any."""
+        return None
 
 
-class NoSpan:
-    """The span of a request while tracing is off, and (without ``durations``) of no request."""
-
-    trace_id = None
-    is_sampled = False
-
-    def __init__(self, durations: Durations | None) -> None:
-        self.durations = durations
-
-    def child(self, name: str, kind: Kind) -> Span:
-        """Return this span: it is the request's only one."""
-        return self
-
-    def set(self, name: str, value: Value) -> None:
-        """Do nothing."""
-
-    def fail(self, error_type: str) -> None:
-        """Do nothing."""
-
-    def end(self) -> None:
-        """Do nothing."""
-
-    def traceparent(self) -> None:
-        """Do nothing."""
-
-
-class Tracing(Protocol):
-    """Begin the span of each request."""
+class Tracing:
+    """Begin the span of each request; in this base class tracing is off."""
 
     def request(
         self, method: str, route: str | None, traceparents: Sequence[str]
@@ -93,20 +67,11 @@ class Tracing(Protocol):
 
         ``route`` is a template. ``traceparents`` are the lines of that header.
         """
+        return within(Span({}))
 
 
-NO_SPAN = NoSpan(None)
+NO_SPAN = Span(None)
 _CURRENT: ContextVar[Span] = ContextVar("span", default=NO_SPAN)
-
-
-class NoTracing:
-    """Tracing is off: a request has durations and nothing else."""
-
-    def request(
-        self, method: str, route: str | None, traceparents: Sequence[str]
-    ) -> AbstractContextManager[Span]:
-        """Begin a request that measures its durations."""
-        return within(NoSpan({}))
 
 
 def current_span() -> Span:
@@ -120,9 +85,8 @@ def span(name: str, kind: Kind = "internal") -> AbstractContextManager[Span]:
     ``kind`` is ``client`` for a request to a peer, whose name comes first.
     """
     parent = _CURRENT.get()
-    if isinstance(parent, NoSpan):
-        return nullcontext(parent)
-    return within(parent.child(name, kind))
+    child = parent.child(name, kind)
+    return nullcontext(parent) if child is parent else within(child)
 
 
 @contextmanager

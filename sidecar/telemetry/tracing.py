@@ -27,7 +27,7 @@ from opentelemetry.trace import (
 from opentelemetry.trace import Span as OtelSpan
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from sidecar.common.spans import Durations, Kind, NoTracing, Span, Value, within
+from sidecar.common.spans import Durations, Kind, Span, Tracing, Value, within
 from sidecar.telemetry.span_export import SpanExport
 
 _KINDS = {"internal": SpanKind.INTERNAL, "client": SpanKind.CLIENT}
@@ -38,24 +38,16 @@ _TRACEPARENT_CHARACTERS = 512
 _SAMPLED = 1
 
 
-class TracedSpan:
+class TracedSpan(Span):
     """A span of OpenTelemetry as a ``Span``. ``durations``: those of its request."""
 
-    def __init__(self, tracer: Tracer, otel: OtelSpan, durations: Durations) -> None:
+    def __init__(self, tracer: Tracer, otel: OtelSpan, durations: Durations | None) -> None:
         self._tracer = tracer
         self._otel = otel
-        self.durations = durations
+        super().__init__(durations)
         self._context = otel.get_span_context()
-
-    @property
-    def trace_id(self) -> str:
-        """The id of the trace, 32 hexadecimal digits."""
-        return format_trace_id(self._context.trace_id)
-
-    @property
-    def is_sampled(self) -> bool:
-        """Whether the span will be exported."""
-        return bool(self._context.trace_flags.sampled)
+        self.trace_id = format_trace_id(self._context.trace_id)
+        self.is_sampled = bool(self._context.trace_flags.sampled)
 
     def child(self, name: str, kind: Kind) -> Span:
         """Begin a span below this one. A span that is not sampled returns itself."""
@@ -88,7 +80,7 @@ class TracedSpan:
         return f"00-{self.trace_id}-{format_span_id(self._context.span_id)}-{flags:02x}"
 
 
-class OpenTelemetryTracing:
+class OpenTelemetryTracing(Tracing):
     """Begin the span of each request. ``export`` takes those that are sampled.
 
     ``ratio`` is the share of traces that are sampled, also of those that the caller samples. Traces
@@ -131,7 +123,7 @@ class OpenTelemetryTracing:
         ``route`` is a template. ``traceparents`` are the lines of that header.
         """
         if isinstance(self._tracer, NoOpTracer):  # OTEL_SDK_DISABLED in the environment.
-            return NoTracing().request(method, route, traceparents)
+            return super().request(method, route, traceparents)
         known = method in _METHODS
         attributes: dict[str, Value] = {"http.request.method": method if known else "_OTHER"}
         if route is not None:

@@ -3,19 +3,16 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sidecar.common.spans import Durations, Kind, Value, within
+from sidecar.common.spans import Kind, Span, Value, within
 
 Recorded = list[tuple[str, dict[str, Value]]]
 
 
-class _RecordedSpan:
+class _RecordedSpan(Span):
     """Adds itself, and each span below it, to ``recorded`` when it begins."""
 
-    trace_id = None
-    is_sampled = False
-
     def __init__(self, name: str, recorded: Recorded) -> None:
-        self.durations: Durations = {}
+        super().__init__({})
         self._recorded = recorded
         self._attributes: dict[str, Value] = {}
         recorded.append((name, self._attributes))
@@ -31,12 +28,6 @@ class _RecordedSpan:
     def fail(self, error_type: str) -> None:
         """Record the class of an exception."""
         self._attributes["error"] = error_type
-
-    def end(self) -> None:
-        """Nothing is kept open."""
-
-    def traceparent(self) -> None:
-        """No peer is asked below it."""
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from aiohttp import web
 from sidecar.access.reasons import Reason
 from sidecar.authorization.decision_log import Denied
 from sidecar.common.errors import BadGateway, NotFound, Unavailable
-from sidecar.common.spans import NoTracing, measure
+from sidecar.common.spans import Tracing, measure
 from sidecar.server.listener import listen
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web.middleware import REQUEST_ID, TARGET, add_headers, observe_requests
@@ -68,7 +68,7 @@ class World:
 async def world() -> AsyncIterator[World]:
     """A running one."""
     metrics = Metrics("test")
-    observe = observe_requests(metrics, NO_AUDIT, lambda: False, NoTracing(), "")
+    observe = observe_requests(metrics, NO_AUDIT, lambda: False, Tracing(), "")
     app = web.Application(middlewares=[observe])
     app.on_response_prepare.append(add_headers)
 
