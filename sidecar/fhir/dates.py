@@ -6,23 +6,22 @@ A value of any precision is the span [start, end) of instants that it covers
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 
 from sidecar.common.errors import BadRequest
 
 _PREFIXES = ("eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap")
 _DATE = re.compile(
     r"(?P<prefix>[a-z]{2})?(?P<year>[0-9]{4})(?:-(?P<month>[0-9]{2})(?:-(?P<day>[0-9]{2})"
-    r"(?:T(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2})(?::(?P<second>[0-9]{2})(?:\.(?P<fraction>[0-9]{1,9}))?)?"
+    r"(?P<time>T(?:[01][0-9]|2[0-3]):[0-9]{2}(?P<second>:[0-9]{2}(?:\.(?P<fraction>[0-9]{1,9}))?)?"
     # A "+" that a client forgot to encode arrives as a space.
-    r"(?P<zone>Z|[+ -][0-9]{2}:[0-9]{2})?)?)?)?",
+    r"(?:Z|[+ -](?:(?:0[0-9]|1[0-3]):[0-5][0-9]|14:00))?)?)?)?",
     re.ASCII,
 )
-_DA = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})|([0-9]{4})\.([0-9]{2})\.([0-9]{2})", re.ASCII)
+_DA = re.compile(r"([0-9]{4})(\.?)([0-9]{2})\2([0-9]{2})", re.ASCII)
 _TM = re.compile(r"([0-9]{2})(?::?([0-9]{2})(?::?([0-9]{2})(?:\.([0-9]{1,6}))?)?)?", re.ASCII)
-_MAXIMUM_OFFSET = timedelta(hours=14)
+_OFFSET = re.compile(r"[+-](?:(?:0[0-9]|1[0-3])[0-5][0-9]|1400)", re.ASCII)
 _EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
-_OFFSET = re.compile(r"([+-])([0-9]{2})([0-9]{2})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,28 +86,20 @@ def _bad_date() -> BadRequest:
 
 
 def _span(match: "re.Match[str]", zone: tzinfo) -> DateRange:
-    year, month, day = int(match["year"]), int(match["month"] or 1), int(match["day"] or 1)
-    if match["hour"] is None:
-        start = datetime(year, month, day, tzinfo=zone)
-        if match["day"]:
-            return _day(start)
-        if match["month"]:
-            return DateRange(_utc(start), _first_of(year + month // 12, month % 12 + 1, zone))
-        return DateRange(_utc(start), _first_of(year + 1, 1, zone))
-    fraction = (match["fraction"] or "")[:6]
-    start = datetime(
-        year,
-        month,
-        day,
-        int(match["hour"]),
-        int(match["minute"]),
-        int(match["second"] or 0),
-        int(fraction.ljust(6, "0")) if fraction else 0,
-        tzinfo=_zone(match["zone"], zone),
-    )
-    if fraction:
-        return _from(start, timedelta(microseconds=10 ** (6 - len(fraction))))
-    return _from(start, timedelta(seconds=1) if match["second"] else timedelta(minutes=1))
+    if match["time"]:
+        text = match[0].removeprefix(match["prefix"] or "").replace(" ", "+")
+        start = datetime.fromisoformat(text)
+        start = start if start.tzinfo else start.replace(tzinfo=zone)
+        if fraction := match["fraction"]:
+            return _from(start, timedelta(microseconds=10 ** max(0, 6 - len(fraction))))
+        return _from(start, timedelta(seconds=1) if match["second"] else timedelta(minutes=1))
+    year, month, day = (int(match[name] or 1) for name in ("year", "month", "day"))
+    start = datetime(year, month, day, tzinfo=zone)
+    if match["day"]:
+        return _day(start)
+    if match["month"]:
+        return DateRange(_utc(start), _first_of(year + month // 12, month % 12 + 1, zone))
+    return DateRange(_utc(start), _first_of(year + 1, 1, zone))
 
 
 # Spans are kept in UTC: steps there are as long as they are named, whatever the clocks of a zone do
@@ -144,31 +135,14 @@ def _day(start: datetime) -> DateRange:
     return DateRange(_utc(start), end)
 
 
-def _zone(text: str | None, zone: tzinfo) -> tzinfo:
-    if text is None:
-        return zone
-    if text == "Z":
-        return UTC
-    return _offset(text[0], text[1:3], text[4:6])
-
-
-def _offset(sign: str, hours: str, minutes: str) -> tzinfo:
-    offset = timedelta(hours=int(hours), minutes=int(minutes))
-    if int(minutes) > 59 or offset > _MAXIMUM_OFFSET:
-        raise ValueError("no such zone")
-    return timezone(-offset if sign == "-" else offset)
-
-
 def dicom_offset(text: str | None) -> tzinfo | None:
     """Return the zone of a TimezoneOffsetFromUTC such as ``-0500`` (PS3.3 C.12.1.1.8).
 
     ``None`` for a missing or malformed one.
     """
-    match = _OFFSET.fullmatch(text or "")
-    try:
-        return None if match is None else _offset(match[1], match[2], match[3])
-    except ValueError:
+    if not text or not _OFFSET.fullmatch(text):
         return None
+    return datetime.fromisoformat(f"2000-01-01T00:00{text[:3]}:{text[3:]}").tzinfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +164,8 @@ def started(
     day = _DA.fullmatch(date or "")
     if day is None:
         return None
-    year, month, dayofmonth = (int(part) for part in day.groups() if part is not None)
     try:
-        midnight = datetime(year, month, dayofmonth, tzinfo=site)
+        midnight = datetime(int(day[1]), int(day[3]), int(day[4]), tzinfo=site)
     except ValueError:
         return None
     moment = None if zone is None else _moment(midnight.replace(tzinfo=zone), time or "")
