@@ -10,17 +10,13 @@ from sidecar.bootstrap.shared_tokens import shared_token_cache
 from sidecar.common.errors import BadGateway, Unavailable
 from sidecar.ehr.assertion import ClientAssertion
 from sidecar.ehr.client_authentication import (
-    BackendServicesAuthentication,
     BearerAuthentication,
     ClientAuthentication,
     ClientSecretBasic,
-    ClientSecretPost,
-    NoAuthentication,
-    PrivateKeyJwt,
-    TlsClientAuth,
+    FormAuthentication,
 )
-from sidecar.ehr.credentials import BackendServices, NoToken, StaticToken
-from sidecar.ehr.fhir_client import Credentials, FhirClient
+from sidecar.ehr.credentials import BackendServices, Credentials, StaticToken
+from sidecar.ehr.fhir_client import FhirClient
 from sidecar.settings.document import Settings
 from sidecar.settings.upstream_auth import (
     BackendServicesClient,
@@ -173,21 +169,18 @@ def _path(claim: str | list[str]) -> tuple[str, ...]:
 def _authentication(context: BuildContext) -> ClientAuthentication:
     client = context.settings.tokens.client
     if isinstance(client, SecretClient):
-        method = ClientSecretBasic if client.method == "client_secret_basic" else ClientSecretPost
-        return method(client.client_id, client.secret())
+        if client.method == "client_secret_basic":
+            return ClientSecretBasic(client.client_id, client.secret())
+        return FormAuthentication(client.client_id, client.secret())
     if isinstance(client, PrivateKeyClient):
         key = client.private_key_file.read_text(encoding="utf-8")
         assertion = ClientAssertion(
             client.client_id, key, key_id=client.key_id, algorithm=client.algorithm
         )
-        return PrivateKeyJwt(client.client_id, assertion, client.audience)
+        return FormAuthentication(client.client_id, None, assertion, client.audience)
     if isinstance(client, TlsClient):
-        return TlsClientAuth(client.client_id)
-    if isinstance(client, BearerClient):
-        return BearerAuthentication(client.secret())
-    if isinstance(client, BackendServicesClient):
-        return BackendServicesAuthentication(_backend_services(context, client, "tokens.client"))
-    return NoAuthentication()
+        return FormAuthentication(client.client_id)
+    return BearerAuthentication(_credentials(context, client, "tokens.client"))
 
 
 def _configured_or_discovered(
@@ -218,20 +211,17 @@ def _configured_or_discovered(
 def ehr_client(context: BuildContext) -> FhirClient:
     """Return the client for the EHR's Patients and Groups."""
     settings = context.settings
+    own = _credentials(context, settings.patients.client, "patients.client")
     return FhirClient(
-        context.ehr_session,
-        settings.ehr.fhir_url,
-        _credentials(context),
-        settings.limits.ehr_timeout_seconds,
+        context.ehr_session, settings.ehr.fhir_url, own, settings.limits.ehr_timeout_seconds
     )
 
 
-def _credentials(context: BuildContext) -> Credentials:
-    """Return our own credentials for reading Patients (SIA-17)."""
-    client = context.settings.patients.client
+def _credentials(context: BuildContext, client: object, setting: str) -> Credentials:
+    """Return our own credentials at the EHR (SIA-17), by the ``client`` of this ``setting``."""
     if isinstance(client, BackendServicesClient):
-        return _backend_services(context, client, "patients.client")
-    return StaticToken(client.secret()) if isinstance(client, BearerClient) else NoToken()
+        return _backend_services(context, client, setting)
+    return StaticToken(client.secret() if isinstance(client, BearerClient) else None)
 
 
 def _backend_services(

@@ -6,7 +6,7 @@ from typing import Protocol
 from urllib.parse import quote_plus
 
 from sidecar.ehr.assertion import ClientAssertion
-from sidecar.ehr.credentials import BackendServices
+from sidecar.ehr.credentials import Credentials
 
 
 class ClientAuthentication(Protocol):
@@ -20,19 +20,9 @@ class ClientAuthentication(Protocol):
 
 
 class _Fixed:
-    """Credentials that do not change: another try would get the same answer."""
-
     def refused(self) -> bool:
-        """Return ``False``."""
+        """Return ``False``: another try would get the same answer."""
         return False
-
-
-@dataclass(frozen=True, slots=True)
-class NoAuthentication(_Fixed):
-    """``none``: the endpoint is open to us (same host, network rules)."""
-
-    async def apply(self, endpoint: str, headers: dict[str, str], form: dict[str, str]) -> None:
-        """Add nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,68 +39,40 @@ class ClientSecretBasic(_Fixed):
 
 
 @dataclass(frozen=True, slots=True)
-class ClientSecretPost(_Fixed):
-    """``client_secret_post`` (RFC 6749 2.3.1): id and secret in the form."""
+class FormAuthentication(_Fixed):
+    """The client id in the form, and beside it what proves it.
 
-    client_id: str
-    client_secret: str = field(repr=False)
-
-    async def apply(self, endpoint: str, headers: dict[str, str], form: dict[str, str]) -> None:
-        """Add the form fields."""
-        form["client_id"] = self.client_id
-        form["client_secret"] = self.client_secret
-
-
-@dataclass(frozen=True, slots=True)
-class PrivateKeyJwt(_Fixed):
-    """``private_key_jwt`` (OpenID Connect Core 9, RFC 7523): a signed assertion in the form.
-
-    ``audience``: what the assertion is for; ``None``: the endpoint itself.
+    - ``client_secret_post`` (RFC 6749 2.3.1): ``client_secret``
+    - ``private_key_jwt`` (OpenID Connect Core 9, RFC 7523): an ``assertion`` for ``audience``,
+      ``None``: for the endpoint itself
+    - ``tls_client_auth`` (RFC 8705 2.1): nothing, but the client certificate of the connection
     """
 
     client_id: str
-    assertion: ClientAssertion = field(repr=False)
+    client_secret: str | None = field(default=None, repr=False)
+    assertion: ClientAssertion | None = field(default=None, repr=False)
     audience: str | None = None
 
     async def apply(self, endpoint: str, headers: dict[str, str], form: dict[str, str]) -> None:
         """Add the form fields."""
         form["client_id"] = self.client_id
-        form.update(self.assertion.form(self.audience or endpoint))
+        if self.client_secret is not None:
+            form["client_secret"] = self.client_secret
+        if self.assertion is not None:
+            form.update(self.assertion.form(self.audience or endpoint))
 
 
 @dataclass(frozen=True, slots=True)
-class TlsClientAuth(_Fixed):
-    """``tls_client_auth`` (RFC 8705 2.1): a client certificate, with the client id in the form."""
+class BearerAuthentication:
+    """``bearer``, ``backend_services`` or ``none``: our own access token (RFC 7662 2.1), if any."""
 
-    client_id: str
-
-    async def apply(self, endpoint: str, headers: dict[str, str], form: dict[str, str]) -> None:
-        """Add the form field."""
-        form["client_id"] = self.client_id
-
-
-@dataclass(frozen=True, slots=True)
-class BearerAuthentication(_Fixed):
-    """``bearer``: a fixed access token of our own (RFC 7662 2.1)."""
-
-    token: str = field(repr=False)
+    credentials: Credentials
 
     async def apply(self, endpoint: str, headers: dict[str, str], form: dict[str, str]) -> None:
         """Add the Authorization header."""
-        headers["Authorization"] = f"Bearer {self.token}"
-
-
-@dataclass(frozen=True, slots=True)
-class BackendServicesAuthentication:
-    """``backend_services``: our own access token by client credentials, cached until it expires."""
-
-    credentials: BackendServices = field(repr=False)
-
-    async def apply(self, endpoint: str, headers: dict[str, str], form: dict[str, str]) -> None:
-        """Add the Authorization header."""
-        headers["Authorization"] = f"Bearer {await self.credentials.token()}"
+        if (token := await self.credentials.token()) is not None:
+            headers["Authorization"] = f"Bearer {token}"
 
     def refused(self) -> bool:
-        """Return ``True``: the token may have been revoked, so the next try requests a new one."""
-        self.credentials.forget()
-        return True
+        """Return whether the next try may have another token: this one may have been revoked."""
+        return self.credentials.forget()

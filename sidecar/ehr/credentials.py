@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import aiohttp
 
@@ -21,29 +22,29 @@ MAXIMUM_LIFETIME_SECONDS = 366 * 86_400
 """Limit in seconds of an access token's lifetime; a longer one is an error."""
 
 
+class Credentials(Protocol):
+    """Our own access token at the EHR."""
+
+    async def token(self) -> str | None:
+        """Return a valid token, ``None`` when the EHR needs none."""
+
+    def forget(self) -> bool:
+        """Forget the token, which was refused. Return whether the next one may be another."""
+
+
 @dataclass(frozen=True, slots=True)
 class StaticToken:
-    """``bearer``: a configured token, which is renewed elsewhere."""
+    """``bearer``: a configured token. ``none``: the EHR needs none (network rules)."""
 
-    value: str = field(repr=False)
+    value: str | None = field(repr=False)
 
-    async def token(self) -> str:
+    async def token(self) -> str | None:
         """Return the token."""
         return self.value
 
-    def forget(self) -> None:
-        """Do nothing: it cannot be renewed."""
-
-
-@dataclass(frozen=True, slots=True)
-class NoToken:
-    """``none``: the EHR's FHIR server needs no token (network rules)."""
-
-    async def token(self) -> None:
-        """Return no token."""
-
-    def forget(self) -> None:
-        """Do nothing: it cannot be renewed."""
+    def forget(self) -> bool:
+        """Return ``False``: it is renewed elsewhere."""
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +96,10 @@ class BackendServices:
         """Return a valid token. Raises ``Unavailable``, or ``BadGateway`` for a refused key."""
         return (await self._tokens.get(None, self._request)).value
 
-    def forget(self) -> None:
-        """Forget a token that the EHR refused: the next call requests a new one."""
+    def forget(self) -> bool:
+        """Forget the token. Return ``True``: the next call requests a new one."""
         self._tokens.discard(None)
+        return True
 
     async def _request(self) -> _AccessToken:
         endpoint = await self._token_endpoint()

@@ -1,23 +1,13 @@
 """Read resources at the EHR with our own credentials (SIA-17)."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import aiohttp
 
 from sidecar.common.fetch import FetchedResponse, fetch
+from sidecar.ehr.credentials import Credentials
 
 LIMIT_BYTES = 1_048_576
-
-
-class Credentials(Protocol):
-    """Our own access token at the EHR (``ehr.credentials``)."""
-
-    async def token(self) -> str | None:
-        """Return a valid token, ``None`` when the EHR needs none."""
-
-    def forget(self) -> None:
-        """Forget the token, which was refused."""
 
 
 @dataclass(frozen=True, slots=True)

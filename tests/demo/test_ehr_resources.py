@@ -19,7 +19,7 @@ from sidecar.demo.ehr import tokens as ehr_tokens
 from sidecar.demo.ehr.app import STORE
 from sidecar.demo.ehr.scopes import describe
 from sidecar.demo.people import MRN_SYSTEM, PATIENTS
-from sidecar.ehr.client_authentication import ClientSecretBasic, ClientSecretPost
+from sidecar.ehr.client_authentication import ClientSecretBasic, FormAuthentication
 from sidecar.ehr.discovery import Discovery
 from sidecar.tokens.claims import TokenRequirements
 from sidecar.tokens.introspection import Introspection
@@ -32,11 +32,11 @@ from tests.demo.ehr_server import (
 )
 
 
-@pytest.mark.parametrize("method", [ClientSecretBasic, ClientSecretPost])
+@pytest.mark.parametrize("method", [ClientSecretBasic, FormAuthentication])
 async def test_the_sidecar_introspects(
     ehr: Ehr,
     session: aiohttp.ClientSession,
-    method: type[ClientSecretBasic] | type[ClientSecretPost],
+    method: type[ClientSecretBasic] | type[FormAuthentication],
 ) -> None:
     """SIA-10: the facts of a live token; expired, revoked, unknown and refresh tokens are none."""
 

@@ -11,9 +11,8 @@ import pytest
 from sidecar.common.errors import BadGateway
 from sidecar.ehr.assertion import ASSERTION_TYPE, ClientAssertion
 from sidecar.ehr.client_authentication import (
-    BackendServicesAuthentication,
-    PrivateKeyJwt,
-    TlsClientAuth,
+    BearerAuthentication,
+    FormAuthentication,
 )
 from tests.common.peer import Peer, Reply
 from tests.ehr.backend import RSA_JWK, RSA_KEY, backend
@@ -26,7 +25,9 @@ async def test_private_key_jwt(
 ) -> None:
     peer.say(Reply(ACTIVE))
     assertion = ClientAssertion("us", RSA_JWK, key_id="k1", algorithm="RS384")
-    asked = introspection(peer, session, authentication=PrivateKeyJwt("us", assertion, audience))
+    asked = introspection(
+        peer, session, authentication=FormAuthentication("us", None, assertion, audience)
+    )
     for _ in range(2):
         assert await asked.introspect("a-token")
     seen = set()
@@ -50,7 +51,7 @@ async def test_tls_client_auth_names_the_client(session: aiohttp.ClientSession, 
     (tests/tokens/test_mutual_tls.py).
     """
     peer.say(Reply(ACTIVE))
-    assert await introspection(peer, session, authentication=TlsClientAuth("us")).introspect(
+    assert await introspection(peer, session, authentication=FormAuthentication("us")).introspect(
         "a-token"
     )
     assert peer.asked[0].form["client_id"] == "us"
@@ -62,7 +63,7 @@ TOKEN = {"access_token": "ours-1", "token_type": "Bearer", "expires_in": 300}
 
 async def test_backend_services_keeps_its_token(session: aiohttp.ClientSession, peer: Peer) -> None:
     peer.say(Reply(TOKEN), Reply(ACTIVE))
-    own = BackendServicesAuthentication(backend(peer, session))
+    own = BearerAuthentication(backend(peer, session))
     asked = introspection(peer, session, authentication=own)
     for _ in range(3):
         assert await asked.introspect("a-token")
@@ -73,7 +74,7 @@ async def test_backend_services_keeps_its_token(session: aiohttp.ClientSession, 
 async def test_a_token_of_ours_that_was_revoked_is_renewed_once(
     session: aiohttp.ClientSession, peer: Peer
 ) -> None:
-    own = BackendServicesAuthentication(backend(peer, session))
+    own = BearerAuthentication(backend(peer, session))
     asked = introspection(peer, session, authentication=own)
     peer.say(
         Reply(TOKEN), Reply(status=401), Reply(TOKEN | {"access_token": "ours-2"}), Reply(ACTIVE)

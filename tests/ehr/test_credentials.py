@@ -18,7 +18,7 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from sidecar.common.errors import BadGateway, Problem, Unavailable
 from sidecar.ehr.assertion import private_key_of
-from sidecar.ehr.credentials import BackendServices, NoToken, StaticToken
+from sidecar.ehr.credentials import BackendServices, StaticToken
 from tests.common.peer import Clock, Peer, Reply, all_that_is_said
 from tests.ehr.backend import EC_JWK, EC_KEY, RSA_JWK, RSA_KEY, backend, pem
 from tests.waiting import forever
@@ -298,11 +298,10 @@ def test_a_public_key_is_refused_at_the_start(name: str) -> None:
 
 async def test_a_token_from_elsewhere() -> None:
     """``bearer`` and ``none``: nothing to renew."""
-    static, none = StaticToken(TOKEN), NoToken()
-    static.forget()
-    none.forget()
+    static, none = StaticToken(TOKEN), StaticToken(None)
+    assert (static.forget(), none.forget()) == (False, False)
     assert await static.token() == TOKEN
-    assert await none.token() is None  # type: ignore[func-returns-value]
+    assert await none.token() is None
 
 
 def test_a_static_token_is_not_shown() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sidecar.common.errors import Unavailable
 from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
-from sidecar.ehr.credentials import NoToken
+from sidecar.ehr.credentials import StaticToken
 from sidecar.ehr.fhir_client import FhirClient
 from sidecar.patients.backend_clients import BackendClients, ClientEntry, Groups, PatientsFile
 from tests.common.peer import Clock, Peer, Reply
@@ -30,7 +30,7 @@ def member(reference: Any = "Patient/p1", **more: Any) -> dict[str, Any]:
 
 def groups(session: aiohttp.ClientSession, peer: Peer, **options: Any) -> Groups:
     """At this EHR."""
-    client = FhirClient(session, peer.url + "/fhir", NoToken(), timeout_seconds=60)
+    client = FhirClient(session, peer.url + "/fhir", StaticToken(None), timeout_seconds=60)
     return Groups(client, **{"invalidation": Invalidation()} | options)
 
 

@@ -17,7 +17,7 @@ from sidecar.access.facts import PatientIdentifier, is_fhir_id
 from sidecar.common.errors import BadGateway, Problem, Unavailable
 from sidecar.common.fetch import FetchFailed
 from sidecar.common.invalidation import FRESH_SECONDS, NEGATIVE_SECONDS, Invalidation
-from sidecar.ehr.credentials import NoToken, StaticToken
+from sidecar.ehr.credentials import StaticToken
 from sidecar.ehr.fhir_client import FhirClient
 from sidecar.patients.ehr_lookup import EhrMapping, PatientMerged
 from tests.common.peer import Clock, Peer, Reply, all_that_is_said
@@ -184,7 +184,7 @@ async def test_without_credentials_no_token_is_sent(
 ) -> None:
     """Method ``none``."""
     peer.say(Reply(person(entry())))
-    await mapping(peer, session, credentials=NoToken()).identifiers("p1")
+    await mapping(peer, session, credentials=StaticToken(None)).identifiers("p1")
     assert "Authorization" not in peer.asked[0].headers
 
 

@@ -17,7 +17,7 @@ from sidecar.common.errors import Problem
 from sidecar.common.invalidation import Invalidation
 from sidecar.dicom.json_model import CompactRow, Row
 from sidecar.dicomweb.paths import Query
-from sidecar.ehr.credentials import NoToken
+from sidecar.ehr.credentials import StaticToken
 from sidecar.ehr.fhir_client import FhirClient
 from sidecar.pacs.issuer_check import Issuers
 from sidecar.pacs.ownership import Ownership, _Series
@@ -249,7 +249,7 @@ def identifiers_of(world: World) -> EhrMapping:
 
     url = world.server(patient("1"), patient("2"))
     return EhrMapping(
-        FhirClient(world.session, url, NoToken(), timeout_seconds=60),
+        FhirClient(world.session, url, StaticToken(None), timeout_seconds=60),
         {"urn:mrn": None},
         invalidation=world.kept,
         clock=Clock(),
@@ -271,7 +271,7 @@ def members(world: World) -> Ask:
 
     url = world.server(group("p1", "p2"), group("p1"))
     asked = Groups(
-        FhirClient(world.session, url, NoToken(), timeout_seconds=60),
+        FhirClient(world.session, url, StaticToken(None), timeout_seconds=60),
         invalidation=world.kept,
         clock=Clock(),
     )

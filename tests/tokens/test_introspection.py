@@ -20,9 +20,9 @@ from sidecar.common.errors import BadGateway, Problem, Unavailable
 from sidecar.ehr.client_authentication import (
     BearerAuthentication,
     ClientSecretBasic,
-    ClientSecretPost,
-    NoAuthentication,
+    FormAuthentication,
 )
+from sidecar.ehr.credentials import StaticToken
 from sidecar.tokens.claims import TokenRequirements
 from sidecar.tokens.introspection import Introspection
 from sidecar.tokens.rejection import TokenRejected
@@ -322,7 +322,7 @@ async def test_post_encodes_id_and_secret(peer: Peer, session: aiohttp.ClientSes
     """RFC 6749 2.3.1: in the form; a secret with ``&token=`` in it stays a secret."""
     peer.say(Reply(ACTIVE))
     await introspection(
-        peer, session, authentication=ClientSecretPost(ODD_ID, ODD_SECRET)
+        peer, session, authentication=FormAuthentication(ODD_ID, ODD_SECRET)
     ).introspect(TOKEN)
     assert peer.asked[0].form == {
         "token": TOKEN,
@@ -336,10 +336,12 @@ async def test_post_encodes_id_and_secret(peer: Peer, session: aiohttp.ClientSes
 async def test_bearer_and_none(peer: Peer, session: aiohttp.ClientSession) -> None:
     """RFC 7662 2.1: our own token, never the caller's; or nothing."""
     peer.say(Reply(ACTIVE))
-    await introspection(peer, session, authentication=BearerAuthentication("ours")).introspect(
-        TOKEN
-    )
-    await introspection(peer, session, authentication=NoAuthentication()).introspect(TOKEN)
+    await introspection(
+        peer, session, authentication=BearerAuthentication(StaticToken("ours"))
+    ).introspect(TOKEN)
+    await introspection(
+        peer, session, authentication=BearerAuthentication(StaticToken(None))
+    ).introspect(TOKEN)
     assert [asked.headers.get("Authorization") for asked in peer.asked] == ["Bearer ours", None]
     assert [set(asked.form) for asked in peer.asked] == [{"token", "token_type_hint"}] * 2
 
@@ -429,7 +431,7 @@ async def test_one_odd_token_does_not_lock_out_the_others(
 
 
 @pytest.mark.parametrize(
-    "method", [ClientSecretBasic("us", SECRET), ClientSecretPost("us", SECRET)], ids=type
+    "method", [ClientSecretBasic("us", SECRET), FormAuthentication("us", SECRET)], ids=type
 )
 def test_a_secret_is_not_shown(method: object) -> None:
     """As ``SecretStr`` in the settings: a log line or a debugger's page with the object in it must

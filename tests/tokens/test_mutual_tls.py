@@ -11,7 +11,7 @@ import pytest
 
 from sidecar.bootstrap.context import open_session
 from sidecar.common.errors import Unavailable
-from sidecar.ehr.client_authentication import TlsClientAuth
+from sidecar.ehr.client_authentication import FormAuthentication
 from sidecar.settings.upstream_auth import TlsClient
 from tests.certificates import certificate
 from tests.tokens.introspecting import ACTIVE, introspection
@@ -50,15 +50,15 @@ async def test_the_certificate_is_shown(tmp_path: Path) -> None:
             )
 
         async with open_session(server[0], connections=2, client=client(us)) as session:
-            assert await introspection(url, session, authentication=TlsClientAuth("us")).introspect(
-                "a-token"
-            )
+            assert await introspection(
+                url, session, authentication=FormAuthentication("us")
+            ).introspect("a-token")
         assert shown == ["us"]
         for wrong in (client(other), None):
             async with open_session(server[0], connections=2, client=wrong) as session:
                 with pytest.raises(Unavailable):
                     await introspection(
-                        url, session, authentication=TlsClientAuth("us")
+                        url, session, authentication=FormAuthentication("us")
                     ).introspect("a-token")
     assert shown == ["us"]
 
