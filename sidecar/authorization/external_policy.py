@@ -30,7 +30,7 @@ NOBODY = Caller()
 LIMIT_BYTES = 1_048_576
 AT_ONCE = 32
 WAITING = 5_000
-MAXIMUM_KEPT = 50_000
+MAXIMUM_VERDICTS = 50_000
 RETRY_AFTER_SECONDS = 5
 
 
@@ -61,7 +61,7 @@ class ExternalPolicy:
         self._verdicts: LoadingCache[bytes, Verdict] = LoadingCache(
             invalidation,
             ForgetOn.INVALIDATE,
-            max_entries=MAXIMUM_KEPT,
+            max_entries=MAXIMUM_VERDICTS,
             ttl_seconds=cache_seconds,
             clock=clock,
         )

@@ -102,17 +102,17 @@ def shown_series(series: Iterable[Row], seen: Visible) -> list[Row]:
 def without_hidden(row: Row, shown: Iterable[Row]) -> Row:
     """Return a study's row as if it had these series alone: counts and modalities are theirs."""
     series = list(shown)
-    kept: dict[str, Any] = {}
+    sums: dict[str, Any] = {}
     modalities = list(
         dict.fromkeys(code for series_row in series for code in texts(series_row, "Modality"))
     )
     if modalities:
-        kept[tag("ModalitiesInStudy")] = {"vr": "CS", "Value": modalities}
-    kept[tag("NumberOfStudyRelatedSeries")] = {"vr": "IS", "Value": [len(series)]}
+        sums[tag("ModalitiesInStudy")] = {"vr": "CS", "Value": modalities}
+    sums[tag("NumberOfStudyRelatedSeries")] = {"vr": "IS", "Value": [len(series)]}
     counts = [number(series_row, "NumberOfSeriesRelatedInstances") for series_row in series]
     if None not in counts:
-        kept[tag("NumberOfStudyRelatedInstances")] = {
+        sums[tag("NumberOfStudyRelatedInstances")] = {
             "vr": "IS",
             "Value": [sum(count or 0 for count in counts)],
         }
-    return changed(row, SUMS_OF_A_STUDY, kept)
+    return changed(row, SUMS_OF_A_STUDY, sums)

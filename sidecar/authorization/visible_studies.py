@@ -38,7 +38,7 @@ from sidecar.fhir.imaging_study import Site, study_uid
 from sidecar.pacs.listing import Listing
 from sidecar.pacs.studies import AsOf, Studies
 
-KEPT = 2_000
+MAXIMUM_LISTS = 2_000
 """Patients' described lists, each as long as the list itself is remembered."""
 
 
@@ -135,7 +135,7 @@ class VisibleStudiesLookup:
         self._lists: LoadingCache[tuple[KnownAs, frozenset[str]], _DescribedList] = LoadingCache(
             invalidation,
             lambda key: {known.patient_id for known in key[0]},
-            max_entries=KEPT,
+            max_entries=MAXIMUM_LISTS,
             ttl_seconds=math.inf,
         )
         self._clock = clock
@@ -216,12 +216,12 @@ class VisibleStudiesLookup:
     async def _list(
         self, search: SearchPermit, listing: Listing, constraints: frozenset[str], oldest: AsOf
     ) -> "_DescribedList":
-        """Describe every study of a listing; kept as long as the listing is."""
+        """Describe every study of a listing; cached as long as the listing is."""
         key = (search.known_as, constraints)
-        kept = self._lists.peek(key)
-        if kept is not None and kept.listing is listing:
-            oldest.note(kept.oldest)
-            return kept
+        cached = self._lists.peek(key)
+        if cached is not None and cached.listing is listing:
+            oldest.note(cached.oldest)
+            return cached
         stamp = self._lists.stamp(key)
         usable = await in_slices(row if is_uid(study_uid(row)) else None for row in listing.rows)
         asked = AsOf(listing.asked)
@@ -251,8 +251,8 @@ class VisibleStudiesLookup:
         left = visible_by_rules(self._rules, study, self._clock())
         if isinstance(left, Hidden) or left.is_complete:
             return study
-        kept = shown_series(series, left)
-        still = self.constraints.satisfied(constraints, without_hidden(row, kept), kept)
+        shown = shown_series(series, left)
+        still = self.constraints.satisfied(constraints, without_hidden(row, shown), shown)
         return replace(study, satisfies=study.satisfies & still)
 
     async def _judged_all(

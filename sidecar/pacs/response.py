@@ -136,10 +136,10 @@ class Upstream:
 
 def _decoded(headers: CIMultiDictProxy[str]) -> CIMultiDictProxy[str]:
     """Return the header lines that hold for the decompressed body."""
-    kept = CIMultiDict(headers)
+    decoded = CIMultiDict(headers)
     for name in _ENCODED_BODY_HEADERS:
-        kept.popall(name, None)
-    return CIMultiDictProxy(kept)
+        decoded.popall(name, None)
+    return CIMultiDictProxy(decoded)
 
 
 class SocketBody:

@@ -101,12 +101,12 @@ def rendering_parameters(asked: AskedFor[Retrieval]) -> list[tuple[str, str]]:
     """Return the rendering parameters for the PACS. Raises ``BadRequest`` for a malformed one."""
     if asked.resource.kind not in (Kind.RENDERED, Kind.THUMBNAIL):
         return []
-    kept: dict[str, str] = {}
+    rendering: dict[str, str] = {}
     for name, value in asked.parameters:
         pattern = _RENDERING.get(name)
         if pattern is None:
             continue
-        if name in kept or not pattern.fullmatch(value):
+        if name in rendering or not pattern.fullmatch(value):
             raise BadRequest(f"The parameter {name} is malformed.", reason="bad_rendering")
-        kept[name] = value
-    return list(kept.items())
+        rendering[name] = value
+    return list(rendering.items())

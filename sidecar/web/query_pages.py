@@ -3,7 +3,7 @@
 The archive's own ``offset`` counts every row that it has. It is passed on where the patient has one
 identifier and nothing is left out, so that the archive's rows are the client's. Where a row before
 a page may have been left out, the archive's ``offset`` would lose or double a row. There the list
-is read once, and its rows are kept for the pages that follow. What is kept is rows, never a
+is read once, and its rows are cached for the pages that follow. What is cached is rows, never a
 permission: each page is decided anew.
 """
 
@@ -19,14 +19,14 @@ from sidecar.dicom.json_model import CompactRow, Row
 from sidecar.dicomweb.paths import Query
 from sidecar.pacs.query_rows import identity_of
 
-KEPT_SECONDS = 60
-"""Seconds for which rows, and where pages begin, are kept for the pages that follow."""
-KEPT_BYTES = 64 * 2**20
-"""Limit in bytes of all rows that are kept, with their queries; a longer list is not kept."""
-KEPT_QUERIES = 2_000
-"""Limit of queries of which it is kept where their pages begin."""
-KEPT_STARTS = 100
-"""Limit of such places in one query; the newest are kept."""
+CACHED_SECONDS = 60
+"""Seconds for which rows, and where pages begin, are cached for the pages that follow."""
+CACHED_BYTES = 64 * 2**20
+"""Limit in bytes of all cached rows, with their queries; a longer list is not cached."""
+CACHED_QUERIES = 2_000
+"""Limit of queries for which the beginnings of pages are cached."""
+CACHED_STARTS = 100
+"""Limit of cached beginnings in one query; the oldest is dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +57,20 @@ class RowSource:
 
     ``read(offset, limit)`` returns how many rows the archive gave, and those of them that are the
     patient's. ``decide(rows)`` returns those that may be seen now, each with the row that is shown
-    of it. ``decide_kept``: the same of rows that were read a while ago, and say whose they were
+    of it. ``decide_cached``: the same of rows that were read a while ago, and say whose they were
     then. ``takes_limit``: a limit cuts nothing but rows that may be seen, as a rule.
     ``takes_offset``: the same of an offset.
     """
 
     read: Callable[[int, int | None], Awaitable[tuple[int, list[Row]]]]
     decide: Callable[[list[Row]], Awaitable[list[tuple[Row, Row]]]]
-    decide_kept: Callable[[list[Row]], Awaitable[list[tuple[Row, Row]]]]
+    decide_cached: Callable[[list[Row]], Awaitable[list[tuple[Row, Row]]]]
     takes_limit: bool
     takes_offset: bool
 
 
 @dataclass(frozen=True, slots=True)
-class _KeptRows:
+class _CachedRows:
     rows: Sequence[Row]
     size: int
 
@@ -81,21 +81,21 @@ class QueryPages:
     def __init__(
         self, invalidation: Invalidation, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._rows: LoadingCache[QueryKey, _KeptRows] = LoadingCache(
+        self._rows: LoadingCache[QueryKey, _CachedRows] = LoadingCache(
             invalidation,
             _patient_ids,
-            max_entries=KEPT_BYTES,
-            ttl_seconds=KEPT_SECONDS,
+            max_entries=CACHED_BYTES,
+            ttl_seconds=CACHED_SECONDS,
             study=_study,
-            weight=lambda kept: kept.size,
+            weight=lambda cached: cached.size,
             clock=clock,
         )
         # By how many rows come before: the hash of the last of them. All of them were seen.
         self._starts: LoadingCache[QueryKey, dict[int, int]] = LoadingCache(
             invalidation,
             _patient_ids,
-            max_entries=KEPT_QUERIES,
-            ttl_seconds=KEPT_SECONDS,
+            max_entries=CACHED_QUERIES,
+            ttl_seconds=CACHED_SECONDS,
             study=_study,
             clock=clock,
         )
@@ -117,24 +117,24 @@ class QueryPages:
         if limit is None:
             return RowPage(await self._whole(key, source, offset, None))
         last = offset + limit + peek
-        rows = await self._kept(key, source, offset, last)
+        rows = await self._cached(key, source, offset, last)
         if rows is None and source.takes_limit and (source.takes_offset or offset == 0):
             rows = await self._passed_on(key, source, offset, last, end=offset + limit)
         if rows is None:
             rows = await self._whole(key, source, offset, last)
         return RowPage(rows[:limit], len(rows) > limit)
 
-    async def _kept(
+    async def _cached(
         self, key: QueryKey, source: RowSource, offset: int, last: int
     ) -> list[Row] | None:
         """Return a page of a list that was read.
 
         ``None``: there is none, or it is decided otherwise now.
         """
-        kept = self._rows.peek(key) if offset else None
-        if kept is not None:
-            wanted = list(kept.rows[offset:last])
-            decided = await source.decide_kept(wanted)
+        cached = self._rows.peek(key) if offset else None
+        if cached is not None:
+            wanted = list(cached.rows[offset:last])
+            decided = await source.decide_cached(wanted)
             if len(decided) == len(wanted):
                 return [shown for _, shown in decided]
         self._rows.discard(key)  # Who begins anew wants what the archive has now.
@@ -183,7 +183,7 @@ class QueryPages:
         starts = dict(self._starts.peek(key) or {})
         starts.pop(at, None)
         starts[at] = before
-        self._starts.put(key, dict(list(starts.items())[-KEPT_STARTS:]), stamp)
+        self._starts.put(key, dict(list(starts.items())[-CACHED_STARTS:]), stamp)
 
     async def _whole(
         self, key: QueryKey, source: RowSource, offset: int, last: int | None
@@ -193,16 +193,16 @@ class QueryPages:
         _, own = await source.read(0, None)
         decided = await source.decide(own)
         sizes = await in_slices(
-            row.size if isinstance(row, CompactRow) else KEPT_BYTES + 1 for row, _ in decided
+            row.size if isinstance(row, CompactRow) else CACHED_BYTES + 1 for row, _ in decided
         )
         size = key_bytes(key) + sum(sizes)
-        if last is not None and size <= KEPT_BYTES:
-            self._rows.put(key, _KeptRows([row for row, _ in decided], size), stamp)
+        if last is not None and size <= CACHED_BYTES:
+            self._rows.put(key, _CachedRows([row for row, _ in decided], size), stamp)
         return [shown for _, shown in decided[offset:last]]
 
 
 def key_bytes(key: QueryKey) -> int:
-    """Return about how many bytes a kept query takes without rows: else nothing bounds empty lists.
+    """Return about how many bytes a cached query takes without rows: it bounds empty lists, too.
 
     A character is counted as four bytes.
     """

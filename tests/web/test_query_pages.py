@@ -16,8 +16,8 @@ from sidecar.dicomweb import query as matching
 from sidecar.dicomweb.paths import Query
 from sidecar.web import query_pages
 from sidecar.web.query_pages import (
-    KEPT_SECONDS,
-    KEPT_STARTS,
+    CACHED_SECONDS,
+    CACHED_STARTS,
     QueryKey,
     QueryPages,
     RowPage,
@@ -264,7 +264,7 @@ async def test_the_row_before_that_may_not_be_seen_any_more() -> None:
     assert numbers(await pages.page(KEY, rows.source, offset=9, limit=10)) == list(range(10, 20))
 
 
-async def test_rows_that_are_kept_are_decided_anew() -> None:
+async def test_rows_that_are_cached_are_decided_anew() -> None:
     rows, pages = Rows(pages=False), QueryPages(Invalidation())
     await pages.page(KEY, rows.source, offset=0, limit=10)
     rows.hidden = {"1.2.15"}
@@ -287,7 +287,7 @@ class Series(Archive):
 
 
 @pytest.mark.parametrize("changes", [{}, HIDDEN])
-async def test_kept_rows_of_a_study_that_was_moved_are_not_shown(changes: dict[str, Any]) -> None:
+async def test_cached_rows_of_a_study_that_was_moved_are_not_shown(changes: dict[str, Any]) -> None:
     """The study's owners are remembered for longer, as rows say whose they are: these said it
     before.
     """
@@ -306,12 +306,12 @@ async def test_kept_rows_of_a_study_that_was_moved_are_not_shown(changes: dict[s
         assert [await page(offset) for offset in range(5)] == [200] * 5
         lists = archive.lists
         assert await page(5) == 200
-        assert archive.lists == lists  # It was kept.
+        assert archive.lists == lists  # It was cached.
         archive.rows = [own(1, "somebody else")]
         assert await page(6) == 404
 
 
-async def test_the_first_page_is_never_of_kept_rows() -> None:
+async def test_the_first_page_is_never_of_cached_rows() -> None:
     """A viewer that is loaded anew shows what has come."""
     rows, pages = Rows(pages=False), QueryPages(Invalidation())
     await pages.page(KEY, rows.source, offset=0, limit=TOTAL)
@@ -319,7 +319,7 @@ async def test_the_first_page_is_never_of_kept_rows() -> None:
     assert numbers(await pages.page(KEY, rows.source, offset=0, limit=2)) == [99, 0]
 
 
-async def test_rows_that_are_too_many_to_be_kept_are_read_for_each_page(
+async def test_rows_that_are_too_many_to_be_cached_are_read_for_each_page(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     rows, size = Rows(pages=False), key_bytes(KEY)
@@ -327,7 +327,7 @@ async def test_rows_that_are_too_many_to_be_kept_are_read_for_each_page(
         assert isinstance(one, CompactRow)
         size += one.size
     for limit, queries in ((size, 1), (size - 1, 2)):
-        monkeypatch.setattr(query_pages, "KEPT_BYTES", limit)
+        monkeypatch.setattr(query_pages, "CACHED_BYTES", limit)
         rows.asked.clear()
         pages = QueryPages(Invalidation())
         for offset in (0, 10):
@@ -339,7 +339,7 @@ async def test_rows_that_are_too_many_to_be_kept_are_read_for_each_page(
 
 async def test_queries_without_rows_take_room_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody fills the memory by queries that find nothing."""
-    monkeypatch.setattr(query_pages, "KEPT_BYTES", 50_000)
+    monkeypatch.setattr(query_pages, "CACHED_BYTES", 50_000)
     rows, pages = Rows(0, pages=False), QueryPages(Invalidation())
     for number in range(100):
         parameters = (("StudyDescription", f"{number:04}" * 1_000),)
@@ -348,10 +348,10 @@ async def test_queries_without_rows_take_room_too(monkeypatch: pytest.MonkeyPatc
     assert len(pages._rows) <= 3
 
 
-async def test_rows_are_kept_for_a_time_alone() -> None:
+async def test_rows_are_cached_for_a_time_alone() -> None:
     clock = Clock()
     rows, pages = Rows(pages=False), QueryPages(Invalidation(), clock)
-    for seconds, queries in ((0, 1), (KEPT_SECONDS - 1, 1), (1, 2)):
+    for seconds, queries in ((0, 1), (CACHED_SECONDS - 1, 1), (1, 2)):
         clock.now += seconds
         await pages.page(KEY, rows.source, offset=10, limit=10)
         assert len(rows.asked) == queries
@@ -367,7 +367,7 @@ async def test_rows_are_kept_for_a_time_alone() -> None:
         QueryKey("hash", PATIENT, P1, Query("studies"), (("00080060", "CT"),)),
     ],
 )
-async def test_kept_rows_are_of_one_query_of_one_caller(other: QueryKey) -> None:
+async def test_cached_rows_are_of_one_query_of_one_caller(other: QueryKey) -> None:
     rows, pages = Rows(pages=False), QueryPages(Invalidation())
     for key in (KEY, other):
         await pages.page(key, rows.source, offset=10, limit=10)
@@ -376,32 +376,35 @@ async def test_kept_rows_are_of_one_query_of_one_caller(other: QueryKey) -> None
 
 @pytest.mark.parametrize("forget", ["all", PATIENT, "somebody else"])
 async def test_where_pages_begin_is_forgotten_with_the_rest(forget: str) -> None:
-    rows, kept = Rows(), Invalidation()
-    pages = QueryPages(kept)
+    rows, invalidation = Rows(), Invalidation()
+    pages = QueryPages(invalidation)
     await pages.page(KEY, rows.source, offset=0, limit=10)
-    kept.archive_changed(None if forget == "all" else {forget})
+    invalidation.archive_changed(None if forget == "all" else {forget})
     await pages.page(KEY, rows.source, offset=10, limit=10)
     assert rows.asked[-1] == ((9, 11) if forget == "somebody else" else (0, 20))
 
 
 @pytest.mark.parametrize(("study", "queries"), [("1.2", 2), ("1.3", 1)])
 async def test_rows_below_a_study_are_forgotten_with_it(study: str, queries: int) -> None:
-    rows, kept = Rows(pages=False), Invalidation()
-    pages, key = QueryPages(kept), QueryKey("hash", PATIENT, P1, Query("series", study="1.2"), ())
+    rows, invalidation = Rows(pages=False), Invalidation()
+    pages, key = (
+        QueryPages(invalidation),
+        QueryKey("hash", PATIENT, P1, Query("series", study="1.2"), ()),
+    )
     await pages.page(key, rows.source, offset=10, limit=10)
-    kept.forget_study(study)
+    invalidation.forget_study(study)
     await pages.page(key, rows.source, offset=10, limit=10)
     assert len(rows.asked) == queries
 
 
-async def test_what_was_read_before_the_forgetting_is_not_kept() -> None:
-    rows, kept = Rows(), Invalidation()
-    pages = QueryPages(kept)
+async def test_what_was_read_before_the_forgetting_is_not_cached() -> None:
+    rows, invalidation = Rows(), Invalidation()
+    pages = QueryPages(invalidation)
     read = rows.source.read
 
     async def read_and_forget(offset: int, limit: int | None) -> tuple[int, list[Row]]:
         found = await read(offset, limit)
-        kept.invalidate()
+        invalidation.invalidate()
         return found
 
     late = RowSource(
@@ -413,8 +416,8 @@ async def test_what_was_read_before_the_forgetting_is_not_kept() -> None:
 
 
 async def test_the_places_of_one_query_are_bounded() -> None:
-    rows, pages = Rows(2 * KEPT_STARTS), QueryPages(Invalidation())
-    for offset in range(2 * KEPT_STARTS):
+    rows, pages = Rows(2 * CACHED_STARTS), QueryPages(Invalidation())
+    for offset in range(2 * CACHED_STARTS):
         await pages.page(KEY, rows.source, offset=offset, limit=1)
-    assert len(pages._starts.peek(KEY) or {}) == KEPT_STARTS
-    assert rows.asked[-1] == (2 * KEPT_STARTS - 2, 2)
+    assert len(pages._starts.peek(KEY) or {}) == CACHED_STARTS
+    assert rows.asked[-1] == (2 * CACHED_STARTS - 2, 2)
