@@ -18,7 +18,7 @@ from sidecar.server.configuration import Configuration
 from sidecar.server.file_watch import FileWatch
 from sidecar.server.service_manager import notify, notify_reloading
 from sidecar.server.sockets import Sockets
-from sidecar.server.worker_process import Generation, Reason, State, Work, Worker, WorkerTask
+from sidecar.server.worker_process import Generation, Reason, Work, Worker, WorkerState, WorkerTask
 
 log = logging.getLogger(__name__)
 
@@ -158,9 +158,9 @@ class Supervisor:
             return
         self._still_accepting = set(replaced.workers.values())
         for worker in replaced.workers.values():
-            worker.state = State.RETIRING
+            worker.state = WorkerState.RETIRING
             worker.channel.send(retire=True)
-        retiring = [worker for worker in self._workers() if worker.state is State.RETIRING]
+        retiring = [worker for worker in self._workers() if worker.state is WorkerState.RETIRING]
         for worker in retiring[:-RETIRING_WORKERS]:
             worker.end()
 
@@ -180,7 +180,7 @@ class Supervisor:
 
     def _reloaded(self, outcome: str) -> None:
         """Have a worker count the reload, and begin the next one if it is due."""
-        serving = [worker for worker in self._workers() if worker.state is State.SERVING]
+        serving = [worker for worker in self._workers() if worker.state is WorkerState.SERVING]
         for worker in serving[:1]:
             worker.channel.send(reload=outcome)
         notify("READY=1")
@@ -194,8 +194,8 @@ class Supervisor:
             child.problem = message["problem"]
         elif "retiring" in message:
             self._accepts_no_more(child)
-        elif "ready" in message and child.state is State.STARTING:
-            child.state = State.SERVING
+        elif "ready" in message and child.state is WorkerState.STARTING:
+            child.state = WorkerState.SERVING
             if self._next is not None and self._next.is_serving():
                 self._replace(self._next)
 
@@ -207,7 +207,7 @@ class Supervisor:
         if not isinstance(child, Worker):
             return
         self._accepts_no_more(child)
-        if child.state not in (State.STARTING, State.SERVING):
+        if child.state not in (WorkerState.STARTING, WorkerState.SERVING):
             return
         why = child.problem or f"a worker ended with {code} before it was ready"
         if self._next is not None and child in self._next.workers.values():
@@ -256,7 +256,7 @@ class Supervisor:
     def _kill_silent(self, now: float) -> None:
         for worker in self._workers():
             since, limit = worker.heard, SILENT_SECONDS
-            if worker.state is State.STARTING:
+            if worker.state is WorkerState.STARTING:
                 since, limit = worker.began, START_SECONDS
             if now - since > limit:
                 log.error("a worker is silent: it is killed", extra={"seconds": limit})

@@ -40,7 +40,7 @@ Work = Callable[[WorkerTask, Channel], int]
 """Runs in a child: is a worker until its end. Returns the exit code."""
 
 
-class State(enum.Enum):
+class WorkerState(enum.Enum):
     """The states of a worker."""
 
     STARTING = "starting"
@@ -57,13 +57,13 @@ class Worker(Child):
     def __init__(self, work: Work, task: WorkerTask, others: Iterable[Child]) -> None:
         super().__init__(lambda channel: work(task, channel), others)
         self.index = task.index
-        self.state = State.STARTING
+        self.state = WorkerState.STARTING
         self.problem: str | None = None
         """Why it could not start."""
 
     def end(self) -> None:
         """Let it end."""
-        self.state = State.ENDING
+        self.state = WorkerState.ENDING
         self.signal(signal.SIGTERM)
 
 
@@ -79,7 +79,7 @@ class Generation:
     def is_serving(self) -> bool:
         """Return whether each of its workers serves."""
         states = [worker.state for worker in self.workers.values()]
-        return states == [State.SERVING] * self.configuration.workers
+        return states == [WorkerState.SERVING] * self.configuration.workers
 
     def schedule(self, ended: Worker) -> float:
         """Remove a worker that has ended. Return the seconds until it is due to start again.

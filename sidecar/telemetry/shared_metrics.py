@@ -14,12 +14,12 @@ from typing import IO
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.samples import Exemplar, Sample
 
-from sidecar.telemetry.shared_values import SUFFIX, Key, read_values
+from sidecar.telemetry.shared_values import SUFFIX, SampleKey, read_values
 
 log = logging.getLogger(__name__)
 
 Values = dict[bytes, float]
-"""Values by their encoded keys (``Key``): to compare and hash those again and again is slow."""
+"""Values by their encoded keys (``SampleKey``): to compare and hash those again and again is slow."""
 
 _GAUGES = ("livesum", "livemax", "livemin")
 """Modes whose values end with their process. Others are added, those of dead workers included."""
@@ -43,7 +43,7 @@ class SharedMetrics:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._keys: dict[bytes, Key] = {}
+        self._keys: dict[bytes, SampleKey] = {}
 
     def fold(self) -> None:
         """Add the files of dead workers to the total, and remove them.
@@ -69,10 +69,10 @@ class SharedMetrics:
                     return values
             # Another process has folded meanwhile: a file may be missing in both, or be in both.
 
-    def key(self, encoded: bytes) -> Key:
+    def key(self, encoded: bytes) -> SampleKey:
         """Return the decoded key. Raises ``ValueError`` for what is no key."""
         if encoded not in self._keys:
-            self._keys[encoded] = Key.decode(encoded)
+            self._keys[encoded] = SampleKey.decode(encoded)
         return self._keys[encoded]
 
     @property
@@ -133,7 +133,7 @@ class MergedCollector:
         """Yield the metrics. Raises ``OSError``."""
         with contextlib.suppress(OSError):  # A full disk: the files are read as they are.
             self._shared.fold()
-        by_metric: defaultdict[str, list[tuple[Key, float]]] = defaultdict(list)
+        by_metric: defaultdict[str, list[tuple[SampleKey, float]]] = defaultdict(list)
         for encoded, value in sorted(self._shared.read().items()):
             key = self._shared.key(encoded)
             by_metric[key.metric].append((key, value))
@@ -149,7 +149,7 @@ class MergedCollector:
             yield metric
 
 
-_Decoded = Sequence[tuple[Key, float]]
+_Decoded = Sequence[tuple[SampleKey, float]]
 _Exemplars = Mapping[tuple[str, frozenset[tuple[str, str]]], Exemplar]
 
 

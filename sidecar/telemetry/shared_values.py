@@ -32,7 +32,7 @@ _LENGTH_AND_SUM = struct.Struct("=II")
 _WORD = 8
 
 
-class Key(NamedTuple):
+class SampleKey(NamedTuple):
     """What a value is: the metric, the sample, its labels, and how workers' values are combined.
 
     ``mode`` is a ``multiprocess_mode`` of prometheus_client; without one values are added.
@@ -48,7 +48,7 @@ class Key(NamedTuple):
         return json.dumps(self, separators=(",", ":")).encode()
 
     @classmethod
-    def decode(cls, encoded: bytes) -> "Key":
+    def decode(cls, encoded: bytes) -> "SampleKey":
         """Return the key of this JSON. Raises ``ValueError`` for anything else."""
         match json.loads(encoded):
             case [str(metric), str(sample), list(labels), str(mode)]:
@@ -70,7 +70,7 @@ class WorkerFile:
         # Not closed: the lock is held until the process ends, however it ends.
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self._lock = Lock()
-        self._places: dict[Key, Place] = {}
+        self._places: dict[SampleKey, Place] = {}
         self._segments = 0
         self._used = SEGMENT_BYTES
         try:
@@ -82,7 +82,7 @@ class WorkerFile:
             os.close(self._file)
             raise
 
-    def place(self, key: Key) -> Place:
+    def place(self, key: SampleKey) -> Place:
         """Return the place of the value of ``key``.
 
         Without room on the disk it is in this process's memory alone, and the log says so.
@@ -99,7 +99,7 @@ class WorkerFile:
                     self._places[key] = memoryview(array.array("d", [0.0])), 0
             return self._places[key]
 
-    def _append(self, key: Key) -> Place:
+    def _append(self, key: SampleKey) -> Place:
         encoded = key.encode()
         size = _padded(_HEAD.size + len(encoded))
         if self._used + size > SEGMENT_BYTES:
@@ -146,7 +146,7 @@ class SharedValue:
     Exemplars stay in this process.
     """
 
-    def __init__(self, file: WorkerFile, key: Key) -> None:
+    def __init__(self, file: WorkerFile, key: SampleKey) -> None:
         self._view, self._index = file.place(key)
         self._lock = Lock()
         self._exemplar: object = None
@@ -188,6 +188,6 @@ def value_class(file: WorkerFile) -> Callable[..., SharedValue]:
         **options: object,
     ) -> SharedValue:
         labels = tuple(zip(labelnames, labelvalues, strict=True))
-        return SharedValue(file, Key(metric_name, name, labels, multiprocess_mode))
+        return SharedValue(file, SampleKey(metric_name, name, labels, multiprocess_mode))
 
     return make

@@ -55,8 +55,8 @@ def test_another_c_library_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_imported_is_not_collected_again_and_again() -> None:
     """The command imports everything before it serves, and has the collector pass over it."""
-    code = "import asyncio, gc; from sidecar import cli;"
-    code += " cli._run(lambda stop, reload: asyncio.sleep(0));"
+    code = "import asyncio, gc, sidecar.server.worker; from sidecar.common import event_loop;"
+    code += " event_loop.serve(lambda stop: asyncio.sleep(0));"
     shown = subprocess.run(
         [sys.executable, "-c", code + "print(gc.get_freeze_count(), len(gc.get_objects()))"],
         capture_output=True,

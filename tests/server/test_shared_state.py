@@ -34,9 +34,9 @@ def world(tmp_path: Path) -> Iterator[tuple[RowArchive, SidecarProcess]]:
             "pacs": {"url": f"http://127.0.0.1:{background.serve(archive.app())}/rs"},
             "fhir": {
                 "detail": "study",
-                "search_cache_seconds": 3_600,
                 "catalog": {"store": "sqlite", "file": str(tmp_path / "catalog")},
             },
+            "limits": {"search_cache_seconds": 3_600},
         }
         with SidecarProcess(tmp_path, document) as sidecar:
             wait_until("all workers", lambda: sidecar.log, lambda log: '"serving"' in log)

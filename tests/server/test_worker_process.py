@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from sidecar.server.worker_process import Generation, State, Worker
+from sidecar.server.worker_process import Generation, Worker, WorkerState
 
 Clock = Callable[[float], None]
 
@@ -20,7 +20,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return lambda seconds: now.__setitem__(0, seconds)
 
 
-def worker(index: int, began: float, state: State = State.SERVING) -> Worker:
+def worker(index: int, began: float, state: WorkerState = WorkerState.SERVING) -> Worker:
     return cast("Worker", SimpleNamespace(index=index, began=began, state=state))
 
 
@@ -57,19 +57,19 @@ def test_a_worker_that_lived_long_is_started_at_once(clock: Clock) -> None:
     ("states", "serves"),
     [
         ([], False),
-        ([State.SERVING], False),
-        ([State.SERVING, State.STARTING], False),
-        ([State.SERVING, State.SERVING], True),
-        ([State.SERVING, State.ENDING], False),
+        ([WorkerState.SERVING], False),
+        ([WorkerState.SERVING, WorkerState.STARTING], False),
+        ([WorkerState.SERVING, WorkerState.SERVING], True),
+        ([WorkerState.SERVING, WorkerState.ENDING], False),
     ],
 )
-def test_a_generation_serves_when_all_do(states: list[State], serves: bool) -> None:
+def test_a_generation_serves_when_all_do(states: list[WorkerState], serves: bool) -> None:
     workers = [worker(index, 0, state) for index, state in enumerate(states)]
     assert generation(*workers).is_serving() is serves
 
 
 def test_an_end_is_a_signal() -> None:
     sent: list[int] = []
-    one = cast("Any", SimpleNamespace(state=State.SERVING, signal=sent.append))
+    one = cast("Any", SimpleNamespace(state=WorkerState.SERVING, signal=sent.append))
     Worker.end(one)
-    assert (one.state, sent) == (State.ENDING, [signal.SIGTERM])
+    assert (one.state, sent) == (WorkerState.ENDING, [signal.SIGTERM])

@@ -3,6 +3,7 @@
 # Sleeps of other length than 0: in which function, and why time is its subject there. Whoever waits
 # for something uses tests/waiting.py.
 SLEEPS = {
+    "server/toy.py _work": "a worker that has nothing to do",
     "attacks/raw.py send": "a client that sends a head in small pieces",
     "common/test_connector.py asked": "a server that says more some time later",
     "common/test_fetch.py _dripping": "a peer that drips",
@@ -52,6 +53,7 @@ SLEEPS = {
 }
 # Limits below a minute: why a busy machine cannot make the test fail by them.
 LIMITS = {
+    "server/test_supervisor.py test_changed_files_are_seen_where_that_is_wanted": "the interval of looks at files",
     "attacks/fuzz.py run": "it goes on for so long",
     "attacks/test_searches.py test_made_up_searches": "it goes on for so long",
     "attacks/test_table.py _ended": "a client that drips",

@@ -14,7 +14,7 @@ LOCKS = {
     "pacs/studies.py FairQueue": "DETAILS_SECONDS of waiting; a holder has one query",
     "pacs/study_owners.py Semaphore": "a holder has one query, which ends with the patience or limits.pacs_timeout_seconds",
     "authorization/external_policy.py FairQueue": "limits.external_timeout_seconds of waiting and of holding",
-    "server/process.py to_thread": "reading of the configuration, beside everything",
+    "server/shared_folder.py flock": "LOCK_NB: nobody waits",
     "authorization/limits.py FairQueue": "WAIT_SECONDS of waiting; a holder has one request, whose waits have an end",
     "web/stream_body.py to_thread": "writing of a ZIP's directory into memory: no I/O, some microseconds for each file",
     "audit/spool.py flock": "LOCK_NB: nobody waits",

@@ -17,11 +17,11 @@ from hypothesis import HealthCheck, given, settings, strategies
 
 from sidecar.telemetry import shared_values
 from sidecar.telemetry.shared_metrics import SharedMetrics
-from sidecar.telemetry.shared_values import Key, WorkerFile
+from sidecar.telemetry.shared_values import SampleKey, WorkerFile
 from tests.waiting import WAIT_SECONDS
 
-COUNTER = Key("requests", "requests_total", (("route", "search"),), "")
-GAUGE = Key("streams_active", "streams_active", (), "livesum")
+COUNTER = SampleKey("requests", "requests_total", (("route", "search"),), "")
+GAUGE = SampleKey("streams_active", "streams_active", (), "livesum")
 
 
 class Worker:
@@ -31,7 +31,7 @@ class Worker:
         self._folder = folder
         self.file = WorkerFile(folder)
 
-    def set(self, key: Key, value: float) -> None:
+    def set(self, key: SampleKey, value: float) -> None:
         view, index = self.file.place(key)
         view[index] = value
 
@@ -47,9 +47,9 @@ def worker(folder: Path, counted: float = 1) -> Worker:
     return made
 
 
-def read(folder: Path) -> dict[Key, float]:
+def read(folder: Path) -> dict[SampleKey, float]:
     """What all of them have, by decoded keys."""
-    return {Key.decode(key): value for key, value in SharedMetrics(folder).read().items()}
+    return {SampleKey.decode(key): value for key, value in SharedMetrics(folder).read().items()}
 
 
 def files(folder: Path) -> set[str]:
@@ -83,7 +83,7 @@ def test_sums_and_gauges_of_those_that_live(tmp_path: Path) -> None:
     ],
 )
 def test_modes(tmp_path: Path, mode: str, values: list[float], combined: float) -> None:
-    key = Key("x", "x", (), mode)
+    key = SampleKey("x", "x", (), mode)
     for value in values:
         Worker(tmp_path).set(key, value)
     assert read(tmp_path) == {key: combined}
@@ -192,7 +192,7 @@ def test_a_torn_file_breaks_nothing(
     """Whatever stands in one file, the others count, and the entries before the fault do."""
     folder = tmp_path_factory.mktemp("shared")
     other, whole = worker(folder), Worker(folder)
-    keys = [Key("x", f"x{number}", (("route", "search"),), "") for number in range(9)]
+    keys = [SampleKey("x", f"x{number}", (("route", "search"),), "") for number in range(9)]
     for key in keys:
         whole.set(key, 7)
     content = whole.file.path.read_bytes()
@@ -217,14 +217,14 @@ def test_an_entry_is_there_with_its_length(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("encoded", [b"", b"{}", b'["x","x",[],1]', b'["x","x",["l"],""]', b"\xff"])
 def test_what_is_no_key(encoded: bytes) -> None:
-    assert Key.decode(GAUGE.encode()) == GAUGE
+    assert SampleKey.decode(GAUGE.encode()) == GAUGE
     with pytest.raises(ValueError):  # noqa: PT011 - whichever it is
-        Key.decode(encoded)
+        SampleKey.decode(encoded)
 
 
 def test_many_values_take_several_segments(tmp_path: Path) -> None:
     made = Worker(tmp_path)
-    keys = [Key("x", "x_total", (("route", f"{number:0>500}"),), "") for number in range(300)]
+    keys = [SampleKey("x", "x_total", (("route", f"{number:0>500}"),), "") for number in range(300)]
     for number, key in enumerate(keys):
         made.set(key, number)
     assert made.file.path.stat().st_size > 2 * shared_values.SEGMENT_BYTES
@@ -240,7 +240,7 @@ def test_a_file_has_a_limit(
 ) -> None:
     monkeypatch.setattr(shared_values, "MAX_FILE_BYTES", shared_values.SEGMENT_BYTES)
     made = Worker(tmp_path)
-    keys = [Key("x", "x_total", (("route", f"{number:0>500}"),), "") for number in range(300)]
+    keys = [SampleKey("x", "x_total", (("route", f"{number:0>500}"),), "") for number in range(300)]
     for key in keys:
         made.set(key, 1)
     assert made.file.path.stat().st_size == shared_values.SEGMENT_BYTES
@@ -257,7 +257,7 @@ def test_a_full_disk_ends_no_running_worker(
 ) -> None:
     made = worker(tmp_path)
     monkeypatch.setattr(os, "posix_fallocate", no_room)
-    key = Key("x", "x_total", (("route", "x" * shared_values.SEGMENT_BYTES),), "")
+    key = SampleKey("x", "x_total", (("route", "x" * shared_values.SEGMENT_BYTES),), "")
     made.set(key, 5)
     view, index = made.file.place(key)
     assert view[index] == 5
