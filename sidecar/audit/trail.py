@@ -30,8 +30,8 @@ _CLIENT_ERROR, _SERVER_ERROR = 400, 500
 class AuditTrail:
     """Write events to ``sink``.
 
-    ``key`` is that of the hashes of tokens. ``observe`` gets ``written`` or ``failed``. ``retire``
-    ends the delivery to a repository.
+    ``key`` is that of the hashes of tokens. ``observe`` gets ``written`` or ``failed``.
+    ``hand_over`` leaves the delivery to a repository to other processes.
     """
 
     def __init__(
@@ -41,14 +41,14 @@ class AuditTrail:
         key: bytes,
         *,
         observe: Callable[[str], None] = lambda outcome: None,
-        retire: Callable[[], None] | None = None,
+        hand_over: Callable[[], None] | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._sink = sink
         self._source = source
         self._key = key
         self._observe = observe
-        self._retire = retire
+        self._hand_over = hand_over
         self._clock = clock
         self._inactive: TTLCache[str, bool] = TTLCache(10_000, REPEAT_SECONDS, time.monotonic)
 
@@ -57,10 +57,10 @@ class AuditTrail:
         """Whether nothing is written."""
         return isinstance(self._sink, NoSink)
 
-    def retire(self) -> None:
-        """End the delivery, because another generation delivers. Events can still be written."""
-        if self._retire is not None:
-            self._retire()
+    def hand_over(self) -> None:
+        """Leave the delivery to other processes. Events can still be written."""
+        if self._hand_over is not None:
+            self._hand_over()
 
     def token_hash(self, token: str) -> str:
         """Return a keyed hash, which joins the events of a token."""

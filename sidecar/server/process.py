@@ -74,11 +74,6 @@ class Generation:
         public, admin = (listener.sockets()[0].getsockname()[1] for listener in self._listeners)
         return public, admin
 
-    async def inherited(self, heir: Settings) -> None:
-        """Deliver no audit events if the newest settings, ``heir``, have the same spool folder."""
-        if _deliver_the_same(heir, self.settings):
-            (await self.started()).audit.retire()
-
     async def end(self, drain_seconds: float, *, heir: Settings | None = None) -> None:
         """Accept no more connections, and give running transfers ``drain_seconds``.
 
@@ -131,8 +126,7 @@ class Generation:
                 # A replaced generation is not draining: a disconnect there is the client's.
                 sidecar.readiness.draining = self._heir is None
                 # The next generation delivers the events of the transfers that go on here.
-                if self._heir is not None:
-                    await self.inherited(self._heir)
+                sidecar.audit.hand_over()
                 await public.stop(self._drain_seconds, process_ends=self._heir is None)
         except BaseException as error:
             if self._started.done():
@@ -165,9 +159,6 @@ async def run(
             following = await _next(current, load, listening)
             if following is not None:
                 ending = asyncio.create_task(current.end(RETIRED_SECONDS, heir=following.settings))
-                # An older generation may have the folder of the newest.
-                for old in list(retired.values()):
-                    await old.inherited(following.settings)
                 retired[ending] = current
                 ending.add_done_callback(retired.pop)
                 current = following
@@ -229,12 +220,6 @@ async def _next(current: Generation, load: Load | None, listening: Server) -> Ge
         )
         return None
     return following
-
-
-def _deliver_the_same(one: Settings, other: Settings) -> bool:
-    """Return whether both deliver audit events from the same spool folder."""
-    first, second = one.audit.spool.folder, other.audit.spool.folder
-    return first is not None and second is not None and first.resolve() == second.resolve()
 
 
 async def _log_start(sidecar: Sidecar, generation: Generation, what: str) -> None:
