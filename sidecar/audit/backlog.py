@@ -83,7 +83,7 @@ class Backlog:
         self._positions: dict[str, int] = {}
         # By segment: how far its lines were counted, and how many of those wait.
         self._counted: dict[str, tuple[int, int]] = {}
-        self._is_stale = False  # Whether the saved progress is behind.
+        self._saved = b""
         self._descriptor = -1
 
     def lock(self) -> bool:
@@ -94,6 +94,11 @@ class Backlog:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
+        self.load()
+        return True
+
+    def load(self) -> None:
+        """Read how far the events are delivered, and the retries. Raises ``OSError``."""
         self._positions, retries = progress(self.folder)
         self._counted, self.retries = {}, []
         names = set(segment_names(self.folder))
@@ -101,7 +106,7 @@ class Backlog:
             if name in names and (event := next(self._lines(name, begin), None)) is not None:
                 event.tries = tries
                 self.retries.append(event)
-        return True
+        self._saved = self._progress()
 
     def close(self) -> None:
         """Give the lock up."""
@@ -135,17 +140,6 @@ class Backlog:
             self._counted[event.segment] = (
                 (counted, waiting - 1) if event.end <= counted else (event.end, 0)
             )
-            self._is_stale = True
-
-    def retry(self, event: SpooledEvent) -> None:
-        """Keep an event to try it again alone."""
-        self.retries.append(event)
-        self._is_stale = True
-
-    def resolve(self, event: SpooledEvent) -> None:
-        """Remove a retry that was delivered or rejected."""
-        self.retries.remove(event)
-        self._is_stale = True
 
     def reject(self, event: SpooledEvent) -> None:
         """Append an event to ``rejected.jsonl``, for people. Raises ``OSError``."""
@@ -178,37 +172,35 @@ class Backlog:
                 and remove_unused(self.folder / name, done, even_waiting=False) == 0
             ):
                 left.remove(name)
-        if not self._positions.keys() | held <= left:  # Others may be dropped for room.
-            self._positions = {name: end for name, end in self._positions.items() if name in left}
-            self.retries = [event for event in self.retries if event.segment in left]
-            self._is_stale = True
-        if self._is_stale:
-            self._write_progress()
+        # Others may be dropped for room.
+        self._positions = {name: end for name, end in self._positions.items() if name in left}
+        self.retries = [event for event in self.retries if event.segment in left]
+        if (progress := self._progress()) != self._saved:
+            self._write_progress(progress)
+            self._saved = progress
 
-    def waiting(self) -> int:
-        """Return how many events wait. Each byte is counted once, and at most 16 MiB a call."""
-        total, left, counted = len(self.retries), _COUNT_BYTES, {}
+    def measure(self) -> tuple[int, float]:
+        """Return how many events wait, and how many seconds the oldest has waited.
+
+        Each byte is counted once, and at most 16 MiB a call.
+        """
+        length, left, counted = len(self.retries), _COUNT_BYTES, {}
         for name in segment_names(self.folder):
             end, waiting = self._counted.get(name, (self._positions.get(name, 0), 0))
-            with contextlib.suppress(FileNotFoundError):
-                if left > 0 and (self.folder / name).stat().st_size > end:
-                    with (self.folder / name).open("rb") as file:
-                        file.seek(end)
-                        data = file.read(left)
-                    end, waiting, left = (
-                        end + len(data),
-                        waiting + data.count(b"\n"),
-                        left - len(data),
-                    )
-                counted[name] = end, waiting
-                total += waiting
+            if left > 0:
+                with (
+                    contextlib.suppress(FileNotFoundError),
+                    (self.folder / name).open("rb") as file,
+                ):
+                    file.seek(end)
+                    data = file.read(left)
+                    end, waiting = end + len(data), waiting + data.count(b"\n")
+                    left -= len(data)
+            counted[name] = end, waiting
+            length += waiting
         self._counted = counted
-        return total
-
-    def age_seconds(self) -> float:
-        """Return how long the oldest event has waited."""
         oldest = (*self.retries[:1], *self.next(1, 1))
-        return max((event.age_seconds() for event in oldest), default=0.0)
+        return length, max((event.age_seconds() for event in oldest), default=0.0)
 
     def _lines(self, name: str, begin: int) -> Iterator[SpooledEvent]:
         with contextlib.suppress(FileNotFoundError), (self.folder / name).open("rb") as file:
@@ -219,18 +211,19 @@ class Backlog:
                 yield SpooledEvent(name, begin, line[:-1])
                 begin += len(line)
 
-    def _write_progress(self) -> None:
+    def _progress(self) -> bytes:
         retries = [(event.segment, event.begin, event.tries) for event in self.retries]
+        return json.dumps({"positions": self._positions, "retries": retries}).encode()
+
+    def _write_progress(self, progress: bytes) -> None:
         new = self.folder / (PROGRESS + ".new")
         new.unlink(missing_ok=True)  # Whatever stands there.
         descriptor = os.open(new, os.O_WRONLY | os.O_EXCL | _OPEN, 0o600)
         try:
-            saved = {"positions": self._positions, "retries": retries}
-            write_whole(descriptor, json.dumps(saved).encode())
+            write_whole(descriptor, progress)
         except OSError:
             new.unlink()
             raise
         finally:
             os.close(descriptor)
         new.replace(self.folder / PROGRESS)
-        self._is_stale = False

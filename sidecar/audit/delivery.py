@@ -1,8 +1,8 @@
 """Deliver events from the spool to the repository, in order, until they are taken.
 
 One process of all that share the folder delivers: the one that has the lock. Where a request fails,
-``TRANSITIONS`` says what is tried next. An event that fails while others are taken becomes a retry
-(``backlog.py``), so that those behind it go on.
+``TRANSITIONS`` says what is tried next. An event that fails while others are taken becomes a retry,
+so that those behind it go on.
 """
 
 import asyncio
@@ -11,10 +11,10 @@ import logging
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from enum import Enum
 from typing import TypeVar
 
 from sidecar.audit.backlog import Backlog, SpooledEvent
+from sidecar.audit.delivery_states import TRANSITIONS, Result, State
 from sidecar.audit.repository import DeliveryOutcome, Refused, Repository, Undelivered
 from sidecar.telemetry.metrics import Metrics
 
@@ -30,52 +30,10 @@ _RETRY_SECONDS = 1  # For retries between two batches.
 _SLOW = 10  # After a failed retry, wait this many times its duration before the next.
 _GROW_AFTER = 4  # Successful requests in a row, before batches grow.
 _LOOK_SECONDS = 1
-_YIELD_SECONDS = 3
+_YIELD_SECONDS = 3  # While a process drains, the others may take the lock for so long.
 _COUNT_SECONDS = 1
 
 T = TypeVar("T")
-
-
-class State(Enum):
-    """What is tried next."""
-
-    STANDBY = "take the lock, which another process may have"
-    SENDING = "send the oldest events"
-    REPEATING = "send them once more: one of several servers may be down"
-    NARROWING = "send half of them: one of them, or their number, may be the cause"
-    RETRYING = "pause, then send the oldest event alone"
-    PROBING = "send a later event: does the server fail, or does it fail with the oldest alone?"
-
-
-class Result(Enum):
-    """How the try of a state ended."""
-
-    NOTHING = "no event waits, or another process has the lock"
-    TAKEN = "events were taken, or rejected for good; or the lock is ours"
-    TOO_MUCH = "the batch was rejected as a whole"
-    FAILED = "no event of several is known to be taken"
-    FAILED_ALONE = "the one event is not known to be taken"
-    BARRED = "nothing can be taken now: Retry-After, the disk, an error of ours"
-
-
-def _row(*states: State) -> dict[Result, State]:
-    return dict(zip(Result, states, strict=True))
-
-
-_S = State
-TRANSITIONS = {  # NOTHING    TAKEN       TOO_MUCH      FAILED        FAILED_ALONE  BARRED
-    _S.STANDBY: _row(_S.STANDBY, _S.SENDING, _S.STANDBY, _S.STANDBY, _S.STANDBY, _S.STANDBY),
-    _S.SENDING: _row(_S.SENDING, _S.SENDING, _S.NARROWING, _S.REPEATING, _S.REPEATING, _S.RETRYING),
-    _S.REPEATING: _row(
-        _S.SENDING, _S.SENDING, _S.NARROWING, _S.NARROWING, _S.RETRYING, _S.RETRYING
-    ),
-    _S.NARROWING: _row(
-        _S.SENDING, _S.SENDING, _S.NARROWING, _S.NARROWING, _S.RETRYING, _S.RETRYING
-    ),
-    _S.RETRYING: _row(_S.SENDING, _S.SENDING, _S.PROBING, _S.PROBING, _S.PROBING, _S.PROBING),
-    _S.PROBING: _row(_S.SENDING, _S.SENDING, _S.RETRYING, _S.RETRYING, _S.RETRYING, _S.RETRYING),
-}
-"""The next state, by state and result. Whoever comes to ``RETRYING`` pauses first."""
 
 
 class Delivery:
@@ -96,10 +54,10 @@ class Delivery:
         self._reason = self._logged_reason = ""
         self._retry_after = 0.0
         self._is_unsaved = False
-        self._measured: float | None = None
+        self._measured = -float(_COUNT_SECONDS)
         self._wake = asyncio.Event()
         self._is_ending = self._is_draining = self._lets_go = False
-        # The backlog's thread: a slow disk must not hold up the event loop.
+        # All use of the folder is there: a slow disk must not hold up the event loop.
         self._thread = ThreadPoolExecutor(1, "audit-delivery")
 
     def wake(self) -> None:
@@ -147,9 +105,9 @@ class Delivery:
 
     async def step(self) -> float:
         """Try what the state says. Return for how many seconds there is nothing to do."""
+        await self._measure()
         before = self.state
         try:
-            await self._measure()
             result = await self._try()
         except Refused:
             result = Result.TOO_MUCH
@@ -161,16 +119,18 @@ class Delivery:
             log.exception("audit events wait: an internal error")
             result = self._failed("internal_error", 0)
         self.state = TRANSITIONS[before][result]
-        if before is State.STANDBY and result is Result.BARRED:
+        if self.state is State.RETRYING or (before, result) == (State.STANDBY, Result.BARRED):
             return self._pause()
-        if before is State.STANDBY:
-            self._pauses = 0
-            return self._idle(result)
-        if self.state is State.SENDING:
-            return self._succeeded(result)
         if self.state is State.NARROWING:
             self._size, self._successes = max(1, self._sent // 2), 0
-        return self._pause() if self.state is State.RETRYING else 0
+        elif self.state is State.SENDING and before is not State.STANDBY:
+            self._go_on(result)
+        elif self.state is State.STANDBY and self._pauses:
+            await self._release()  # Another process could take the lock, and has the metrics.
+        if result is not Result.NOTHING:
+            return 0
+        due = min((event.due for event in self._backlog.retries), default=float("inf"))
+        return min(_LOOK_SECONDS, max(due - asyncio.get_running_loop().time(), 0.001))
 
     async def _try(self) -> Result:
         if self.state is State.STANDBY:
@@ -179,9 +139,8 @@ class Delivery:
             return await self._probe()
         if self.state is State.SENDING:
             await self._send_retries()
-        # All but one may fail, and be tried again.
-        most = max(1, min(self._size, self._backlog.room))
-        events = await self._in_thread(self._backlog.next, most, MOST_BATCH_BYTES)
+        # All but one may fail, and become retries.
+        events = await self._next(min(self._size, self._backlog.room))
         if not events:
             await self._in_thread(self._save)
             return Result.NOTHING
@@ -197,24 +156,21 @@ class Delivery:
 
         It may fail as well, so the distance doubles.
         """
-        distance = min(2 ** min(self._probes, 10), max(1, self._backlog.room))
         self._probes += 1
-        events = await self._in_thread(self._backlog.next, 1 + distance, MOST_BATCH_BYTES)
+        events = await self._next(1 + min(2 ** min(self._probes - 1, 10), self._backlog.room or 1))
         if not events:
             return Result.NOTHING
         outcomes = [DeliveryOutcome.AGAIN] * max(1, len(events) - 1)
+        before = self._taken
         if len(events) > 1:
             outcomes += await self._repository.deliver(events[-1:])
-            # A rejected event shows nothing of the others.
-            is_taken = outcomes[-1] is DeliveryOutcome.DELIVERED
-        else:  # A retry may show it.
-            before = self._taken
+        else:
             await self._send_retries()
-            is_taken = self._taken > before
-        if not is_taken:
+        # A rejected event shows nothing of the others.
+        if outcomes[-1] is not DeliveryOutcome.DELIVERED and self._taken == before:
             return Result.FAILED
         if not self._backlog.room:
-            await self._in_thread(self._give_up, self._backlog.retries[0])
+            await self._in_thread(self._give_up_oldest)
         await self._in_thread(self._record, events, outcomes)
         return Result.TAKEN
 
@@ -223,7 +179,7 @@ class Delivery:
         clock = asyncio.get_running_loop().time
         until = clock() + _RETRY_SECONDS
         if self._backlog.holds_too_much:
-            await self._in_thread(self._give_up, self._backlog.retries[0])
+            await self._in_thread(self._give_up_oldest)
         for event in sorted(self._backlog.retries, key=lambda event: event.due):
             if self._lets_go or not event.due <= (began := clock()) < until:
                 break
@@ -234,82 +190,77 @@ class Delivery:
                 self._metrics.observe_audit("undelivered")
                 outcome = DeliveryOutcome.AGAIN
                 wait = min(failure.retry_after or 0, LONGEST_PAUSE_SECONDS)
-            wait = max(wait, (clock() - began) * _SLOW)
-            await self._in_thread(self._record_retry, event, outcome, wait, clock())
+            if outcome is not DeliveryOutcome.DELIVERED:
+                event.requests += 1
+                # A failure counts if others were taken meanwhile.
+                event.tries += self._taken != event.taken_before
+                event.taken_before = self._taken
+                pause = _pause_seconds(max(event.requests, event.tries))
+                event.due = clock() + max(pause, wait, (clock() - began) * _SLOW)
+            await self._in_thread(self._record_retry, event, outcome)
 
     def _record(self, events: Sequence[SpooledEvent], outcomes: Sequence[DeliveryOutcome]) -> None:
         for event, outcome in zip(events, outcomes, strict=True):
-            is_hopeless = outcome is DeliveryOutcome.REJECTED or not event.is_json
-            if outcome is DeliveryOutcome.DELIVERED:
-                self._taken += 1
-                self._metrics.observe_audit(outcome.value)
-            elif not (is_hopeless and self._reject(event)):
+            if not self._is_settled(event, outcome):
                 if not self._backlog.retries:
                     log.warning(
                         "the audit repository takes other events, but not some: "
                         "each of those is tried alone"
                     )
-                self._backlog.retry(event)
+                self._backlog.retries.append(event)
         self._backlog.done(events)
         self._save()
 
-    def _record_retry(
-        self, event: SpooledEvent, outcome: DeliveryOutcome, wait: float, now: float
-    ) -> None:
+    def _record_retry(self, event: SpooledEvent, outcome: DeliveryOutcome) -> None:
+        if self._is_settled(event, outcome):
+            with contextlib.suppress(ValueError):  # It was dropped for room.
+                self._backlog.retries.remove(event)
+        self._save()
+
+    def _is_settled(self, event: SpooledEvent, outcome: DeliveryOutcome) -> bool:
+        """Return whether the event was delivered, or is hopeless and now in ``rejected.jsonl``."""
         if outcome is DeliveryOutcome.DELIVERED:
             self._taken += 1
             self._metrics.observe_audit(outcome.value)
-            self._backlog.resolve(event)
-        else:
-            # A failure counts if others were taken meanwhile.
-            event.tries += self._taken != event.taken_before
-            event.taken_before = self._taken
-            event.requests += 1
-            event.due = now + max(_pause_seconds(max(event.requests, event.tries)), wait)
-            if outcome is DeliveryOutcome.REJECTED or event.tries >= _MOST_TRIES:
-                self._give_up(event)
-        self._save()
+            return True
+        is_rejected = outcome is DeliveryOutcome.REJECTED
+        return (is_rejected or event.tries >= _MOST_TRIES or not event.is_json) and self._reject(
+            event
+        )
 
-    def _give_up(self, event: SpooledEvent) -> None:
-        """Reject a retry, which stays one if ``rejected.jsonl`` fails."""
-        if self._reject(event):
-            self._backlog.resolve(event)
+    def _give_up_oldest(self) -> None:
+        """Reject the oldest retry, which was tried most."""
+        if self._reject(self._backlog.retries[0]):
+            del self._backlog.retries[0]
 
     def _reject(self, event: SpooledEvent) -> bool:
+        """Keep an event for people, and return whether the disk has it."""
         try:
             self._backlog.reject(event)
         except OSError as error:
-            log.error("rejected.jsonl cannot be written", extra={"detail": error.strerror})
+            _error("rejected.jsonl cannot be written", error.strerror)
             return False
-        log.error(
-            "the audit repository will not take an event: it is kept in rejected.jsonl",
-            extra={"detail": self._repository.refusal or "not in many tries"},
-        )
         self._metrics.observe_audit(DeliveryOutcome.REJECTED.value)
+        detail = self._repository.refusal or "not in many tries"
+        _error("the audit repository will not take an event: it is kept in rejected.jsonl", detail)
         return True
 
     def _save(self) -> None:
         """Save what was delivered. On a full disk it is saved later."""
         try:
             self._backlog.save()
+            self._is_unsaved = False
         except OSError as error:
             if not self._is_unsaved:
-                log.error(
-                    "what the audit repository took cannot be noted",
-                    extra={"detail": error.strerror},
-                )
+                _error("what the audit repository took cannot be noted", error.strerror)
             self._is_unsaved = True
-        else:
-            self._is_unsaved = False
 
     def _log_what_is_left(self) -> None:
         self._save()
         with contextlib.suppress(OSError):
-            if left := self._backlog.waiting():
-                log.warning(
-                    "audit events are left for the next process that uses their folder",
-                    extra={"detail": f"{left} in {self._backlog.folder}"},
-                )
+            if left := self._backlog.measure()[0]:
+                message = "audit events are left for the next process that uses their folder"
+                log.warning(message, extra={"detail": f"{left} in {self._backlog.folder}"})
 
     def _failed(self, reason: str, retry_after: float | None) -> Result:
         self._metrics.observe_audit("undelivered")
@@ -322,38 +273,33 @@ class Delivery:
     def _pause(self) -> float:
         """Return the seconds of the pause before the oldest event is sent alone."""
         if not self._pauses or self._reason != self._logged_reason:
-            log.error(
-                "audit events wait: the repository does not take them",
-                extra={"detail": self._reason},
-            )
-        wait, self._retry_after = min(self._retry_after, LONGEST_PAUSE_SECONDS), 0.0
+            _error("audit events wait: the repository does not take them", self._reason)
         self._logged_reason = self._reason
+        wait, self._retry_after = min(self._retry_after, LONGEST_PAUSE_SECONDS), 0.0
         self._pauses += 1
         self._size, self._successes = 1, 0
         return max(_pause_seconds(self._pauses), wait)
 
-    def _succeeded(self, result: Result) -> float:
-        if self._pauses and result is Result.TAKEN:
-            log.warning("the audit repository takes events again")
+    def _go_on(self, result: Result) -> None:
+        if result is Result.TAKEN:
+            if self._pauses:
+                log.warning("the audit repository takes events again")
+            self._successes += 1
+            if self._successes >= _GROW_AFTER:
+                self._size, self._successes = min(self._batch, self._size * 2), 0
         self._pauses = self._probes = 0
-        self._successes += 1
-        if self._successes >= _GROW_AFTER:
-            self._size, self._successes = min(self._batch, self._size * 2), 0
-        return self._idle(result)
 
-    def _idle(self, result: Result) -> float:
-        if result is not Result.NOTHING:
-            return 0
-        due = min((event.due for event in self._backlog.retries), default=float("inf"))
-        return min(_LOOK_SECONDS, max(due - asyncio.get_running_loop().time(), 0.001))
+    async def _next(self, most: int) -> list[SpooledEvent]:
+        return await self._in_thread(self._backlog.next, max(1, most), MOST_BATCH_BYTES)
 
     async def _in_thread(self, function: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
     async def _release(self) -> None:
+        """Give the lock up, and leave the metrics of the queue to the process that has it."""
         self.state, self._pauses = State.STANDBY, 0
         await self._in_thread(self._backlog.close)
-        await self._measure()
+        self._metrics.observe_queue(0, 0)
 
     async def _wait(self, seconds: float) -> None:
         """Wait, at most until something happens, and go on to measure the queue."""
@@ -365,21 +311,20 @@ class Delivery:
             await self._measure()
 
     async def _measure(self) -> None:
-        """Set the metrics of the queue, which the process that delivers has alone.
+        """Set the metrics of the queue where this process delivers.
 
-        Where nobody can take the lock, all have them: somebody must look at it.
+        Where the lock cannot be used, each process has them: somebody must look at it.
         """
         now = asyncio.get_running_loop().time()
-        if self.state is State.STANDBY and not self._pauses:
-            if self._measured is not None:
-                self._metrics.observe_queue(0, 0)
-            self._measured = None
-        elif self._measured is None or now - self._measured >= _COUNT_SECONDS:
+        is_ours = self.state is not State.STANDBY or self._pauses
+        if is_ours and now - self._measured >= _COUNT_SECONDS:
             self._measured = now
             with contextlib.suppress(OSError):
-                length = await self._in_thread(self._backlog.waiting)
-                age = await self._in_thread(self._backlog.age_seconds)
-                self._metrics.observe_queue(length, age)
+                self._metrics.observe_queue(*await self._in_thread(self._backlog.measure))
+
+
+def _error(message: str, detail: str | None) -> None:
+    log.error(message, extra={"detail": detail})
 
 
 def _pause_seconds(failures: int) -> float:

@@ -16,7 +16,7 @@ import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from sidecar.audit.sinks import write_whole
 
@@ -33,17 +33,12 @@ _MOST_SEGMENTS = 2_048
 _LOOK_SECONDS = 1.0
 _FULL_SECONDS = 0.1
 _DROP_SECONDS = 0.25  # Between two dropped files, for a disk that stays full.
+_MALFORMED = (LookupError, ValueError, AttributeError, TypeError, ArithmeticError, RecursionError)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
+Retry = tuple[str, int, int]
+"""An event that is tried again alone: its segment, its first byte there, and how often."""
 WhenFull = Literal["refuse", "drop_oldest"]
-
-
-class Retry(NamedTuple):
-    """An event that is tried again alone: its segment, its first byte there, and how often."""
-
-    segment: str
-    begin: int
-    tries: int
 
 
 def segment_names(folder: Path) -> list[str]:
@@ -72,14 +67,9 @@ def progress(folder: Path) -> tuple[dict[str, int], list[Retry]]:
     try:
         saved = json.loads((folder / PROGRESS).read_bytes())
         positions = {str(name): int(end) for name, end in saved["positions"].items()}
-        retries = [
-            Retry(str(name), int(begin), int(tries)) for name, begin, tries in saved["retries"]
-        ]
-    except FileNotFoundError:
+        return positions, [(str(name), int(at), int(tries)) for name, at, tries in saved["retries"]]
+    except (FileNotFoundError, *_MALFORMED):
         return {}, []
-    except (LookupError, ValueError, AttributeError, TypeError, ArithmeticError, RecursionError):
-        return {}, []
-    return positions, retries
 
 
 def remove_unused(path: Path, done: int, *, even_waiting: bool) -> int | None:
@@ -251,7 +241,7 @@ class Spool:
             if name == REJECTED:  # Its events were counted when they were rejected.
                 log.error("rejected.jsonl was given up: the audit spool is full")
                 return True
-            for _ in range(lines + sum(retry.segment == name for retry in retries)):
+            for _ in range(lines + sum(segment == name for segment, *_ in retries)):
                 self._observe("dropped")
             return True
         return False

@@ -89,7 +89,7 @@ def _since(file: Path) -> float | None:
         return None
     positions, retries = progress(file.parent)
     delivered = positions.get(file.name, 0)
-    if found.st_size <= delivered and all(retry.segment != file.name for retry in retries):
+    if found.st_size <= delivered and all(name != file.name for name, *_ in retries):
         return None
     return found.st_mtime if delivered else begun_ns(file.name) / 1e9
 

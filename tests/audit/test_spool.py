@@ -51,7 +51,7 @@ def test_each_event_comes_once_and_in_order(
         else:
             spool.close()
             spool = Spool(folder, max_bytes=1_000)
-        assert reader.waiting() == written - len(delivered)
+        assert reader.measure()[0] == written - len(delivered)
     delivered += lines(reader)
     assert delivered == [b'{"number":%d}' % number for number in range(written)]
     reader.close()
@@ -248,7 +248,7 @@ def test_much_is_counted_a_part_a_time(tmp_path: Path, monkeypatch: pytest.Monke
     spool, reader = Spool(tmp_path, max_bytes=800), reader_of(tmp_path)
     for _ in range(7):
         spool.write(b"%s\n" % (b" " * 99))
-    assert [reader.waiting() for _ in range(5)] == [2, 4, 6, 7, 7]
+    assert [reader.measure()[0] for _ in range(5)] == [2, 4, 6, 7, 7]
 
 
 def test_locks_are_such_as_nfs_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
