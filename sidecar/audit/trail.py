@@ -4,6 +4,7 @@ Each AuditEvent is a line. Events name patients and studies, and have a keyed ha
 token. An event is written before its response leaves. If that fails, the response does not leave.
 """
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -11,7 +12,9 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
+import orjson
 from cachetools import TTLCache
 
 from sidecar.access.reasons import INVALID_TOKEN
@@ -94,10 +97,7 @@ class AuditTrail:
         recorded = self._clock().isoformat(timespec="milliseconds")
         event = audit_event(record, self._source, recorded=recorded, outcome=outcome, step=step)
         try:
-            # ASCII: no text of a server can end a line, whichever reader splits them.
-            self._sink.write(
-                json.dumps(event, separators=(",", ":")).encode("ascii") + b"\n", late=late
-            )
+            self._sink.write(_json(event) + b"\n", late=late)
         except (OSError, ValueError) as error:
             self._observe("failed")
             detail = error.strerror if isinstance(error, OSError) else "not JSON"
@@ -110,3 +110,14 @@ class AuditTrail:
         self._observe("written")
         if inactive is not None:
             self._inactive[inactive] = True
+
+
+def _json(event: dict[str, Any]) -> bytes:
+    """Return an event as ASCII: no text of a server can end a line, whichever reader splits them.
+
+    Raises ``ValueError``.
+    """
+    with contextlib.suppress(TypeError):  # Half a surrogate pair.
+        if (line := orjson.dumps(event)).isascii():
+            return line
+    return json.dumps(event, separators=(",", ":")).encode("ascii")
