@@ -300,3 +300,19 @@ async def test_a_limit_on_the_number_is_found_without_asking_twice_each_time(
         )
     assert numbers(repository) == list(range(500))
     assert len(repository.requests) < 230  # Three quarters of them of some use.
+
+
+async def test_what_retries_hold_of_the_disk_is_bounded(tmp_path: Path) -> None:
+    """A segment stays for one event of it: beyond an eighth of the room the oldest are given up."""
+    repository = FhirRepository()
+    repository.of_event = lambda event: 500 if event["number"] % 10 == 3 else 201
+    async with line_to(tmp_path, repository) as line:
+        line.backlog._held_bytes, line.spool._segment_bytes = 3_000, 900  # Ten events.
+        line.tell(range(300))
+        await wait_until_async("delivered", lambda: line.outcome("delivered"), (270.0).__eq__)
+        await wait_until_async(
+            "segments", lambda: len(segment_names(tmp_path)), lambda count: count <= 5
+        )
+    given_up = rejected(tmp_path)
+    assert given_up == [number for number in range(300) if number % 10 == 3][: len(given_up)]
+    assert len(given_up) >= 25

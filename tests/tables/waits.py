@@ -18,7 +18,9 @@ LOCKS = {
     "authorization/limits.py FairQueue": "WAIT_SECONDS of waiting; a holder has one request, whose waits have an end",
     "web/stream_body.py to_thread": "writing of a ZIP's directory into memory: no I/O, some microseconds for each file",
     "audit/spool.py flock": "LOCK_NB: nobody waits",
-    "audit/spool_reader.py flock": "LOCK_NB: nobody waits",
+    "audit/backlog.py flock": "LOCK_NB: nobody waits",
+    "audit/delivery.py ThreadPoolExecutor": "the folder's own: requests do not wait for it",
+    "audit/delivery.py run_in_executor": "the delivery alone waits for its disk",
     "tokens/introspection.py FairQueue": "ehr.timeout_seconds of waiting; a holder has a few requests of as much each",
 }
 QUERY = "a query ends with the patience or pacs.timeout_seconds"
