@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from sidecar.audit.backlog import Backlog, SpooledEvent
-from sidecar.audit.delivery_states import TRANSITIONS, Result, State
+from sidecar.audit.delivery_states import TRANSITIONS, DeliveryState, StepResult
 from sidecar.audit.repository import DeliveryOutcome, Refused, Repository, Undelivered
 from sidecar.telemetry.metrics import Metrics
 
@@ -42,7 +42,7 @@ class Delivery:
     def __init__(
         self, backlog: Backlog, repository: Repository, metrics: Metrics, *, batch: int
     ) -> None:
-        self.state = State.STANDBY
+        self.state = DeliveryState.STANDBY
         self._backlog = backlog
         self._repository = repository
         self._metrics = metrics
@@ -62,7 +62,7 @@ class Delivery:
 
     def wake(self) -> None:
         """Look for new events, unless a failure needs a pause."""
-        if self.state is State.SENDING:
+        if self.state is DeliveryState.SENDING:
             self._wake.set()
 
     def hand_over(self) -> None:
@@ -98,7 +98,7 @@ class Delivery:
                     await self._release()
                 await self._wait(pause)
         finally:
-            if self.state is not State.STANDBY:
+            if self.state is not DeliveryState.STANDBY:
                 await self._in_thread(self._log_what_is_left)
             await self._release()
             self._thread.shutdown()
@@ -110,7 +110,7 @@ class Delivery:
         try:
             result = await self._try()
         except Refused:
-            result = Result.TOO_MUCH
+            result = StepResult.TOO_MUCH
         except Undelivered as failure:
             result = self._failed(failure.reason, failure.retry_after)
         except OSError as error:
@@ -119,39 +119,46 @@ class Delivery:
             log.exception("audit events wait: an internal error")
             result = self._failed("internal_error", 0)
         self.state = TRANSITIONS[before][result]
-        if self.state is State.RETRYING or (before, result) == (State.STANDBY, Result.BARRED):
+        if self.state is DeliveryState.RETRYING or (before, result) == (
+            DeliveryState.STANDBY,
+            StepResult.BARRED,
+        ):
             return self._pause()
-        if self.state is State.NARROWING:
+        if self.state is DeliveryState.NARROWING:
             self._size, self._successes = max(1, self._sent // 2), 0
-        elif self.state is State.SENDING and before is not State.STANDBY:
+        elif self.state is DeliveryState.SENDING and before is not DeliveryState.STANDBY:
             self._go_on(result)
-        elif self.state is State.STANDBY and self._pauses:
+        elif self.state is DeliveryState.STANDBY and self._pauses:
             await self._release()  # Another process could take the lock, and has the metrics.
-        if result is not Result.NOTHING:
+        if result is not StepResult.NOTHING:
             return 0
         due = min((event.due for event in self._backlog.retries), default=float("inf"))
         return min(_LOOK_SECONDS, max(due - asyncio.get_running_loop().time(), 0.001))
 
-    async def _try(self) -> Result:
-        if self.state is State.STANDBY:
-            return Result.TAKEN if await self._in_thread(self._backlog.lock) else Result.NOTHING
-        if self.state is State.PROBING:
+    async def _try(self) -> StepResult:
+        if self.state is DeliveryState.STANDBY:
+            return (
+                StepResult.TAKEN
+                if await self._in_thread(self._backlog.lock)
+                else StepResult.NOTHING
+            )
+        if self.state is DeliveryState.PROBING:
             return await self._probe()
-        if self.state is State.SENDING:
+        if self.state is DeliveryState.SENDING:
             await self._send_retries()
         # All but one may fail, and become retries.
         events = await self._next(min(self._size, self._backlog.room))
         if not events:
             await self._in_thread(self._save)
-            return Result.NOTHING
+            return StepResult.NOTHING
         self._sent = len(events)
         outcomes = await self._repository.deliver(events)
         if DeliveryOutcome.AGAIN in outcomes and DeliveryOutcome.DELIVERED not in outcomes:
             raise Undelivered("all of a batch")
         await self._in_thread(self._record, events, outcomes)
-        return Result.TAKEN
+        return StepResult.TAKEN
 
-    async def _probe(self) -> Result:
+    async def _probe(self) -> StepResult:
         """Send a later event. If it is delivered, those before it become retries.
 
         It may fail as well, so the distance doubles.
@@ -159,7 +166,7 @@ class Delivery:
         self._probes += 1
         events = await self._next(1 + min(2 ** min(self._probes - 1, 10), self._backlog.room or 1))
         if not events:
-            return Result.NOTHING
+            return StepResult.NOTHING
         outcomes = [DeliveryOutcome.AGAIN] * max(1, len(events) - 1)
         before = self._taken
         if len(events) > 1:
@@ -168,11 +175,11 @@ class Delivery:
             await self._send_retries()
         # A rejected event shows nothing of the others.
         if outcomes[-1] is not DeliveryOutcome.DELIVERED and self._taken == before:
-            return Result.FAILED
+            return StepResult.FAILED
         if not self._backlog.room:
             await self._in_thread(self._give_up_oldest)
         await self._in_thread(self._record, events, outcomes)
-        return Result.TAKEN
+        return StepResult.TAKEN
 
     async def _send_retries(self) -> None:
         """Send the retries that are due, each alone, for ``_RETRY_SECONDS``."""
@@ -262,13 +269,13 @@ class Delivery:
                 message = "audit events are left for the next process that uses their folder"
                 log.warning(message, extra={"detail": f"{left} in {self._backlog.folder}"})
 
-    def _failed(self, reason: str, retry_after: float | None) -> Result:
+    def _failed(self, reason: str, retry_after: float | None) -> StepResult:
         self._metrics.observe_audit("undelivered")
         self._reason = reason
         self._retry_after = max(self._retry_after, retry_after or 0)
         if retry_after is not None:
-            return Result.BARRED
-        return Result.FAILED_ALONE if self._sent == 1 else Result.FAILED
+            return StepResult.BARRED
+        return StepResult.FAILED_ALONE if self._sent == 1 else StepResult.FAILED
 
     def _pause(self) -> float:
         """Return the seconds of the pause before the oldest event is sent alone."""
@@ -280,8 +287,8 @@ class Delivery:
         self._size, self._successes = 1, 0
         return max(_pause_seconds(self._pauses), wait)
 
-    def _go_on(self, result: Result) -> None:
-        if result is Result.TAKEN:
+    def _go_on(self, result: StepResult) -> None:
+        if result is StepResult.TAKEN:
             if self._pauses:
                 log.warning("the audit repository takes events again")
             self._successes += 1
@@ -297,7 +304,7 @@ class Delivery:
 
     async def _release(self) -> None:
         """Give the lock up, and leave the metrics of the queue to the process that has it."""
-        self.state, self._pauses = State.STANDBY, 0
+        self.state, self._pauses = DeliveryState.STANDBY, 0
         await self._in_thread(self._backlog.close)
         self._metrics.observe_queue(0, 0)
 
@@ -316,7 +323,7 @@ class Delivery:
         Where the lock cannot be used, each process has them: somebody must look at it.
         """
         now = asyncio.get_running_loop().time()
-        is_ours = self.state is not State.STANDBY or self._pauses
+        is_ours = self.state is not DeliveryState.STANDBY or self._pauses
         if is_ours and now - self._measured >= _COUNT_SECONDS:
             self._measured = now
             with contextlib.suppress(OSError):

@@ -3,7 +3,7 @@
 from enum import Enum
 
 
-class State(Enum):
+class DeliveryState(Enum):
     """What is tried next."""
 
     STANDBY = "take the lock, which another process may have"
@@ -14,7 +14,7 @@ class State(Enum):
     PROBING = "send a later event: does the server fail, or does it fail with the oldest alone?"
 
 
-class Result(Enum):
+class StepResult(Enum):
     """How the try of a state ended."""
 
     NOTHING = "no event waits, or another process has the lock"
@@ -36,7 +36,9 @@ PROBING     SENDING  SENDING  RETRYING   RETRYING   RETRYING      RETRYING
 """
 _HEAD, *_ROWS = map(str.split, _TABLE.strip().splitlines())
 TRANSITIONS = {
-    State[state]: {Result[result]: State[name] for result, name in zip(_HEAD, names, strict=True)}
+    DeliveryState[state]: {
+        StepResult[result]: DeliveryState[name] for result, name in zip(_HEAD, names, strict=True)
+    }
     for state, *names in _ROWS
 }
 """The next state, by state and result."""

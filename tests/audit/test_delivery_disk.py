@@ -2,6 +2,7 @@
 
 import errno
 import json
+import threading
 from pathlib import Path
 from typing import NoReturn
 
@@ -9,10 +10,11 @@ import pytest
 from aiohttp import web
 
 from sidecar.audit import backlog as backlog_module
+from sidecar.audit.sinks import write_whole
 from sidecar.audit.spool import LOCK, PROGRESS, REJECTED, segment_names
 from tests.audit.deliveries import line_to, numbers, rejected, soon
 from tests.audit.fhir_repository import FhirRepository
-from tests.waiting import wait_until_async
+from tests.waiting import WAIT_SECONDS, wait_until_async
 
 __all__ = ["soon"]
 
@@ -180,3 +182,24 @@ async def test_positions_that_cannot_be_written_count_nothing_twice(
             "audit_queue_length", lambda: line.value("audit_queue_length"), lambda found: found == 0
         )
     assert numbers(repository) == list(range(50))
+
+
+async def test_a_disk_that_is_slow_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event loop goes on while the delivery waits for its disk."""
+    waits, goes_on = threading.Event(), threading.Event()
+
+    def slow(descriptor: int, line: bytes) -> None:
+        waits.set()
+        assert goes_on.wait(WAIT_SECONDS)
+        write_whole(descriptor, line)
+
+    repository = FhirRepository()
+    async with line_to(tmp_path, repository) as line:
+        monkeypatch.setattr(backlog_module, "write_whole", slow)
+        line.tell(range(3))
+        await wait_until_async("the disk", waits.is_set)
+        line.tell(range(3, 5))
+        goes_on.set()
+        await wait_until_async("delivered", lambda: line.outcome("delivered"), (5.0).__eq__)

@@ -32,7 +32,7 @@ from sidecar.audit import backlog as backlog_module
 from sidecar.audit import delivery as module
 from sidecar.audit.backlog import Backlog, SpooledEvent
 from sidecar.audit.delivery import Delivery
-from sidecar.audit.delivery_states import TRANSITIONS, Result, State
+from sidecar.audit.delivery_states import TRANSITIONS, DeliveryState, StepResult
 from sidecar.audit.repository import DeliveryOutcome, Repository, Undelivered
 from sidecar.audit.spool import Spool
 from sidecar.telemetry.metrics import Metrics
@@ -249,7 +249,7 @@ class Deliveries(RuleBasedStateMachine):
                 task.cancel()
             await asyncio.gather(step, asked, return_exceptions=True)
             self.repository.faults = []
-        if delivery.state is not State.STANDBY:
+        if delivery.state is not DeliveryState.STANDBY:
             self.repeatable += self.confirmed - self.saved
             self.saved = self.confirmed
         delivery._thread.shutdown()
@@ -258,7 +258,7 @@ class Deliveries(RuleBasedStateMachine):
     @rule(deliverer=st.integers(0, DELIVERERS - 1))
     def hand_over(self, deliverer: int) -> None:
         delivery = self.deliverers[deliverer]
-        if delivery.state is not State.STANDBY:
+        if delivery.state is not DeliveryState.STANDBY:
             self.repeatable += self.confirmed - self.saved
             self.saved = self.confirmed
         self.runner.run(delivery._release())
@@ -266,7 +266,7 @@ class Deliveries(RuleBasedStateMachine):
     @invariant()
     @precondition(lambda self: hasattr(self, "folder"))
     def one_delivers(self) -> None:
-        assert sum(one.state is not State.STANDBY for one in self.deliverers) <= 1
+        assert sum(one.state is not DeliveryState.STANDBY for one in self.deliverers) <= 1
 
     @invariant()
     @precondition(lambda self: hasattr(self, "folder"))
@@ -311,7 +311,7 @@ class Deliveries(RuleBasedStateMachine):
             for number in range(2_000):
                 pause = self._step(number % DELIVERERS)
                 ready = next(
-                    (one for one in self.deliverers if one.state is not State.STANDBY), None
+                    (one for one in self.deliverers if one.state is not DeliveryState.STANDBY), None
                 )
                 if pause and ready and not ready._backlog.measure()[0]:
                     break
@@ -365,12 +365,12 @@ def test_whatever_fails_nothing_is_lost_however_often() -> None:
 
 
 def test_each_state_has_an_answer_to_each_result() -> None:
-    for state in State:
-        assert set(TRANSITIONS[state]) == set(Result)
+    for state in DeliveryState:
+        assert set(TRANSITIONS[state]) == set(StepResult)
 
 
 def test_each_state_is_reached_and_left() -> None:
     reached: Any = {follower for row in TRANSITIONS.values() for follower in row.values()}
-    assert reached == set(State)
+    assert reached == set(DeliveryState)
     for state, row in TRANSITIONS.items():
         assert set(row.values()) != {state}
