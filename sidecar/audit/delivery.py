@@ -114,10 +114,10 @@ class Delivery:
         except Undelivered as failure:
             result = self._failed(failure.reason, failure.retry_after)
         except OSError as error:
-            result = self._failed(error.strerror or "spool", 0)
+            result = self._failed(error.strerror or "spool", 0, is_ours=True)
         except Exception:  # Events must not wait for a restart.
             log.exception("audit events wait: an internal error")
-            result = self._failed("internal_error", 0)
+            result = self._failed("internal_error", 0, is_ours=True)
         self.state = TRANSITIONS[before][result]
         if self.state is DeliveryState.RETRYING or (before, result) == (
             DeliveryState.STANDBY,
@@ -269,11 +269,14 @@ class Delivery:
                 message = "audit events are left for the next process that uses their folder"
                 log.warning(message, extra={"detail": f"{left} in {self._backlog.folder}"})
 
-    def _failed(self, reason: str, retry_after: float | None) -> StepResult:
+    def _failed(
+        self, reason: str, retry_after: float | None, *, is_ours: bool = False
+    ) -> StepResult:
         self._metrics.observe_audit("undelivered")
         self._reason = reason
         self._retry_after = max(self._retry_after, retry_after or 0)
-        if retry_after is not None:
+        # Retry-After may be for the oldest event alone.
+        if is_ours or (retry_after is not None and self.state is not DeliveryState.RETRYING):
             return StepResult.BARRED
         return StepResult.FAILED_ALONE if self._sent == 1 else StepResult.FAILED
 
