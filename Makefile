@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-real coverage mutants lint lint-code lint-format lint-types lint-imports bench bench-refusals fuzz keycloak oidc-provider hydra ohif opa tiny-pacs kubernetes kubernetes-node format lock clean
+.PHONY: help demo test test-real coverage mutants lint lint-code lint-format lint-types lint-imports bench bench-audit bench-refusals fuzz keycloak oidc-provider hydra ohif opa tiny-pacs kubernetes kubernetes-node format lock clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Where it is set, as in many containers, each test worker and each process that a test starts compiles all sources anew.
@@ -59,6 +59,9 @@ lint-imports: $(VENV)/.installed-lint
 
 bench: $(VENV)/.installed-test ## measure streaming against nginx and the smallest aiohttp proxy (needs nginx)
 	@$(BIN)/python -m bench.streaming $(ARGS)
+
+bench-audit: $(VENV)/.installed-test ## measure what an audit event costs its request
+	@$(BIN)/python -m bench.audit $(ARGS)
 
 bench-refusals: $(VENV)/.installed-test ## measure whether refusals tell by time what exists (1,000 tries of each kind)
 	@$(BIN)/python -m bench.refusals $(ARGS)

@@ -10,7 +10,7 @@ from uuid import NAMESPACE_OID, uuid5
 
 import aiohttp
 
-from sidecar.audit.spool_reader import Waiting
+from sidecar.audit.backlog import SpooledEvent
 from sidecar.common.fetch import FetchedResponse, FetchFailed, fetch
 
 LIMIT_BYTES = 2**16
@@ -69,7 +69,7 @@ class Repository:
         self.refusal = ""
         """The status of the last rejected event, a constant for logs."""
 
-    async def deliver(self, events: Sequence[Waiting]) -> list[DeliveryOutcome]:
+    async def deliver(self, events: Sequence[SpooledEvent]) -> list[DeliveryOutcome]:
         """Send the events in one request. Return their outcomes in order.
 
         Raises ``Undelivered``, ``Refused``.
@@ -88,7 +88,7 @@ class Repository:
         self.refusal = f"status {refused}" if refused else ""
         return outcomes
 
-    async def _deliver_one(self, event: Waiting) -> DeliveryOutcome:
+    async def _deliver_one(self, event: SpooledEvent) -> DeliveryOutcome:
         method, path = self._place(event)
         answer = await self._send(method, "/" + path, self._resource(event), 1)
         if answer.status in _NEVER:
@@ -125,7 +125,7 @@ class Repository:
         except FetchFailed as failure:
             raise Undelivered(failure.detail or failure.reason) from None
 
-    def _entry(self, event: Waiting) -> bytes:
+    def _entry(self, event: SpooledEvent) -> bytes:
         method, path = self._place(event)
         return b'{"fullUrl":"urn:uuid:%b","resource":%b,"request":{"method":"%b","url":"%b"}}' % (
             _id(event).encode(),
@@ -134,16 +134,16 @@ class Repository:
             path.encode(),
         )
 
-    def _place(self, event: Waiting) -> tuple[str, str]:
+    def _place(self, event: SpooledEvent) -> tuple[str, str]:
         return ("PUT", f"AuditEvent/{_id(event)}") if self._update else ("POST", "AuditEvent")
 
-    def _resource(self, event: Waiting) -> bytes:
+    def _resource(self, event: SpooledEvent) -> bytes:
         return (
             b'{"id":"%b",%b' % (_id(event).encode(), event.line[1:]) if self._update else event.line
         )
 
 
-def _id(event: Waiting) -> str:
+def _id(event: SpooledEvent) -> str:
     """Return an id that is the same whenever this event is sent."""
     return str(uuid5(NAMESPACE_OID, f"smart-imaging-sidecar {event.segment} {event.begin}"))
 

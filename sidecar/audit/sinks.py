@@ -1,5 +1,6 @@
 """Sinks of the audit trail: nowhere, standard output, a file."""
 
+import contextlib
 import errno
 import os
 import select
@@ -44,9 +45,7 @@ class FileSink:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._descriptor = -1
-        self._identity: tuple[int, int] | None = None
-        self._is_torn = False
+        self._is_torn = False  # Whether the file ends within a line.
         self._open()
 
     def write(self, line: bytes, *, late: bool = False) -> None:
@@ -54,47 +53,33 @@ class FileSink:
 
         A full disk may take a part of a line. The next line then begins after a line end.
         """
-        if self._descriptor < 0 or self._named() != self._identity:
+        named = None
+        with contextlib.suppress(FileNotFoundError):
+            named = self._path.stat()
+        if self._descriptor < 0 or named is None or not os.path.samestat(named, self._status):
+            self.close()
             self._open()
-        try:
-            write_whole(self._descriptor, b"\n" + line if self._is_torn else line)
-        except OSError:
-            self._is_torn = True
-            raise
+        line = b"\n" + line if self._is_torn else line
+        self._is_torn = True
+        write_whole(self._descriptor, line)
         self._is_torn = False
 
-    def _named(self) -> tuple[int, int] | None:
-        try:
-            status = self._path.stat()
-        except FileNotFoundError:
-            return None
-        return status.st_dev, status.st_ino
-
     def _open(self) -> None:
-        self.close()
         self._descriptor = os.open(
             self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640
         )
-        status = os.fstat(self._descriptor)
-        self._identity, self._is_torn = (
-            (status.st_dev, status.st_ino),
-            _ends_torn(self._path, status),
-        )
+        self._status = os.fstat(self._descriptor)
+        self._is_torn = False
+        if stat.S_ISREG(self._status.st_mode) and self._status.st_size:
+            with self._path.open("rb") as file:
+                file.seek(-1, os.SEEK_END)
+                self._is_torn = file.read() != b"\n"  # A process ended within a line.
 
     def close(self) -> None:
         """Close the file."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
-        self._descriptor, self._identity = -1, None
-
-
-def _ends_torn(path: Path, status: os.stat_result) -> bool:
-    """Return whether the file ends within a line, left by a process that ended there."""
-    if not stat.S_ISREG(status.st_mode) or not status.st_size:
-        return False
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read() != b"\n"
+        self._descriptor = -1
 
 
 def write_whole(descriptor: int, line: bytes) -> None:

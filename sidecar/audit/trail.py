@@ -4,6 +4,7 @@ Each AuditEvent is a line. Events name patients and studies, and have a keyed ha
 token. An event is written before its response leaves. If that fails, the response does not leave.
 """
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -11,7 +12,9 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
+import orjson
 from cachetools import TTLCache
 
 from sidecar.access.reasons import INVALID_TOKEN
@@ -30,8 +33,8 @@ _CLIENT_ERROR, _SERVER_ERROR = 400, 500
 class AuditTrail:
     """Write events to ``sink``.
 
-    ``key`` is that of the hashes of tokens. ``observe`` gets ``written`` or ``failed``. ``retire``
-    ends the delivery to a repository.
+    ``key`` is that of the hashes of tokens. ``observe`` gets ``written`` or ``failed``.
+    ``hand_over`` leaves the delivery to a repository to other processes.
     """
 
     def __init__(
@@ -41,14 +44,14 @@ class AuditTrail:
         key: bytes,
         *,
         observe: Callable[[str], None] = lambda outcome: None,
-        retire: Callable[[], None] | None = None,
+        hand_over: Callable[[], None] | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._sink = sink
         self._source = source
         self._key = key
         self._observe = observe
-        self._retire = retire
+        self._hand_over = hand_over
         self._clock = clock
         self._inactive: TTLCache[str, bool] = TTLCache(10_000, REPEAT_SECONDS, time.monotonic)
 
@@ -57,10 +60,10 @@ class AuditTrail:
         """Whether nothing is written."""
         return isinstance(self._sink, NoSink)
 
-    def retire(self) -> None:
-        """End the delivery, because another generation delivers. Events can still be written."""
-        if self._retire is not None:
-            self._retire()
+    def hand_over(self) -> None:
+        """Leave the delivery to other processes. Events can still be written."""
+        if self._hand_over is not None:
+            self._hand_over()
 
     def token_hash(self, token: str) -> str:
         """Return a keyed hash, which joins the events of a token."""
@@ -94,10 +97,7 @@ class AuditTrail:
         recorded = self._clock().isoformat(timespec="milliseconds")
         event = audit_event(record, self._source, recorded=recorded, outcome=outcome, step=step)
         try:
-            # ASCII: no text of a server can end a line, whichever reader splits them.
-            self._sink.write(
-                json.dumps(event, separators=(",", ":")).encode("ascii") + b"\n", late=late
-            )
+            self._sink.write(_json(event) + b"\n", late=late)
         except (OSError, ValueError) as error:
             self._observe("failed")
             detail = error.strerror if isinstance(error, OSError) else "not JSON"
@@ -110,3 +110,14 @@ class AuditTrail:
         self._observe("written")
         if inactive is not None:
             self._inactive[inactive] = True
+
+
+def _json(event: dict[str, Any]) -> bytes:
+    """Return an event as ASCII: no text of a server can end a line, whichever reader splits them.
+
+    Raises ``ValueError``.
+    """
+    with contextlib.suppress(TypeError):  # Half a surrogate pair.
+        if (line := orjson.dumps(event)).isascii():
+            return line
+    return json.dumps(event, separators=(",", ":")).encode("ascii")

@@ -6,13 +6,12 @@ from functools import partial
 from pathlib import Path
 
 from sidecar import __version__
+from sidecar.audit.backlog import Backlog
 from sidecar.audit.delivery import Delivery
 from sidecar.audit.event import AuditSource
 from sidecar.audit.repository import Repository
-from sidecar.audit.retry_queue import MOST_BYTES
 from sidecar.audit.sinks import FileSink, NoSink, Sink, StdoutSink
 from sidecar.audit.spool import Spool
-from sidecar.audit.spool_reader import SpoolReader
 from sidecar.audit.trail import AuditTrail
 from sidecar.bootstrap.context import BuildContext
 
@@ -50,13 +49,8 @@ async def audit_trail(context: BuildContext) -> AuditTrail:
             timeout_seconds=context.settings.limits.audit_timeout_seconds,
             update=audit.repository.interaction == "update",
         )
-        delivery = Delivery(
-            SpoolReader(audit.spool.folder),
-            repository,
-            metrics,
-            batch=audit.repository.batch_size,
-            aside_bytes=min(MOST_BYTES, audit.spool.max_bytes // 8),
-        )
+        backlog = Backlog(audit.spool.folder, held_bytes=audit.spool.max_bytes // 8)
+        delivery = Delivery(backlog, repository, metrics, batch=audit.repository.batch_size)
         with _naming("audit.spool.folder", audit.spool.folder):
             sink = spool = Spool(
                 audit.spool.folder,
@@ -71,5 +65,6 @@ async def audit_trail(context: BuildContext) -> AuditTrail:
     source = AuditSource(
         f"smart-imaging-sidecar {__version__}", context.settings.ehr.fhir_url, audit.site
     )
-    retire = None if delivery is None else delivery.retire
-    return AuditTrail(sink, source, audit.key(context.host.key), observe=observe, retire=retire)
+    hand_over = None if delivery is None else delivery.hand_over
+    key = audit.key(context.host.key)
+    return AuditTrail(sink, source, key, observe=observe, hand_over=hand_over)

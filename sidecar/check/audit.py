@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sidecar.audit.spool import ASIDE, REJECTED, positions, segment_names
+from sidecar.audit.spool import REJECTED, begun_ns, progress, segment_names
 from sidecar.bootstrap.context import open_session
 from sidecar.check.outcome import CheckOutcome, failure, ok, warning
 from sidecar.common.fetch import FetchFailed, fetch
@@ -62,15 +62,14 @@ def _room(path: Path) -> CheckOutcome | None:
 
 def _waiting(folder: Path, audit: Audit) -> CheckOutcome:
     """Check how much waits in the spool, since when, and whether there is room for more."""
-    names = segment_names(folder)
-    kept = [folder / name for name in (REJECTED, ASIDE, *names)]
-    used = sum(file.stat().st_size for file in kept if file.exists())
+    segments = [folder / name for name in segment_names(folder)]
+    used = sum(file.stat().st_size for file in (folder / REJECTED, *segments) if file.exists())
     if used + _LITTLE_BYTES // 16 > audit.spool.max_bytes and audit.when_full == "refuse":
         return failure(
             f"{folder} is full ({used} bytes of audit.spool.max_bytes): nothing is answered",
             "Mend the repository, or look at rejected.jsonl; or set a larger max_bytes and reload.",
         )
-    waiting = [time.time() - since for file in kept[1:] if (since := _since(file)) is not None]
+    waiting = [time.time() - since for file in segments if (since := _since(file)) is not None]
     if (seconds := max(waiting, default=0)) > _LONG_SECONDS:
         return warning(
             f"{folder}: events have been waiting for more than {int(seconds) // 60} minutes",
@@ -85,13 +84,14 @@ def _since(file: Path) -> float | None:
     That is the file's beginning while nothing in it was delivered, and then its last change.
     """
     try:
-        found, delivered = file.stat(), positions(file.parent).get(file.name, 0)
+        found = file.stat()
     except FileNotFoundError:
         return None
-    if found.st_size <= delivered:
+    positions, retries = progress(file.parent)
+    delivered = positions.get(file.name, 0)
+    if found.st_size <= delivered and all(name != file.name for name, *_ in retries):
         return None
-    begun = file.name.partition("-")[0]
-    return int(begun) / 1e9 if begun.isdecimal() and not delivered else found.st_mtime
+    return found.st_mtime if delivered else begun_ns(file.name) / 1e9
 
 
 def _writable(path: Path, key: str) -> CheckOutcome:

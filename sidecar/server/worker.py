@@ -90,6 +90,7 @@ async def _serve(
                 await public.stop_accepting()
                 await admin.stop_accepting()
                 channel.send(retiring=True)
+                sidecar.audit.hand_over()
                 ending = asyncio.create_task(public.stop(RETIRE_SECONDS))
                 await asyncio.wait([stopped, ending], return_when=asyncio.FIRST_COMPLETED)
                 # What breaks off from now on does so because of us.

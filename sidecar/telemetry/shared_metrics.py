@@ -19,7 +19,7 @@ from sidecar.telemetry.shared_values import SUFFIX, SampleKey, read_values
 log = logging.getLogger(__name__)
 
 Values = dict[bytes, float]
-"""Values by their encoded keys (``SampleKey``): to compare and hash those again and again is slow."""
+"""Values by their encoded keys (``SampleKey``), which would be slow to hash and compare."""
 
 _GAUGES = ("livesum", "livemax", "livemin")
 """Modes whose values end with their process. Others are added, those of dead workers included."""

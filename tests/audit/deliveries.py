@@ -10,10 +10,10 @@ import aiohttp
 import pytest
 
 from sidecar.audit import delivery as module
+from sidecar.audit.backlog import Backlog
 from sidecar.audit.delivery import Delivery
 from sidecar.audit.repository import Repository
 from sidecar.audit.spool import REJECTED, Spool
-from sidecar.audit.spool_reader import SpoolReader
 from sidecar.telemetry.metrics import Metrics
 from tests.audit.fhir_repository import FhirRepository
 
@@ -33,7 +33,8 @@ class Line:
         self.metrics = Metrics("0")
         self.metrics.begin_audit("fhir")
         self.repository = Repository(session, url, **how)
-        self.delivery = Delivery(SpoolReader(folder), self.repository, self.metrics, batch=batch)
+        self.backlog = Backlog(folder)
+        self.delivery = Delivery(self.backlog, self.repository, self.metrics, batch=batch)
         self.spool = Spool(
             folder, max_bytes=2**30, wake=self.delivery.wake, observe=self.metrics.observe_audit
         )
@@ -59,7 +60,8 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_FIRST_PAUSE_SECONDS", 0.02)
     monkeypatch.setattr(module, "LONGEST_PAUSE_SECONDS", 0.1)
     monkeypatch.setattr(module, "_LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(module, "_COUNT_SECONDS", 0.0)
+    monkeypatch.setattr(module, "_COUNT_SECONDS", 0.01)
+    monkeypatch.setattr(module, "_YIELD_SECONDS", 0.2)
     monkeypatch.setattr(module, "FINISH_SECONDS", 60)
 
 

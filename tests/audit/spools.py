@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-from sidecar.audit.spool_reader import SpoolReader
+from sidecar.audit.backlog import Backlog
 
 ROOM = 2**30
 
 
-def reader_of(folder: Path) -> SpoolReader:
-    reader = SpoolReader(folder)
+def reader_of(folder: Path) -> Backlog:
+    reader = Backlog(folder)
     assert reader.lock()
     return reader
 
 
-def lines(reader: SpoolReader, most: int = 1_000, most_bytes: int = ROOM) -> list[bytes]:
+def lines(reader: Backlog, most: int = 1_000, most_bytes: int = ROOM) -> list[bytes]:
     return [one.line for one in reader.next(most, most_bytes)]

@@ -2,17 +2,19 @@
 
 import errno
 import json
+import threading
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 from aiohttp import web
 
-from sidecar.audit import retry_queue as aside_module
-from sidecar.audit.spool import ASIDE, REJECTED, segments
+from sidecar.audit import backlog as backlog_module
+from sidecar.audit.sinks import write_whole
+from sidecar.audit.spool import LOCK, PROGRESS, REJECTED, segment_names
 from tests.audit.deliveries import line_to, numbers, rejected, soon
 from tests.audit.fhir_repository import FhirRepository
-from tests.waiting import wait_until_async
+from tests.waiting import WAIT_SECONDS, wait_until_async
 
 __all__ = ["soon"]
 
@@ -23,7 +25,7 @@ async def test_a_full_disk_and_a_server_that_fails_recover(
     """Nothing can be written, not even what is given up; then the server takes all, and that makes
     the room.
     """
-    monkeypatch.setattr(aside_module, "MOST_EVENTS", 10)
+    monkeypatch.setattr(backlog_module, "MOST_RETRIES", 10)
     repository = FhirRepository()
     repository.of_event = lambda event: 500 if event["number"] % 2 else 201
 
@@ -34,8 +36,7 @@ async def test_a_full_disk_and_a_server_that_fails_recover(
         for begin in range(0, 100, 10):
             line.tell(range(begin, begin + 10))
             line.spool.close()
-        monkeypatch.setattr("sidecar.audit.retry_queue.write_whole", full)
-        monkeypatch.setattr("sidecar.audit.spool_reader.write_whole", full)
+        monkeypatch.setattr(backlog_module, "write_whole", full)
         await wait_until_async(
             "a full disk", lambda: "rejected.jsonl cannot be written" in caplog.text
         )
@@ -43,12 +44,14 @@ async def test_a_full_disk_and_a_server_that_fails_recover(
         await wait_until_async(
             "delivered", lambda: line.outcome("delivered"), lambda found: found == 100
         )
-        await wait_until_async("segments(tmp_path) == []", lambda: segments(tmp_path) == [])
+        await wait_until_async(
+            "segment_names(tmp_path) == []", lambda: segment_names(tmp_path) == []
+        )
     assert set(numbers(repository)) == set(range(100))
-    assert not (tmp_path / (ASIDE + ".new")).exists()
+    assert not (tmp_path / (PROGRESS + ".new")).exists()
 
 
-@pytest.mark.parametrize("what", ["lock", ASIDE, "positions.json"])
+@pytest.mark.parametrize("what", [LOCK, PROGRESS])
 async def test_a_spool_that_cannot_be_read_is_seen_to_wait(
     tmp_path: Path, what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -96,7 +99,7 @@ async def test_one_that_is_no_json_is_kept_where_people_look(tmp_path: Path) -> 
 async def test_too_many_make_room_in_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(aside_module, "MOST_EVENTS", 5)
+    monkeypatch.setattr(backlog_module, "MOST_RETRIES", 5)
     repository = FhirRepository()
     repository.of_event = lambda event: 500 if event["number"] % 2 else 201
     async with line_to(tmp_path, repository, batch=4) as line:
@@ -128,8 +131,7 @@ async def test_on_a_full_disk_delivery_goes_on_and_makes_room(
             for begin in range(0, 40, 10):
                 line.tell(range(begin, begin + 10))
                 line.spool.close()
-            patch.setattr("sidecar.audit.retry_queue.write_whole", full)
-            patch.setattr("sidecar.audit.spool_reader.write_whole", full)
+            patch.setattr(backlog_module, "write_whole", full)
             await wait_until_async(
                 "delivered", lambda: line.outcome("delivered"), lambda found: found == 39
             )
@@ -139,7 +141,7 @@ async def test_on_a_full_disk_delivery_goes_on_and_makes_room(
                 lambda found: found == 1,
             )
             await wait_until_async(
-                "segments", lambda: len(segments(tmp_path)), lambda found: found == 1
+                "segments", lambda: len(segment_names(tmp_path)), lambda found: found == 1
             )
     assert numbers(repository) == list(range(1, 40))
     repository.of_event = lambda event: 201
@@ -162,7 +164,7 @@ async def test_positions_that_cannot_be_written_count_nothing_twice(
 
     async with line_to(tmp_path, repository, batch=10) as line:
         with monkeypatch.context() as patch:
-            patch.setattr("sidecar.audit.spool_reader.write_whole", full)
+            patch.setattr(backlog_module, "write_whole", full)
             line.tell(range(30))
             await wait_until_async(
                 "delivered", lambda: line.outcome("delivered"), lambda found: found == 30
@@ -180,3 +182,24 @@ async def test_positions_that_cannot_be_written_count_nothing_twice(
             "audit_queue_length", lambda: line.value("audit_queue_length"), lambda found: found == 0
         )
     assert numbers(repository) == list(range(50))
+
+
+async def test_a_disk_that_is_slow_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event loop goes on while the delivery waits for its disk."""
+    waits, goes_on = threading.Event(), threading.Event()
+
+    def slow(descriptor: int, line: bytes) -> None:
+        waits.set()
+        assert goes_on.wait(WAIT_SECONDS)
+        write_whole(descriptor, line)
+
+    repository = FhirRepository()
+    async with line_to(tmp_path, repository) as line:
+        monkeypatch.setattr(backlog_module, "write_whole", slow)
+        line.tell(range(3))
+        await wait_until_async("the disk", waits.is_set)
+        line.tell(range(3, 5))
+        goes_on.set()
+        await wait_until_async("delivered", lambda: line.outcome("delivered"), (5.0).__eq__)

@@ -1,12 +1,15 @@
 """Audit events outlive a process, and a reload's two generations share them (SIA-60)."""
 
 import asyncio
+import sys
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from sidecar.audit import delivery as module
-from tests.audit.deliveries import line_to, numbers, soon
+from sidecar.audit.spool import Spool
+from tests.audit.deliveries import Line, line_to, numbers, soon
 from tests.audit.fhir_repository import FhirRepository
 from tests.waiting import WAIT_SECONDS, wait_until_async
 
@@ -55,7 +58,7 @@ async def test_ids_of_ours_are_the_same_after_a_crash(tmp_path: Path) -> None:
             await wait_until_async(
                 "delivered", lambda: line.outcome("delivered"), lambda found: found == 10
             )
-            (tmp_path / "positions.json").unlink()
+            (tmp_path / "progress.json").unlink()
     assert len(repository.requests) == 8
     assert numbers(repository) == list(range(10))
 
@@ -82,7 +85,7 @@ async def test_the_next_generation_delivers_at_once(tmp_path: Path) -> None:
     async with line_to(tmp_path, before) as old, line_to(tmp_path, after) as new:
         old.tell(range(5))
         await wait_until_async("before.requests", lambda: before.requests)
-        old.delivery.retire()
+        old.delivery.hand_over()
         await wait_until_async("events", lambda: len(after.events), lambda found: found == 5)
         asked = len(before.requests)
         old.tell(range(5, 7))
@@ -92,3 +95,91 @@ async def test_the_next_generation_delivers_at_once(tmp_path: Path) -> None:
         assert len(before.requests) == asked
     assert numbers(after) == list(range(7))
     assert before.events == []
+
+
+async def test_a_process_that_drains_ends_with_the_request_under_way(tmp_path: Path) -> None:
+    """And nothing is told twice."""
+    repository = FhirRepository()
+    repository.most, repository.seconds = 1, 0.02
+    async with line_to(tmp_path, repository) as old, line_to(tmp_path, repository) as new:
+        old.tell(range(100))
+        await wait_until_async(
+            "delivered", lambda: old.outcome("delivered"), lambda found: found >= 3
+        )
+        old.delivery.hand_over()
+        await wait_until_async(
+            "the rest", lambda: new.outcome("delivered") + old.outcome("delivered"), (100.0).__eq__
+        )
+        assert new.outcome("delivered") > 50
+        await wait_until_async(
+            "the queues' lengths",
+            lambda: (old.value("audit_queue_length"), new.value("audit_queue_length")),
+            (0.0, 0.0).__eq__,
+        )
+    assert numbers(repository) == list(range(100))
+
+
+async def test_where_nobody_takes_over_a_process_that_drains_goes_on(tmp_path: Path) -> None:
+    repository = FhirRepository()
+    async with line_to(tmp_path, repository) as line:
+        line.tell(range(5))
+        line.delivery.hand_over()
+        for number in range(5, 8):  # Again after each pause.
+            await wait_until_async("events", lambda: len(repository.events), number.__eq__)
+            line.tell(range(number, number + 1))
+    assert numbers(repository) == list(range(8))
+
+
+async def test_one_process_of_several_counts_what_waits(tmp_path: Path) -> None:
+    """So that the sum over all is right."""
+    repository = FhirRepository()
+    repository.status = 503
+    async with line_to(tmp_path, repository) as first, line_to(tmp_path, repository) as second:
+        for line in (first, second):
+            line.tell(range(10))
+        both = lambda: sum(line.value("audit_queue_length") for line in (first, second))  # noqa: E731
+        await wait_until_async("what waits", both, (20.0).__eq__)
+        assert 0 in [line.value("audit_queue_length") for line in (first, second)]
+        repository.status = None
+        await wait_until_async("nothing", both, (0.0).__eq__)
+
+
+KILLED = """
+import asyncio, sys
+from pathlib import Path
+import aiohttp
+from sidecar.audit import delivery
+from sidecar.audit.backlog import Backlog
+from sidecar.audit.repository import Repository
+from sidecar.telemetry.metrics import Metrics
+async def main():
+    async with aiohttp.ClientSession() as session:
+        repository = Repository(session, sys.argv[2], timeout_seconds=100)
+        line = delivery.Delivery(Backlog(Path(sys.argv[1])), repository, Metrics("0"), batch=5)
+        async with line.running():
+            await asyncio.sleep(1_000)
+asyncio.run(main())
+"""
+
+
+async def test_another_process_takes_over_from_one_that_was_killed(tmp_path: Path) -> None:
+    """What it had sent and did not note is told again: a batch at most."""
+    repository = FhirRepository()
+    repository.seconds = 0.02
+    async with repository.running() as url, aiohttp.ClientSession() as session:
+        spool = Spool(tmp_path, max_bytes=2**30)
+        for number in range(200):
+            spool.write(b'{"resourceType":"AuditEvent","number":%d}\n' % number)
+        command = [sys.executable, "-c", KILLED, str(tmp_path), url]
+        process = await asyncio.create_subprocess_exec(*command)
+        line = Line(tmp_path, url, session, batch=5)
+        await wait_until_async("some", lambda: len(repository.events), lambda found: found >= 20)
+        async with line.delivery.running():
+            process.kill()
+            assert await process.wait() == -9
+            await wait_until_async("all", lambda: set(numbers(repository)), set(range(200)).__eq__)
+        spool.close()
+    found = numbers(repository)
+    assert len(found) <= 205
+    firsts = sorted(range(200), key=found.index)
+    assert firsts == list(range(200))

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from sidecar.audit import backlog as backlog_module
 from sidecar.audit import delivery as module
-from sidecar.audit import retry_queue as aside_module
-from sidecar.audit.spool import ASIDE, segments
+from sidecar.audit.spool import progress, segment_names
 from tests.audit.deliveries import line_to, numbers, out_of_order, rejected, soon
 from tests.audit.fhir_repository import FhirRepository
 from tests.waiting import forever, wait_until_async
@@ -39,7 +39,7 @@ async def test_few_that_fail_do_not_slow_the_others(
             lambda: line.value("audit_queue_length"),
             lambda found: found == 50,
         )
-        assert len(segments(tmp_path)) <= 1
+        assert len(segment_names(tmp_path)) <= 1
     assert numbers(repository) == [number for number in range(5_000) if number % 100 != 7]
 
 
@@ -59,7 +59,7 @@ async def test_one_that_fails_outlives_a_reload_and_nothing_is_told_twice(tmp_pa
                 number += 5
                 due = list(range(1, number))
                 await wait_until_async("all but the first", lambda: numbers(repository), due.__eq__)
-            line.delivery.retire()
+            line.delivery.hand_over()
         # Its last request has ended: nothing is counted any more.
         told_of += line.outcome("rejected")
     assert numbers(repository) == list(range(1, number))
@@ -85,7 +85,7 @@ async def test_it_is_told_when_the_server_can(tmp_path: Path) -> None:
         )
     assert numbers(repository) == [0, 1, 3, 4, 2]
     assert len(set(repository.ids)) == 5  # Under the id that it always had.
-    assert not (tmp_path / ASIDE).read_bytes()
+    assert progress(tmp_path) == ({}, [])
 
 
 @pytest.mark.parametrize("batch", [1, 10])
@@ -187,7 +187,7 @@ async def test_an_overloaded_server_rejects_nobody(
     """Half of the entries of each answer are 503, others each time: those aside are bounded, none
     is given up.
     """
-    monkeypatch.setattr(aside_module, "MOST_EVENTS", 50)
+    monkeypatch.setattr(backlog_module, "MOST_RETRIES", 50)
     repository, chance = FhirRepository(), random.Random(1)
     repository.of_event = lambda event: 201 if chance.random() < 0.5 else 503
     most = 0
@@ -196,7 +196,7 @@ async def test_an_overloaded_server_rejects_nobody(
 
         def delivered() -> float:
             nonlocal most
-            most = max(most, len(line.delivery._aside))
+            most = max(most, len(line.backlog.retries))
             return line.outcome("delivered")
 
         await wait_until_async("delivered", delivered, lambda found: found == 200)
@@ -226,7 +226,7 @@ async def test_with_nothing_else_waiting_one_that_is_aside_shows_it(tmp_path: Pa
         repository.status = None
         await wait_until_async("0 in numbers(repository)", lambda: 0 in numbers(repository))
         await wait_until_async(
-            "events aside", lambda: len(line.delivery._aside), lambda found: found == 1
+            "events aside", lambda: len(line.backlog.retries), lambda found: found == 1
         )
         failing.clear()
         await wait_until_async(
@@ -288,26 +288,6 @@ async def test_a_server_that_stores_and_does_not_say_so_gets_few_copies(tmp_path
     assert len(repository.events) < 150
 
 
-async def test_when_retired_it_ends_with_the_request_under_way(tmp_path: Path) -> None:
-    repository = FhirRepository()
-    repository.most, repository.seconds = 1, 0.1
-    async with line_to(tmp_path, repository, batch=64) as line:
-        line.tell(range(100))
-        await wait_until_async(
-            "delivered", lambda: line.outcome("delivered"), lambda found: found >= 3
-        )
-        asked = len(repository.requests)
-        line.delivery.retire()
-    assert len(repository.requests) <= asked + 1
-    repository.seconds = 0
-    async with line_to(tmp_path, repository, batch=1) as line:
-        await wait_until_async(
-            'line.value("audit_queue_length") == 0 and len(repository.events) >= 100',
-            lambda: line.value("audit_queue_length") == 0 and len(repository.events) >= 100,
-        )
-    assert numbers(repository) == list(range(100))  # Nothing twice.
-
-
 async def test_a_limit_on_the_number_is_found_without_asking_twice_each_time(
     tmp_path: Path,
 ) -> None:
@@ -320,3 +300,19 @@ async def test_a_limit_on_the_number_is_found_without_asking_twice_each_time(
         )
     assert numbers(repository) == list(range(500))
     assert len(repository.requests) < 230  # Three quarters of them of some use.
+
+
+async def test_what_retries_hold_of_the_disk_is_bounded(tmp_path: Path) -> None:
+    """A segment stays for one event of it: beyond an eighth of the room the oldest are given up."""
+    repository = FhirRepository()
+    repository.of_event = lambda event: 500 if event["number"] % 10 == 3 else 201
+    async with line_to(tmp_path, repository) as line:
+        line.backlog._held_bytes, line.spool._segment_bytes = 3_000, 900  # Ten events.
+        line.tell(range(300))
+        await wait_until_async("delivered", lambda: line.outcome("delivered"), (270.0).__eq__)
+        await wait_until_async(
+            "segments", lambda: len(segment_names(tmp_path)), lambda count: count <= 5
+        )
+    given_up = rejected(tmp_path)
+    assert given_up == [number for number in range(300) if number % 10 == 3][: len(given_up)]
+    assert len(given_up) >= 25

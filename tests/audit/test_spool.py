@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.audit.spool import LOCK, POSITIONS, REJECTED, Spool, segments
-from sidecar.audit.spool_reader import SpoolReader, Waiting
+from sidecar.audit.backlog import Backlog, SpooledEvent
+from sidecar.audit.spool import LOCK, PROGRESS, REJECTED, Spool, progress, segment_names
 from tests.audit.spools import ROOM, lines, reader_of
 
 
@@ -29,7 +29,7 @@ def test_each_event_comes_once_and_in_order(
 ) -> None:
     """Whoever writes and reads, one after the other; segments of some lines."""
     folder = tmp_path_factory.mktemp("spool")
-    spool, reader = Spool(folder, max_bytes=1_000), SpoolReader(folder)
+    spool, reader = Spool(folder, max_bytes=1_000), Backlog(folder)
     assert reader.lock()
     written, delivered = 0, list[bytes]()
     for action in actions:
@@ -44,14 +44,14 @@ def test_each_event_comes_once_and_in_order(
             found = reader.next(2, ROOM)
             delivered += [one.line for one in found]
             reader.done(found)
-            reader.keep()
+            reader.save()
         elif action == "read again":
             reader.close()
             reader = reader_of(folder)
         else:
             spool.close()
             spool = Spool(folder, max_bytes=1_000)
-        assert reader.waiting() == written - len(delivered)
+        assert reader.measure()[0] == written - len(delivered)
     delivered += lines(reader)
     assert delivered == [b'{"number":%d}' % number for number in range(written)]
     reader.close()
@@ -66,9 +66,9 @@ def test_only_we_may_read_it(tmp_path: Path) -> None:
     reader = reader_of(folder)
     reader.reject(reader.next(1, ROOM)[0])
     reader.done(reader.next(1, ROOM))
-    reader.keep()
+    reader.save()
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    for name in (REJECTED, LOCK, segments(folder)[0].name):
+    for name in (REJECTED, LOCK, segment_names(folder)[0]):
         assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600, name
 
 
@@ -76,13 +76,12 @@ def test_what_was_delivered_is_removed_when_nobody_writes_there(tmp_path: Path) 
     spool, reader = Spool(tmp_path, max_bytes=ROOM), reader_of(tmp_path)
     spool.write(b"{}\n")
     reader.done(reader.next(9, ROOM))
-    reader.keep()
-    assert len(segments(tmp_path)) == 1
+    reader.save()
+    assert len(segment_names(tmp_path)) == 1
     spool.close()
-    reader.tidy()
-    reader.keep()
-    assert segments(tmp_path) == []
-    assert (tmp_path / POSITIONS).read_text() == "{}"
+    reader.save()
+    assert segment_names(tmp_path) == []
+    assert progress(tmp_path) == ({}, [])
 
 
 KILLED = """
@@ -110,24 +109,24 @@ def test_a_killed_process_loses_nothing_that_it_had_written(tmp_path: Path) -> N
     spool = Spool(tmp_path, max_bytes=ROOM)
     spool.write(b'{"number":500}\n')
     reader.done(reader.next(1_000, ROOM))
-    reader.keep()
+    reader.save()
     assert lines(reader) == []
-    assert len(segments(tmp_path)) == 1  # The new writer's.
+    assert len(segment_names(tmp_path)) == 1  # The new writer's.
 
 
 def test_a_crash_before_the_position_is_kept_tells_twice_rather_than_not(tmp_path: Path) -> None:
     spool, reader = Spool(tmp_path, max_bytes=ROOM), reader_of(tmp_path)
     spool.write(b"{}\n")
     reader.done(reader.next(1, ROOM))
-    reader.keep()
-    (tmp_path / POSITIONS).write_text("[torn")
+    reader.save()
+    (tmp_path / PROGRESS).write_text("[torn")
     reader.close()
     assert lines(reader_of(tmp_path)) == [b"{}"]
 
 
 def test_one_delivers_at_a_time(tmp_path: Path) -> None:
     Spool(tmp_path, max_bytes=ROOM)
-    first, second = SpoolReader(tmp_path), SpoolReader(tmp_path)
+    first, second = Backlog(tmp_path), Backlog(tmp_path)
     assert first.lock()
     assert not second.lock()
     first.close()
@@ -145,7 +144,7 @@ def test_no_link_is_followed(tmp_path: Path) -> None:
     (folder / "00000000000000000001-aa.jsonl").symlink_to(outside / "1.jsonl")
     (folder / "00000000000000000002-aa.jsonl").mkdir()
     (folder / REJECTED).symlink_to(outside / "new")
-    (folder / (POSITIONS + ".new")).symlink_to(outside / "1.jsonl")
+    (folder / (PROGRESS + ".new")).symlink_to(outside / "1.jsonl")
     spool.write(b"1\n")
     found = reader.next(9, ROOM)
     assert [one.line for one in found] == [b"1"]
@@ -153,30 +152,55 @@ def test_no_link_is_followed(tmp_path: Path) -> None:
         reader.reject(found[0])
     spool.close()
     reader.done(found)
-    reader.keep()
+    reader.save()
     assert {one.name: one.read_text() for one in outside.iterdir()} == {"1.jsonl": "foreign\n"}
 
 
-def test_what_a_killed_process_left_unnamed_is_removed(tmp_path: Path) -> None:
+def test_what_a_process_left_that_was_killed_before_its_first_line_is_removed(
+    tmp_path: Path,
+) -> None:
     spool = Spool(tmp_path, max_bytes=ROOM)
+    (tmp_path / "00000000000000000001-aa.jsonl").touch()
     spool.write(b"1\n")
-    left, fresh = tmp_path / "00000000000000000001-aa.new", tmp_path / "00000000000000000002-aa.new"
-    left.touch()
-    fresh.touch()
-    os.utime(left, (0, 0))
     reader = reader_of(tmp_path)
-    with fresh.open() as begun:  # As a writer in another process has it, about to lock it.
-        reader.tidy()
-        fcntl.flock(begun, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    assert not left.exists()
-    assert fresh.exists()
+    reader.save()
+    assert len(segment_names(tmp_path)) == 1
     assert lines(reader) == [b"1"]
+
+
+@pytest.mark.parametrize("when", ["opened", "locked by the reader", "removed"])
+def test_a_segment_that_is_taken_for_a_finished_one_is_begun_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Another process looks at it after it is made, and before its writer has locked it."""
+    spool, reader = Spool(tmp_path, max_bytes=ROOM), reader_of(tmp_path)
+    flock, looks = fcntl.flock, 0
+
+    def meanwhile(file: int, operation: int) -> None:
+        nonlocal looks
+        looks += 1
+        if looks > 1:
+            flock(file, operation)
+        elif when == "locked by the reader":
+            with (tmp_path / segment_names(tmp_path)[0]).open("r+b") as other:
+                flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                flock(file, operation)
+        else:
+            if when == "removed":
+                reader.save()
+            flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", meanwhile)
+    spool.write(b"1\n")
+    assert lines(reader) == [b"1"]
+    reader.save()
+    assert len(segment_names(tmp_path)) == 1
 
 
 def test_a_segment_that_somebody_removed_is_begun_anew(tmp_path: Path) -> None:
     spool = Spool(tmp_path, max_bytes=ROOM)
     spool.write(b"1\n")
-    segments(tmp_path)[0].unlink()
+    (tmp_path / segment_names(tmp_path)[0]).unlink()
     spool.write(b"2\n")
     assert lines(reader_of(tmp_path)) == [b"2"]
 
@@ -194,8 +218,8 @@ def test_half_a_line_spoils_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyP
     reader = reader_of(tmp_path)
     assert lines(reader) == [b"1", b"2"]
     reader.done(reader.next(9, ROOM))
-    reader.keep()
-    assert len(segments(tmp_path)) == 1
+    reader.save()
+    assert len(segment_names(tmp_path)) == 1
 
 
 def test_what_goes_in_one_request_is_bounded(tmp_path: Path) -> None:
@@ -205,7 +229,7 @@ def test_what_goes_in_one_request_is_bounded(tmp_path: Path) -> None:
     assert [len(line) for line in lines(reader, most=1)] == [10]
     assert [len(line) for line in lines(reader, most_bytes=100)] == [10, 10]
     reader.done(reader.next(2, ROOM))
-    reader.keep()
+    reader.save()
     assert [len(line) for line in lines(reader, most_bytes=100)] == [5_000]
 
 
@@ -213,18 +237,18 @@ def test_odd_files_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes.jsonl").write_text("mine\n")
     reader = reader_of(tmp_path)
     assert lines(reader) == []
-    reader.reject(Waiting("x", 0, 1, b"{}"))
-    reader.tidy()
+    reader.reject(SpooledEvent("x", 0, b"{}"))
+    reader.save()
     assert {one.name for one in tmp_path.iterdir()} == {"notes.jsonl", LOCK, REJECTED}
 
 
 def test_much_is_counted_a_part_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The event loop waits meanwhile."""
-    monkeypatch.setattr("sidecar.audit.spool_reader._COUNT_BYTES", 200)
+    monkeypatch.setattr("sidecar.audit.backlog._COUNT_BYTES", 200)
     spool, reader = Spool(tmp_path, max_bytes=800), reader_of(tmp_path)
     for _ in range(7):
         spool.write(b"%s\n" % (b" " * 99))
-    assert [reader.waiting() for _ in range(5)] == [2, 4, 6, 7, 7]
+    assert [reader.measure()[0] for _ in range(5)] == [2, 4, 6, 7, 7]
 
 
 def test_locks_are_such_as_nfs_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,21 +269,21 @@ def test_locks_are_such_as_nfs_has(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         spool.write(b"%03d %s\n" % (number, b" " * 990))
     reader = reader_of(tmp_path)
     reader.done(reader.next(3, ROOM))
-    reader.keep()
+    reader.save()
     assert lines(reader)[-1].startswith(b"029")
 
 
 def test_a_segment_that_cannot_be_begun_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def never(self: Path, target: Path) -> None:
-        raise OSError(errno.EACCES, "permission denied")
+    def never(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
 
     spool = Spool(tmp_path, max_bytes=10_000)
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", never)
+        patch.setattr(fcntl, "flock", never)
         for _ in range(3):
-            with pytest.raises(OSError, match="denied"):
+            with pytest.raises(OSError, match="no locks"):
                 spool.write(b"x\n")
     assert list(tmp_path.iterdir()) == []
     spool.write(b"1\n")

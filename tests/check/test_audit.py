@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from sidecar.audit.spool import Spool, segments
+from sidecar.audit.spool import Spool, segment_names
 from sidecar.conformance.finding import Finding, State
 from sidecar.server.listener import listen
 from tests.check.scripted_site import Pacs, found
@@ -148,13 +148,15 @@ async def test_a_spool_that_is_full_or_waits_for_long(
 
     spool.write(b"{}\n")
     assert (await finding()).state is State.OK
-    (segment,) = segments(folder)
+    (segment,) = map(folder.joinpath, segment_names(folder))
     spool.close()
     begun = time.time_ns() - 1_800 * 10**9
     late_segment = segment.rename(folder / f"{begun:020d}-{segment.name.partition('-')[2]}")
     late = await finding()
     assert (late.state, "30 minutes" in late.text) == (State.WARN, True)
-    (folder / "positions.json").write_text(json.dumps({late_segment.name: 3}))
+    (folder / "progress.json").write_text(
+        json.dumps({"positions": {late_segment.name: 3}, "retries": []})
+    )
     assert (await finding()).state is State.OK  # All of it is delivered.
     with contextlib.suppress(OSError):
         while True:

@@ -33,6 +33,7 @@ SERVES_ELSEWHERE = {
     "server/test_draining.py test_a_request_that_is_on_its_way_is_answered": OURS,
     "telemetry/collector.py Collector": "a collector of traces",
     "audit/fhir_repository.py FhirRepository": "a repository of AuditEvents",
+    "audit/test_delivery_model.py Deliveries": "a repository of AuditEvents",
     "telemetry/test_certificates.py test_a_server_that_says_nothing_does_not_hold_us_up": RAW,
     "telemetry/test_certificates.py test_of_peers_and_of_our_own": RAW,
     "telemetry/test_tracing.py test_a_collector_with_a_certificate_of_its_own": ONE,
