@@ -48,6 +48,7 @@ def _scope(settings: Settings) -> bytes:
         "version": __version__,
         "fhir_url": settings.ehr.fhir_url,
         "issuer": settings.ehr.issuer,
+        "clock_skew_seconds": settings.limits.clock_skew_seconds,
         "client_id": getattr(tokens.client, "client_id", None),
         "tokens": tokens.model_dump(
             mode="json", include={"validation", "audience", "claims", "introspection", "jwt"}

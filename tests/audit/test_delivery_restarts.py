@@ -70,8 +70,11 @@ async def test_two_generations_share_a_folder(tmp_path: Path) -> None:
         for number in range(0, 40, 2):
             old.tell(range(number, number + 1))
             new.tell(range(number + 1, number + 2))
-        await wait_until_async("events", lambda: len(repository.events), lambda found: found == 40)
-        assert old.outcome("delivered") + new.outcome("delivered") == 40
+        await wait_until_async(
+            "deliveries",
+            lambda: old.outcome("delivered") + new.outcome("delivered"),
+            lambda found: found == 40,
+        )
     assert sorted(numbers(repository)) == list(range(40))
     for begin in (0, 1):  # Of each the order is kept.
         mine = [number for number in numbers(repository) if number % 2 == begin]

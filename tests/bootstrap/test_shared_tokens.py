@@ -43,10 +43,13 @@ def test_the_scope_changes_with_what_an_answer_depends_on(tmp_path: Path) -> Non
         {"audience": ["us"], "validation": "jwt_then_introspection"},
         {"claims": {"patient": [{"claim": "launch_patient"}]}},
         {"introspection": {"url": "https://ehr.example.org/introspect"}},
-        {"jwt": {"leeway_seconds": 1}},
+        {"jwt": {"algorithms": ["RS256"]}},
     ]
     scopes = [_scope(_settings(tmp_path, **change)) for change in changes]
     assert len({usual, *scopes}) == len(changes) + 1
     assert b"secret" not in b"".join(scopes)
-    other = site_settings(2, "http://127.0.0.1:1")
-    assert _scope(other) != usual
+    for other in (
+        site_settings(2, "http://127.0.0.1:1"),
+        site_settings(1, "http://127.0.0.1:1", {"limits": {"clock_skew_seconds": 1}}),
+    ):
+        assert _scope(other) != usual

@@ -35,7 +35,7 @@ def test_a_killed_process_loses_nothing_that_was_answered(site: Site, tmp_path: 
     site.repository.status = 503
     with SidecarProcess(tmp_path, site.configuration) as sidecar:
         answered = site.ask(sidecar, 120)
-        os.kill(sidecar.process_id, signal.SIGKILL)
+        sidecar.kill()
         assert sidecar.stop() == -9
     assert site.repository.events == []
     site.repository.status = None
@@ -59,7 +59,7 @@ def test_killed_again_and_again_while_it_delivers(site: Site, tmp_path: Path) ->
     for _ in range(4):
         with SidecarProcess(tmp_path, site.configuration) as sidecar:
             answered += site.ask(sidecar, 40)
-            os.kill(sidecar.process_id, signal.SIGKILL)
+            sidecar.kill()
             sidecar.stop()
     with SidecarProcess(tmp_path, site.configuration):
         site.wait_for(160)
