@@ -160,6 +160,8 @@ class Supervisor:
         for worker in replaced.workers.values():
             worker.state = WorkerState.RETIRING
             worker.channel.send(retire=True)
+        if not self._still_accepting:  # Each of them had ended, and waited for its next start.
+            self._taken_over()
         retiring = [worker for worker in self._workers() if worker.state is WorkerState.RETIRING]
         for worker in retiring[:-RETIRING_WORKERS]:
             worker.end()
@@ -169,8 +171,11 @@ class Supervisor:
         if worker in self._still_accepting:
             self._still_accepting.discard(worker)
             if not self._still_accepting:
-                self._log_what_serves("reloaded")
-                self._reloaded("succeeded")
+                self._taken_over()
+
+    def _taken_over(self) -> None:
+        self._log_what_serves("reloaded")
+        self._reloaded("succeeded")
 
     def _log_what_serves(self, message: str) -> None:
         assert self._current is not None and self._sockets is not None  # noqa: PT018, S101

@@ -145,6 +145,17 @@ def test_changed_files_are_seen_where_that_is_wanted(toy: Toy) -> None:
     toy.wait_for_workers(3)
 
 
+def test_a_reload_that_finds_no_worker_to_replace_ends(toy: Toy) -> None:
+    """All of them have ended, and wait for their next start."""
+    toy.write(behaviour="fragile", workers=1)
+    toy.signal(signal.SIGHUP)
+    toy.wait_for("reloaded")
+    toy.wait_for("a worker has ended: it is started again", 3)
+    toy.write(workers=1)
+    toy.signal(signal.SIGHUP)
+    toy.wait_for("reloaded", 2)
+
+
 def test_a_replaced_worker_may_go_on(tmp_path: Path) -> None:
     """Only so many of them: beyond, the oldest one ends."""
     toy = Toy(tmp_path, {"RETIRING_WORKERS": 2})

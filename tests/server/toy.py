@@ -41,6 +41,7 @@ class Toy:
     - ``serve``: ends on SIGTERM, and when it is replaced.
     - ``hold``: as serve, but when it is replaced it stays until SIGTERM.
     - ``problem``: cannot start, and says why. ``crash``: ends before it is ready.
+    - ``fragile``: ends as soon as it is ready.
     - ``slow``: is never ready. ``silent``: is ready, and then says nothing more.
     - ``stubborn``: ignores SIGTERM.
     """
@@ -158,6 +159,8 @@ def _work(task: WorkerTask, channel: Channel) -> int:
     signal.signal(signal.SIGTERM, lambda *_: over.append(1) if behaviour != "stubborn" else None)
     if behaviour != "slow":
         channel.send(ready=True)
+    if behaviour == "fragile":
+        return 3
     accepting = True
     while not over:
         messages, is_closed = channel.receive()
