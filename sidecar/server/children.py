@@ -84,9 +84,11 @@ class Children:
                 yield from self._received(key.data)
             else:
                 key.data()
-        yield from self._ended()
+        # A signal to the whole group is there before the children that it ends, and comes first.
+        ended = list(self._ended())
         signals, self._signals = self._signals, []
         yield from map(Signalled, dict.fromkeys(signals))
+        yield from ended
 
     def _received(self, child: Child) -> Iterator[Event]:
         messages, is_closed = child.channel.receive()

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.server.toy import Toy
@@ -193,6 +194,33 @@ def test_a_worker_that_does_not_end_is_killed(tmp_path: Path) -> None:
         toy.wait_for("serving")
         toy.signal(signal.SIGTERM)
         assert toy.end() == 0
+
+
+def test_an_interrupt_of_the_group_while_it_starts_is_no_failure(tmp_path: Path) -> None:
+    """Ctrl-C ends the children before the supervisor looks."""
+    toy = Toy(tmp_path)
+    toy.write(behaviour="slow")
+    with toy:
+        children = wait_until("workers", toy.children, lambda found: len(found) == 2)
+        wait_until("their own signals", lambda: all(map(has_default_interrupt, children)))
+        toy.signal(signal.SIGSTOP)
+        assert toy.process.pid is not None
+        os.killpg(toy.process.pid, signal.SIGINT)
+        wait_until(
+            "their end",
+            lambda: {child.status() for child in children},
+            lambda states: states == {psutil.STATUS_ZOMBIE},
+        )
+        toy.signal(signal.SIGCONT)
+        assert toy.end() == 0
+
+
+def has_default_interrupt(process: psutil.Process) -> bool:
+    """Return whether it neither catches nor blocks SIGINT."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    masks = dict(line.split(":\t") for line in status.splitlines() if line.startswith("Sig"))
+    bit = 1 << (signal.SIGINT - 1)
+    return not any(int(masks[name], 16) & bit for name in ("SigBlk", "SigCgt"))
 
 
 def test_workers_ignore_the_signal_of_a_reload(toy: Toy) -> None:

@@ -125,7 +125,8 @@ class Toy:
 
 
 def _main(folder: str, file: str, log_file: str, limits: Mapping[str, float]) -> None:
-    """Run the supervisor, in a fork."""
+    """Run the supervisor, in a fork with a process group of its own."""
+    os.setpgid(0, 0)
     opened = os.open(log_file, os.O_WRONLY | os.O_APPEND)
     os.dup2(opened, 2)
     for name, seconds in limits.items():
