@@ -103,8 +103,12 @@ class Supervisor:
             if self._current is not None:
                 notify_reloading()
             self._loaded = {"problems": ["the configuration could not be read"]}
-            self._loader = Child(self._load, self._children)
-            self._children.add(self._loader)
+            try:
+                self._loader = Child(self._load, self._children)
+            except OSError as error:
+                self._refuse([_no_process(error)])
+            else:
+                self._children.add(self._loader)
 
     def _use(self, loaded: Message) -> None:
         """Start workers with the configuration that was loaded."""
@@ -122,8 +126,11 @@ class Supervisor:
         self._sockets.warn_of_changes(configuration)
         reason: Reason = "start" if self._current is None else "reload"
         self._next = Generation(configuration)
-        for index in range(configuration.workers):
-            self._start_worker(self._next, index, reason)
+        try:
+            for index in range(configuration.workers):
+                self._start_worker(self._next, index, reason)
+        except OSError as error:
+            self._refuse([_no_process(error)])
 
     def _start_worker(self, generation: Generation, index: int, reason: Reason) -> None:
         assert self._sockets is not None  # noqa: S101
@@ -132,6 +139,16 @@ class Supervisor:
         )
         generation.workers[index] = worker = Worker(self._work, task, self._children)
         self._children.add(worker)
+
+    def _restart_worker(self, generation: Generation, index: int) -> None:
+        try:
+            self._start_worker(generation, index, "restart")
+        except OSError as error:
+            delay = generation.postpone(index)
+            log.error(  # noqa: TRY400 - its text says all
+                "a worker cannot be started: it is tried again",
+                extra={"worker": index, "problem": _no_process(error), "seconds": delay},
+            )
 
     def _refuse(self, problems: Sequence[str]) -> None:
         """Go on with what serves, if anything does, and say why."""
@@ -255,7 +272,7 @@ class Supervisor:
         self._kill_silent(now)
         if self._current is not None:
             for index in self._current.due():
-                self._start_worker(self._current, index, "restart")
+                self._restart_worker(self._current, index)
             self._look_at_files(now, self._current.configuration.reload_seconds)
 
     def _kill_silent(self, now: float) -> None:
@@ -281,3 +298,7 @@ class Supervisor:
     def _watched(self) -> list[str]:
         assert self._current is not None  # noqa: S101
         return [*self._files, *self._current.configuration.files]
+
+
+def _no_process(error: OSError) -> str:
+    return f"a process cannot be started: {error.strerror}"

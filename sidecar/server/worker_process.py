@@ -82,16 +82,17 @@ class Generation:
         return states == [WorkerState.SERVING] * self.configuration.workers
 
     def schedule(self, ended: Worker) -> float:
-        """Remove a worker that has ended. Return the seconds until it is due to start again.
-
-        They are 0 at first, then 1, 2, 4 … 30.
-        """
-        now = time.monotonic()
+        """Remove a worker that has ended. Return the seconds until it is due to start again."""
         del self.workers[ended.index]
-        lived_long = now - ended.began > _LONG_LIVED_SECONDS
-        deaths = 1 if lived_long else self._deaths.get(ended.index, 0) + 1
+        if time.monotonic() - ended.began > _LONG_LIVED_SECONDS:
+            self._deaths.pop(ended.index, None)
+        return self.postpone(ended.index)
+
+    def postpone(self, index: int) -> float:
+        """Return the seconds until the worker is due to start again: 0 at first, then 1, 2 … 30."""
+        deaths = self._deaths.get(index, 0) + 1
         delay = 0 if deaths == 1 else min(_LONGEST_DELAY_SECONDS, 2 ** min(deaths - 2, 10))
-        self._deaths[ended.index], self._due[ended.index] = deaths, now + delay
+        self._deaths[index], self._due[index] = deaths, time.monotonic() + delay
         return delay
 
     def due(self) -> list[int]:

@@ -223,6 +223,26 @@ def has_default_interrupt(process: psutil.Process) -> bool:
     return not any(int(masks[name], 16) & bit for name in ("SigBlk", "SigCgt"))
 
 
+def test_without_room_for_a_process_what_serves_goes_on(toy: Toy) -> None:
+    """No more files, processes or memory: neither a reload nor a restart ends it."""
+    before = toy.wait_for_workers(2)
+    process = psutil.Process(toy.process.pid)
+    limits = process.rlimit(psutil.RLIMIT_NOFILE)
+    process.rlimit(psutil.RLIMIT_NOFILE, (process.num_fds(), limits[1]))
+    toy.signal(signal.SIGHUP)
+    line = toy.wait_for("the new configuration cannot be used: the old one goes on")
+    problem = "a process cannot be started: Too many open files"
+    assert line["problems"] == [problem]
+    process.rlimit(psutil.RLIMIT_NOFILE, (3, limits[1]))
+    (_, pid), (other, _) = before
+    os.kill(pid, signal.SIGKILL)
+    line = toy.wait_for("a worker cannot be started: it is tried again")
+    assert line["problem"] == problem
+    assert {index for index, _ in toy.wait_for_workers(1)} == {other}
+    process.rlimit(psutil.RLIMIT_NOFILE, limits)
+    assert len(toy.wait_for_workers(2) & before) == 1
+
+
 def test_workers_ignore_the_signal_of_a_reload(toy: Toy) -> None:
     """A terminal sends it to the whole group."""
     workers = toy.wait_for_workers(2)
