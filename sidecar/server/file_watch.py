@@ -10,6 +10,10 @@ class FileWatch:
     def __init__(self) -> None:
         self._known: dict[str, object] = {}
 
+    def add(self, files: Iterable[str]) -> None:
+        """Watch these, too. Those that are watched already keep the state of the last look."""
+        self._known = {file: _version(Path(file)) for file in files} | self._known
+
     def has_changed(self, files: Iterable[str]) -> bool:
         """Return whether one of ``files`` has changed since the last look.
 

@@ -102,6 +102,7 @@ class Supervisor:
         if not self._reload_is_due:
             if self._current is not None:
                 notify_reloading()
+            self._watch.has_changed(self._watched())  # What changes from now on is another change.
             self._loaded = {"problems": ["the configuration could not be read"]}
             try:
                 self._loader = Child(self._load, self._children)
@@ -118,6 +119,7 @@ class Supervisor:
             self._refuse(loaded["problems"])
             return
         configuration = Configuration.decode(loaded)
+        self._watch.add(configuration.files)  # Before the workers read them.
         try:
             self._sockets = self._sockets or Sockets.open(configuration)
         except OSError as error:
@@ -168,7 +170,6 @@ class Supervisor:
         """Let ``following``, which serves, take over."""
         replaced, self._current, self._next = self._current, following, None
         self._configure_logs(following.configuration.log_level)
-        self._watch.has_changed(self._watched())
         if replaced is None:
             self._log_what_serves("serving")
             notify("READY=1")
@@ -296,8 +297,8 @@ class Supervisor:
         return (child for child in self._children if isinstance(child, Worker))
 
     def _watched(self) -> list[str]:
-        assert self._current is not None  # noqa: S101
-        return [*self._files, *self._current.configuration.files]
+        current = self._current
+        return [*self._files, *(current.configuration.files if current is not None else ())]
 
 
 def _no_process(error: OSError) -> str:

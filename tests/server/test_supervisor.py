@@ -157,6 +157,19 @@ def test_a_reload_that_finds_no_worker_to_replace_ends(toy: Toy) -> None:
     toy.wait_for("reloaded", 2)
 
 
+def test_a_change_while_workers_start_is_not_lost(toy: Toy, tmp_path: Path) -> None:
+    """Looks are rare, and this reload has read the file before the change."""
+    toy.write(reload_seconds=2)
+    toy.signal(signal.SIGHUP)
+    toy.wait_for("reloaded")
+    toy.write(reload_seconds=2, behaviour="late", workers=1)
+    toy.signal(signal.SIGHUP)
+    wait_until("a worker starts", (tmp_path / "waiting").exists)
+    toy.write(reload_seconds=2, workers=3)
+    (tmp_path / "go").touch()
+    toy.wait_for_workers(3)
+
+
 def test_a_replaced_worker_may_go_on(tmp_path: Path) -> None:
     """Only so many of them: beyond, the oldest one ends."""
     toy = Toy(tmp_path, {"RETIRING_WORKERS": 2})

@@ -42,6 +42,7 @@ class Toy:
     - ``hold``: as serve, but when it is replaced it stays until SIGTERM.
     - ``problem``: cannot start, and says why. ``crash``: ends before it is ready.
     - ``fragile``: ends as soon as it is ready.
+    - ``late``: is ready when the file ``go`` is in the folder.
     - ``slow``: is never ready. ``silent``: is ready, and then says nothing more.
     - ``stubborn``: ignores SIGTERM.
     """
@@ -158,6 +159,9 @@ def _work(task: WorkerTask, channel: Channel) -> int:
         return 3
     over: list[int] = []
     signal.signal(signal.SIGTERM, lambda *_: over.append(1) if behaviour != "stubborn" else None)
+    if behaviour == "late":
+        (task.folder / "waiting").touch()
+        wait_until("go", (task.folder / "go").exists)
     if behaviour != "slow":
         channel.send(ready=True)
     if behaviour == "fragile":
