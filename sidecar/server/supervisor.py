@@ -33,7 +33,10 @@ SILENT_SECONDS = 60
 END_SECONDS = 10
 """Seconds after ``server.drain_seconds`` in which all workers must have ended."""
 RETIRING_WORKERS = 16
-"""Limit of replaced workers that go on with their transfers. Beyond, the oldest one is ended."""
+"""Limit of replaced workers that go on with their transfers. Beyond, the oldest one is ended.
+
+No worker of the generation that was just replaced is too many.
+"""
 
 
 class Supervisor:
@@ -181,7 +184,7 @@ class Supervisor:
         if not self._still_accepting:  # Each of them had ended, and waited for its next start.
             self._taken_over()
         retiring = [worker for worker in self._workers() if worker.state is WorkerState.RETIRING]
-        for worker in retiring[:-RETIRING_WORKERS]:
+        for worker in retiring[: -max(RETIRING_WORKERS, len(replaced.workers))]:
             worker.end()
 
     def _accepts_no_more(self, worker: Worker) -> None:

@@ -184,6 +184,22 @@ def test_a_replaced_worker_may_go_on(tmp_path: Path) -> None:
         assert not {pid for _, pid in oldest} & {child.pid for child in children}
 
 
+def test_no_worker_of_the_last_generation_is_too_many(tmp_path: Path) -> None:
+    """A generation may have more workers than may go on of earlier ones."""
+    toy = Toy(tmp_path, {"RETIRING_WORKERS": 1})
+    toy.write(behaviour="hold", workers=3)
+    with toy:
+        toy.wait_for("serving")
+        replaced = toy.wait_for_workers(3)
+        toy.write(behaviour="hold", workers=1)
+        toy.signal(signal.SIGHUP)
+        toy.wait_for("reloaded")
+        assert {pid for _, pid in replaced} < {child.pid for child in toy.children()}
+        toy.signal(signal.SIGHUP)
+        toy.wait_for("reloaded", 2)
+        wait_until("two of them end", toy.children, lambda found: len(found) == 2)
+
+
 def test_a_silent_worker_is_killed(tmp_path: Path) -> None:
     toy = Toy(tmp_path, {"SILENT_SECONDS": 3})
     toy.write(workers=1, behaviour="silent")
