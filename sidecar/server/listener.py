@@ -57,9 +57,10 @@ class Listener:
         return port
 
     async def stop_accepting(self) -> None:
-        """Accept no more connections. Those that are open go on."""
+        """Accept no more connections. Each that is open has one more answer."""
         for site in list(self._runner.sites):
             await site.stop()
+        self._runner.close_after_answers()
 
     async def stop(self, drain_seconds: float) -> None:
         """Accept no more connections, and give running requests ``drain_seconds`` to end.

@@ -101,6 +101,11 @@ class _Connection(RequestHandler):
         self._server.unsent.keep(self.transport)
         super().eof_received()
 
+    def close_after_answer(self) -> None:
+        """Have an answer whose head is not sent yet say that it is the connection's last."""
+        if (request := self._current_request) is not None:
+            request._message = request._message._replace(should_close=True)  # noqa: SLF001
+
     @property
     def is_answering(self) -> bool:
         """Whether a request is being answered."""
@@ -145,6 +150,7 @@ class _Server(web.Server):
         self._lingering: set[RefusedConnection] = set()
         self.open_connections = OpenConnections()
         self.unsent = SendBufferTracker()
+        self.is_closing = False
 
     def admits(self, transport: asyncio.Transport) -> bool:
         """Return whether a new connection is served. If not, it has its answer already."""
@@ -173,7 +179,7 @@ class _Server(web.Server):
         writer: AbstractStreamWriter,
         task: "asyncio.Task[None]",
     ) -> web.BaseRequest:
-        if is_last(message):
+        if self.is_closing or is_last(message):
             message = message._replace(should_close=True)
         return self._application.request_factory(message, payload, protocol, writer, task)
 
@@ -231,6 +237,16 @@ class ConnectionRunner(web.AppRunner):
         self._observe = observe
         self._limit = limit
         self._connection_keywords = keywords
+
+    def close_after_answers(self) -> None:
+        """Let each connection's next answer be its last, and say so (RFC 9112 9.6).
+
+        A client that does not know would send its next request on a connection that closes.
+        """
+        if isinstance(self.server, _Server):
+            self.server.is_closing = True
+        for connection, _ in self._connections():
+            connection.close_after_answer()
 
     def keep_unsent(self) -> SendBufferTracker:
         """Keep the connections whose clients have not received all of their answers yet."""

@@ -89,6 +89,45 @@ async def test_a_request_that_is_on_its_way_is_answered(monkeypatch: pytest.Monk
     writer.close()
 
 
+@pytest.mark.parametrize("waits", [True, False])
+async def test_the_last_answer_of_a_connection_says_so(
+    monkeypatch: pytest.MonkeyPatch, *, waits: bool
+) -> None:
+    """Else the client sends its next request on a connection that closes, and it is lost."""
+    monkeypatch.setattr("sidecar.server.listener._ARRIVING_SECONDS", 3)
+    begun, ready = asyncio.Event(), asyncio.Event()
+
+    async def answer(request: web.Request) -> web.Response:
+        begun.set()
+        await ready.wait()
+        return web.Response(text="here")
+
+    app = web.Application()
+    app.router.add_get("/", answer)
+    listener = Listener(app, listen_on("127.0.0.1", 0, "listener"))
+    await listener.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    if waits:
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await begun.wait()
+    else:
+        await wait_until_async(
+            "the connection",
+            lambda: listener._runner.server and listener._runner.server.connections,
+        )
+    ending = asyncio.create_task(listener.stop(60))
+    await wait_until_async("the end's beginning", lambda: not listener._runner.sites)
+    if not waits:
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await begun.wait()
+    ready.set()
+    answered = await asyncio.wait_for(reader.read(), WAIT_SECONDS)
+    assert answered.endswith(b"here")
+    assert b"\r\nConnection: close\r\n" in answered
+    await ending
+    writer.close()
+
+
 async def test_an_answer_that_the_pacs_broke_off_is_no_client_that_left(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
