@@ -15,6 +15,8 @@ from sidecar.web.connection_limit import DEFAULT_LIMIT, ConnectionLimit
 LINGERING_SECONDS = 2
 """Seconds that the rest of an unwanted body is read before its connection is closed."""
 _ARRIVING_SECONDS = 0.2
+_FIRST_REQUEST_SECONDS = 5
+_LOOK_SECONDS = 0.05
 _LEAST_SECONDS = 0.001
 
 
@@ -69,8 +71,7 @@ class Listener:
         """
         until = asyncio.get_running_loop().time() + drain_seconds
         await self.stop_accepting()
-        # A connection that was just accepted has a request on the way: it is not idle.
-        await asyncio.sleep(min(_ARRIVING_SECONDS, drain_seconds / 10))
+        await self._wait_for_requests(drain_seconds / 10)
         # aiohttp waits this long twice: for handlers, and before it cancels them. 0 is for ever.
         self._runner.limit_shutdown(max(drain_seconds / 2, _LEAST_SECONDS))
         unsent = self._runner.keep_unsent()
@@ -84,6 +85,18 @@ class Listener:
             raise
         finally:
             unsent.close()
+
+
+    async def _wait_for_requests(self, seconds: float) -> None:
+        """Wait, at most ``seconds``, for requests that are on their way.
+
+        A connection that was just accepted is not idle: it has one, which may take its time.
+        """
+        await asyncio.sleep(min(_ARRIVING_SECONDS, seconds))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(_FIRST_REQUEST_SECONDS, seconds)):
+                while self._runner.has_new_connections():
+                    await asyncio.sleep(_LOOK_SECONDS)
 
 
 @contextlib.asynccontextmanager

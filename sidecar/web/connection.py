@@ -46,12 +46,14 @@ _METHODS_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 class _Connection(RequestHandler):
     """One client connection of ``server``, counted among its open ones."""
 
-    __slots__ = ("_is_ending", "_server")
+    __slots__ = ("_is_ending", "_server", "is_new")
 
     def __init__(self, server: "_Server", **keywords: Any) -> None:
         super().__init__(server, **keywords)
         self._server = server
         self._is_ending = False
+        self.is_new = True
+        """Whether no request has come yet."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to read requests, unless there are too many connections and this one is refused."""
@@ -70,6 +72,7 @@ class _Connection(RequestHandler):
         start_time: float | None,
         request_handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
     ) -> tuple[web.StreamResponse, bool]:
+        self.is_new = False
         self._server.open_connections.begin(self)
         try:
             return await super()._handle_request(request, start_time, request_handler)
@@ -247,6 +250,10 @@ class ConnectionRunner(web.AppRunner):
             self.server.is_closing = True
         for connection, _ in self._connections():
             connection.close_after_answer()
+
+    def has_new_connections(self) -> bool:
+        """Return whether the first request of a connection is on its way."""
+        return any(connection.is_new for connection, _ in self._connections())
 
     def keep_unsent(self) -> SendBufferTracker:
         """Keep the connections whose clients have not received all of their answers yet."""

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from sidecar.bootstrap.build import build
-from sidecar.server.listener import Listener, listen
+from sidecar.server.listener import _ARRIVING_SECONDS, Listener, listen
 from sidecar.server.sockets import listen_on
 from sidecar.settings.document import Settings
 from tests.authorization.limited import Slow
@@ -68,7 +68,7 @@ async def _end_of_a_transfer(seconds: float) -> float:
 
 async def test_a_request_that_is_on_its_way_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its connection was accepted just before the end: it is not an idle one."""
-    monkeypatch.setattr("sidecar.server.listener._ARRIVING_SECONDS", 3)
+    monkeypatch.setattr("sidecar.server.listener._FIRST_REQUEST_SECONDS", 60)
 
     async def answer(request: web.Request) -> web.Response:
         return web.Response(text="here")
@@ -81,8 +81,9 @@ async def test_a_request_that_is_on_its_way_is_answered(monkeypatch: pytest.Monk
     await wait_until_async(
         "the connection", lambda: listener._runner.server and listener._runner.server.connections
     )
-    ending = asyncio.create_task(listener.stop(60))
+    ending = asyncio.create_task(listener.stop(600))
     await wait_until_async("the end's beginning", lambda: not listener._runner.sites)
+    await asyncio.sleep(_ARRIVING_SECONDS * 2)
     writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     assert (await asyncio.wait_for(reader.read(), WAIT_SECONDS)).endswith(b"here")
     await ending
