@@ -1,5 +1,6 @@
 """The command ``serve``: a supervisor, whose children alone import what reads and serves."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +25,11 @@ def serve(files: Sequence[Path]) -> Sequence[str]:
         return run(task, channel)
 
     configure_logs()
-    with shared_folder() as folder:
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(shared_folder())
+        except OSError as error:
+            return [f"no folder that workers can share: {error.filename}: {error.strerror}"]
         supervisor = Supervisor(load, work, files, folder, configure_logs)
         supervisor.run()
     return supervisor.problems

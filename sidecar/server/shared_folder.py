@@ -22,9 +22,11 @@ def shared_folder() -> Iterator[Path]:
     for left in parent.glob(_PREFIX + "*"):
         with contextlib.suppress(OSError), _locked(left):
             shutil.rmtree(left)
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+    folder = Path(tempfile.mkdtemp(prefix="." + _PREFIX, dir=parent))
     try:
         with _locked(folder):  # The children inherit the lock: it ends with the last of them.
+            # Another process that starts now removes it only where it has its name without a lock.
+            folder = folder.rename(folder.with_name(folder.name[1:]))
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)

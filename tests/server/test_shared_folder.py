@@ -1,11 +1,15 @@
 """The folder that workers share goes with them, and after them."""
 
+import errno
 import os
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sidecar.server import shared_folder as module
+from sidecar.server.command import serve
 from sidecar.server.shared_folder import shared_folder
 
 
@@ -59,3 +63,30 @@ def test_without_memory_it_is_a_temporary_folder(
     monkeypatch.setattr("tempfile.tempdir", str(memory))
     with shared_folder() as folder:
         assert folder.parent == memory
+
+
+def test_another_that_starts_at_the_same_moment_leaves_it(
+    memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no lock at first."""
+    make = tempfile.mkdtemp
+
+    def make_while_another_starts(**options: Any) -> str:
+        made = make(**options)
+        monkeypatch.setattr("tempfile.mkdtemp", make)
+        with shared_folder():
+            pass
+        return made
+
+    monkeypatch.setattr("tempfile.mkdtemp", make_while_another_starts)
+    with shared_folder() as folder:
+        assert list(memory.iterdir()) == [folder]
+
+
+def test_where_none_can_be_made_the_command_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**options: Any) -> str:
+        raise OSError(errno.EROFS, "Read-only file system", "/tmp/x")  # noqa: S108
+
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    (problem,) = serve([])
+    assert problem == "no folder that workers can share: /tmp/x: Read-only file system"
