@@ -1,6 +1,7 @@
 """The command ``smart-imaging-sidecar serve`` as a process, with a configuration file."""
 
 import contextlib
+import copy
 import os
 import random
 import signal
@@ -102,6 +103,12 @@ class SidecarProcess:
         traceback: TracebackType | None,
     ) -> None:
         self.stop()
+
+    def again(self) -> "SidecarProcess":
+        """Return another process with the same file, and so the same ports."""
+        other = copy.copy(self)
+        other._log = self._log.with_suffix(".again.log")  # noqa: SLF001
+        return other
 
     def stop(self) -> int:
         """End it by SIGTERM; returns its exit code. A second stop is fine."""

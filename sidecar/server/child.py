@@ -36,6 +36,11 @@ class Channel:
         """Return the descriptor, for a selector."""
         return self._socket.fileno()
 
+    @property
+    def is_open(self) -> bool:
+        """Return whether the other end was there, and read, when it was last used."""
+        return self._open
+
     def send(self, **message: Any) -> None:
         """Send a message. When the other end does not read, nothing more is sent."""
         try:
@@ -55,6 +60,7 @@ class Channel:
                     data = b""
                 self._unread += data
                 closed = not data
+        self._open = self._open and not closed
         *lines, self._unread = self._unread.split(b"\n")
         return [json.loads(line) for line in lines], closed
 

@@ -5,9 +5,11 @@ leaves its share to the others, and a connection that waits is not lost with a w
 """
 
 import contextlib
+import errno
 import logging
 import os
 import socket
+import time
 from dataclasses import dataclass
 from typing import Self
 
@@ -17,6 +19,9 @@ log = logging.getLogger(__name__)
 
 BACKLOG = 1_024
 """Connections that wait to be accepted. The kernel may allow fewer (net.core.somaxconn)."""
+TAKEN_SECONDS = 3
+"""Seconds that a port may be taken: workers hold it a moment longer than a killed supervisor."""
+_AGAIN_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +36,10 @@ class Sockets:
     def open(cls, configuration: Configuration) -> Self:
         """Listen. Raises ``OSError`` with key and address in ``filename``."""
         with contextlib.ExitStack() as stack:
-            public = listen_on(configuration.host, configuration.port, "server.port")
+            public = _listen_soon(configuration.host, configuration.port, "server.port")
             for opened in public:
                 stack.callback(opened.close)
-            admin = listen_on(
+            admin = _listen_soon(
                 configuration.admin_host, configuration.admin_port, "server.admin_port"
             )
             stack.pop_all()
@@ -61,6 +66,17 @@ class Sockets:
         """Close them in this process."""
         for opened in (*self.public, *self.admin):
             opened.close()
+
+
+def _listen_soon(host: str, port: int, name: str) -> list[socket.socket]:
+    until = time.monotonic() + TAKEN_SECONDS
+    while True:
+        try:
+            return listen_on(host, port, name)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > until:
+                raise
+            time.sleep(_AGAIN_SECONDS)
 
 
 def listen_on(host: str, port: int, name: str) -> list[socket.socket]:

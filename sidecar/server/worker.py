@@ -85,6 +85,9 @@ async def _serve(
             drain_seconds = settings.server.drain_seconds
             if stopped.done():
                 sidecar.readiness.draining = True
+                if not channel.is_open:  # The supervisor is gone: the next one needs the port.
+                    await admin.stop_accepting()
+                    sidecar.audit.hand_over()
                 await public.stop(drain_seconds)
             else:
                 await public.stop_accepting()

@@ -1,5 +1,6 @@
 """``serve`` as a process: what the supervisor imports, what breaks when a worker is killed."""
 
+import asyncio
 import os
 import signal
 import threading
@@ -11,15 +12,25 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
+from aiohttp import web
 
 from tests.background import Background
 from tests.command import serving
+from tests.dicom_instances import dataset, encoded
+from tests.fakes.archive import INSTANCE, SERIES, STUDY, RowArchive
 from tests.fakes.ehr import PATIENT, TOKEN
 from tests.fakes.process_site import Site
 from tests.sidecar_process import SidecarProcess
 from tests.waiting import wait_until
 
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
+UIDS = {"StudyInstanceUID": STUDY, "SeriesInstanceUID": SERIES, "SOPInstanceUID": INSTANCE}
+ROW = {
+    "00100020": {"vr": "LO", "Value": [PATIENT]},
+    "0020000D": {"vr": "UI", "Value": [STUDY]},
+    "0020000E": {"vr": "UI", "Value": [SERIES]},
+    "00080018": {"vr": "UI", "Value": [INSTANCE]},
+}
 SUPERVISOR_BYTES = 25 * 2**20
 COMPILED = ("_pydantic_core", "_http_parser", "_http_writer", "pydicom", "uvloop", "_ssl")
 
@@ -87,3 +98,39 @@ def test_a_killed_worker_breaks_its_own_requests_alone(site: Site, tmp_path: Pat
         assert seen["broken"] <= 3 * 4
         assert set(seen) <= {"200", "broken"}
         assert sidecar.stop() == 0
+
+
+def test_after_a_kill_of_the_supervisor_the_next_one_serves_at_once(
+    site: Site, tmp_path: Path
+) -> None:
+    """Though a worker of the killed one still goes on with a transfer, which comes whole."""
+    going_on = threading.Event()
+
+    async def retrieve(request: web.Request) -> web.StreamResponse:
+        if not request.path.endswith("/rendered"):
+            made = dataset(PatientID=PATIENT, **UIDS)
+            return web.Response(body=encoded(made), content_type="application/dicom")
+        response = web.StreamResponse(headers={"Content-Type": "image/jpeg"})
+        await response.prepare(request)
+        await response.write(b"\xff\xd8")
+        while not going_on.is_set():
+            await response.write(bytes(1_000))
+            await asyncio.sleep(0.05)
+        await response.write(b"\xff\xd9")
+        return response
+
+    archive = site.background.serve(RowArchive(ROW, filters=False, retrieve=retrieve).app())
+    site.configuration["pacs"] = {"url": f"http://127.0.0.1:{archive}/rs"}
+    first = SidecarProcess(tmp_path, site.configuration)
+    with first:
+        drawn = f"{first.url}/wado-rs/studies/{STUDY}/rendered"
+        transfer = requests.get(drawn, headers=HEADERS, stream=True, timeout=60)
+        assert transfer.status_code == 200
+        os.kill(first.process_id, signal.SIGKILL)
+        second = first.again()
+        with second:
+            wait_until("its start", lambda: second.log, lambda log: '"serving"' in log)
+            site.ask(second, 1)
+            going_on.set()
+            assert transfer.content.endswith(b"\xff\xd9")
+            assert second.stop() == 0
