@@ -41,9 +41,9 @@ class Invalidation:
     about it: nothing has to be searched for, and what is cached about others stays. The clock is
     monotonic, in seconds.
 
-    ``invalidate`` reaches all workers that have the same ``shared`` generation, and is complete
-    when it returns: each of them looks at it before it uses anything that is cached. The other
-    forgettings are those of this process.
+    ``invalidate`` and ``forget_study`` reach all workers that have the same ``shared`` generation,
+    and are complete when they return: each of them looks at it before it uses anything that is
+    cached. ``archive_changed`` is of this process.
     """
 
     def __init__(
@@ -86,9 +86,14 @@ class Invalidation:
         return self._generation
 
     def catch_up(self) -> None:
-        """Forget everything if another worker's ``invalidate`` has begun a generation."""
-        if self._shared is not None and self._shared.has_changed():
+        """Forget what other workers have: everything, or studies."""
+        if self._shared is None or not self._shared.has_changed():
+            return
+        everything, studies = self._shared.take()
+        if everything:
             self._forget_everything()
+        for study in studies:
+            self._forget_study(study)
 
     def of(self, study: str) -> int:
         """Return the generation of the study with this UID; 0 unless it was forgotten alone."""
@@ -103,7 +108,16 @@ class Invalidation:
         return max([self._changed.get(patient_id, 0) for patient_id in patient_ids], default=0)
 
     def forget_study(self, study: str) -> None:
-        """Let nothing be found any more that has an earlier generation of this study in its key."""
+        """Let nothing be found any more that has an earlier generation of this study in its key.
+
+        This is so in all workers: something foreign may have been seen in it.
+        """
+        if self._shared is not None:
+            self._shared.begin_study(study)
+            self.catch_up()  # With it, so that it is not forgotten again later.
+        self._forget_study(study)
+
+    def _forget_study(self, study: str) -> None:
         if study not in self._forgotten and len(self._forgotten) >= MAX_FORGOTTEN:
             self.archive_changed(None)
             self._forgotten.clear()

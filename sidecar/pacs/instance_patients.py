@@ -154,8 +154,8 @@ class InstancePatients:
     async def _of_series(self, permit: HeaderPermit, part: Part) -> frozenset[PatientIdentifier]:
         # A study is forgotten when something foreign was seen in it. From then on each instance is
         # opened, not one for its series.
-        was_forgotten = self._invalidation.of(part.study) > 0
-        asked = (part if was_forgotten else Part(part.study, part.series), permit.known_as)
+        _, forgotten = self._invalidation.stamp(part.study)
+        asked = (part if forgotten else Part(part.study, part.series), permit.known_as)
         known = self._own.peek(asked) or self._refused.peek(asked)
         if known is None:
             known = await self._own.reload(asked, lambda: self._look(permit, part, asked))

@@ -241,6 +241,58 @@ def test_a_worker_that_starts_later_changes_nothing(tmp_path: Path) -> None:
     assert not ours.has_changed()
 
 
+def of_studies(folder: Path) -> LoadingCache[str, int]:
+    """Return what another worker caches of the studies 1.1 and 1.2."""
+    invalidation = Invalidation(shared=SharedGeneration(folder))
+    cache: LoadingCache[str, int] = LoadingCache(
+        invalidation, max_entries=9, ttl_seconds=9_999, study=str
+    )
+    for study in ("1.1", "1.2"):
+        cache.put(study, 1, cache.stamp(study))
+    return cache
+
+
+def test_a_study_that_one_worker_forgets_all_forget(tmp_path: Path) -> None:
+    """Something foreign was seen in it: all open each of its instances from then on."""
+    ours, theirs = Invalidation(shared=SharedGeneration(tmp_path)), of_studies(tmp_path)
+    for _ in range(2):
+        ours.forget_study("1.2")
+        assert (theirs.peek("1.1"), theirs.peek("1.2")) == (1, None)
+        assert ours.stamp("1.2") == ours.stamp("1.2") > (0, 0)
+        assert theirs.stamp("1.2")[1] > 0
+        theirs.put("1.2", 2, theirs.stamp("1.2"))
+        assert theirs.peek("1.2") == 2
+
+
+def test_without_room_for_a_study_everything_is_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sidecar.common.shared_generation.MAX_STUDIES_BYTES", 9)
+    ours, theirs = Invalidation(shared=SharedGeneration(tmp_path)), of_studies(tmp_path)
+    for study in ("1.3", "1.4"):
+        ours.forget_study(study)
+        assert theirs.peek("1.1") == 1
+    ours.forget_study("1.5")
+    assert len(theirs) == 2  # It has not looked yet.
+    assert theirs.peek("1.1") is None
+    assert theirs.stamp("1.5")[1] > 0
+    assert len((tmp_path / "studies").read_bytes()) < 9
+
+
+def test_on_a_full_disk_everything_is_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = Invalidation(shared=SharedGeneration(tmp_path)), of_studies(tmp_path)
+
+    def refuse(file: int, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.write", refuse)
+    ours.forget_study("1.3")
+    assert theirs.peek("1.1") is None
+    assert ours.stamp("1.3")[1] > 0
+
+
 def test_what_the_archive_changed_for_one_worker_the_others_keep(tmp_path: Path) -> None:
     """Each follows /changes itself."""
     ours = Invalidation(shared=SharedGeneration(tmp_path))
