@@ -15,6 +15,8 @@ import pytest
 import requests
 import yaml
 from aiohttp import web
+from requests.adapters import HTTPAdapter
+from urllib3.util.retry import Retry
 
 from tests.background import Background
 from tests.dicom_instances import dataset, encoded
@@ -67,7 +69,9 @@ class Clients:
         self.seen: Counter[str] = Counter()
         self.failures: list[str] = []
         self._over = threading.Event()
+        # An idle connection may be closed as a request leaves: then it is sent again (RFC 9112 9.5).
         self._session = requests.Session()
+        self._session.mount("http://", HTTPAdapter(max_retries=Retry(1)))
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
