@@ -1,6 +1,7 @@
 """``serve`` as a process: what the supervisor imports, what breaks when a worker is killed."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import threading
@@ -134,3 +135,37 @@ def test_after_a_kill_of_the_supervisor_the_next_one_serves_at_once(
             going_on.set()
             assert transfer.content.endswith(b"\xff\xd9")
             assert second.stop() == 0
+
+
+def test_each_request_that_was_answered_has_its_event_whatever_is_killed(
+    site: Site, tmp_path: Path
+) -> None:
+    """Workers are killed under load, then the supervisor; another one delivers the rest."""
+    audit = Site(site.background, tmp_path)
+    audit.configuration |= {key: site.configuration[key] for key in ("server", "fhir")}
+    answered: list[str] = []
+    over = threading.Event()
+    first = SidecarProcess(tmp_path, audit.configuration)
+    with first:
+
+        def load() -> None:
+            while not over.is_set():
+                with contextlib.suppress(requests.ConnectionError):
+                    answered.extend(audit.ask(first, 1))
+
+        threads = [threading.Thread(target=load) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        wait_until("all workers", lambda: first.log, lambda log: '"serving"' in log)
+        for _ in range(3):
+            before, count = first.workers(), len(answered)
+            os.kill(before[0], signal.SIGKILL)
+            wait_until("another worker", first.workers, partial(_has_another, before))
+            wait_until("more answers", lambda: len(answered), (count + 20).__lt__)
+        first.kill()
+        over.set()
+        for thread in threads:
+            thread.join()
+    with first.again() as second:
+        wait_until("all events", audit.told, lambda told: set(answered) <= set(told))
+        assert second.stop() == 0
