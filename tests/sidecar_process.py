@@ -107,7 +107,7 @@ class SidecarProcess:
     def again(self) -> "SidecarProcess":
         """Return another process with the same file, and so the same ports."""
         other = copy.copy(self)
-        other._log = self._log.with_suffix(".again.log")  # noqa: SLF001
+        other._log = self._log.with_suffix(".again.log")
         return other
 
     def stop(self) -> int:

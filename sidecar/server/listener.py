@@ -86,17 +86,16 @@ class Listener:
         finally:
             unsent.close()
 
-
     async def _wait_for_requests(self, seconds: float) -> None:
         """Wait, at most ``seconds``, for requests that are on their way.
 
         A connection that was just accepted is not idle: it has one, which may take its time.
         """
         await asyncio.sleep(min(_ARRIVING_SECONDS, seconds))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min(_FIRST_REQUEST_SECONDS, seconds)):
-                while self._runner.has_new_connections():
-                    await asyncio.sleep(_LOOK_SECONDS)
+        for _ in range(int(min(_FIRST_REQUEST_SECONDS, seconds) / _LOOK_SECONDS)):
+            if not self._runner.has_new_connections():
+                break
+            await asyncio.sleep(_LOOK_SECONDS)
 
 
 @contextlib.asynccontextmanager

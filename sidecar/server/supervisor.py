@@ -150,7 +150,7 @@ class Supervisor:
             self._start_worker(generation, index, "restart")
         except OSError as error:
             delay = generation.postpone(index)
-            log.error(  # noqa: TRY400 - its text says all
+            log.error(
                 "a worker cannot be started: it is tried again",
                 extra={"worker": index, "problem": _no_process(error), "seconds": delay},
             )

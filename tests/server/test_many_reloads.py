@@ -69,7 +69,7 @@ class Clients:
         self.seen: Counter[str] = Counter()
         self.failures: list[str] = []
         self._over = threading.Event()
-        # An idle connection may be closed as a request leaves: then it is sent again (RFC 9112 9.5).
+        # A request may leave as its idle connection is closed: it is sent again (RFC 9112 9.5).
         self._session = requests.Session()
         self._session.mount("http://", HTTPAdapter(max_retries=Retry(1)))
 
@@ -99,11 +99,11 @@ class Clients:
 
     def search(self) -> bool:
         """Search, each time on a connection of its own."""
-        return requests.get(self._search, headers=HEADERS, timeout=60).json()["total"] == 1
+        return _found(requests.get(self._search, headers=HEADERS, timeout=60)) == 1
 
     def keep_alive(self) -> bool:
         """Search on a connection that stays open."""
-        return self._session.get(self._search, headers=HEADERS, timeout=60).json()["total"] == 1
+        return _found(self._session.get(self._search, headers=HEADERS, timeout=60)) == 1
 
     def transfer(self) -> bool:
         """Retrieve what takes seconds."""
@@ -140,6 +140,11 @@ class Clients:
             while part := client.recv(size):
                 yield part
                 pause.wait(seconds)
+
+
+def _found(answer: requests.Response) -> int:
+    total: int = answer.json()["total"]
+    return total
 
 
 @pytest.fixture

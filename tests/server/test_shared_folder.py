@@ -72,7 +72,7 @@ def test_another_that_starts_at_the_same_moment_leaves_it(
     make = tempfile.mkdtemp
 
     def make_while_another_starts(**options: Any) -> str:
-        made = make(**options)
+        made: str = make(**options)
         monkeypatch.setattr("tempfile.mkdtemp", make)
         with shared_folder():
             pass
@@ -85,7 +85,7 @@ def test_another_that_starts_at_the_same_moment_leaves_it(
 
 def test_where_none_can_be_made_the_command_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(**options: Any) -> str:
-        raise OSError(errno.EROFS, "Read-only file system", "/tmp/x")  # noqa: S108
+        raise OSError(errno.EROFS, "Read-only file system", "/tmp/x")
 
     monkeypatch.setattr("tempfile.mkdtemp", refuse)
     (problem,) = serve([])

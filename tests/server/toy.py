@@ -153,18 +153,10 @@ def _main(folder: str, file: str, log_file: str, limits: Mapping[str, float]) ->
 
 def _work(task: WorkerTask, channel: Channel) -> int:
     behaviour = task.configuration.settings.decode()
-    if behaviour == "problem":
-        channel.send(problem=f"worker {task.index} has a problem")
-    if behaviour in ("problem", "crash"):
-        return 3
     over: list[int] = []
     signal.signal(signal.SIGTERM, lambda *_: over.append(1) if behaviour != "stubborn" else None)
-    if behaviour == "late":
-        (task.folder / "waiting").touch()
-        wait_until("go", (task.folder / "go").exists)
-    if behaviour != "slow":
-        channel.send(ready=True)
-    if behaviour == "fragile":
+    _start(behaviour, task, channel)
+    if behaviour in ("problem", "crash", "fragile"):
         return 3
     accepting = True
     while not over:
@@ -181,6 +173,17 @@ def _work(task: WorkerTask, channel: Channel) -> int:
         _answer(task, accepting=accepting)
         time.sleep(0.005)
     return 0
+
+
+def _start(behaviour: str, task: WorkerTask, channel: Channel) -> None:
+    """Send what a worker sends at its start."""
+    if behaviour == "problem":
+        channel.send(problem=f"worker {task.index} has a problem")
+    if behaviour == "late":
+        (task.folder / "waiting").touch()
+        wait_until("go", (task.folder / "go").exists)
+    if behaviour not in ("problem", "crash", "slow"):
+        channel.send(ready=True)
 
 
 def _answer(task: WorkerTask, *, accepting: bool) -> None:
