@@ -114,9 +114,7 @@ def test_after_a_kill_of_the_supervisor_the_next_one_serves_at_once(
         response = web.StreamResponse(headers={"Content-Type": "image/jpeg"})
         await response.prepare(request)
         await response.write(b"\xff\xd8")
-        while not going_on.is_set():
-            await response.write(bytes(1_000))
-            await asyncio.sleep(0.05)
+        await asyncio.to_thread(going_on.wait)
         await response.write(b"\xff\xd9")
         return response
 

@@ -151,10 +151,10 @@ def test_a_reload_that_finds_no_worker_to_replace_ends(toy: Toy) -> None:
     toy.write(behaviour="fragile", workers=1)
     toy.signal(signal.SIGHUP)
     toy.wait_for("reloaded")
-    toy.wait_for("a worker has ended: it is started again", 3)
+    toy.wait_for("a worker has ended: it is started again", count=3)
     toy.write(workers=1)
     toy.signal(signal.SIGHUP)
-    toy.wait_for("reloaded", 2)
+    toy.wait_for("reloaded", count=2)
 
 
 def test_a_change_while_workers_start_is_not_lost(toy: Toy, tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_no_worker_of_the_last_generation_is_too_many(tmp_path: Path) -> None:
         toy.wait_for("reloaded")
         assert {pid for _, pid in replaced} < {child.pid for child in toy.children()}
         toy.signal(signal.SIGHUP)
-        toy.wait_for("reloaded", 2)
+        toy.wait_for("reloaded", count=2)
         wait_until("two of them end", toy.children, lambda found: len(found) == 2)
 
 

@@ -4,6 +4,8 @@
 # for something uses tests/waiting.py.
 SLEEPS = {
     "server/toy.py _work": "a worker that has nothing to do",
+    "server/test_draining.py test_a_request_that_is_on_its_way_is_answered": "a client that takes its time",
+    "server/test_many_reloads.py retrieve": "a study takes some time to send",
     "attacks/raw.py send": "a client that sends a head in small pieces",
     "common/test_connector.py asked": "a server that says more some time later",
     "common/test_fetch.py _dripping": "a peer that drips",
