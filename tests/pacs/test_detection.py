@@ -4,7 +4,7 @@ import logging
 
 import aiohttp
 import pytest
-from sidecar.server.process import _compare_dialect
+from sidecar.server.worker import _compare_dialect
 
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.detection import detect_dialect
