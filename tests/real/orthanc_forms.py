@@ -9,10 +9,7 @@ from typing import Any
 import aiohttp
 
 from tests.fakes.site import sidecar_between
-from tests.real.character_sets import (
-    PATIENTS,
-    ehr_of,
-)
+from tests.real.character_sets import PATIENTS, ehr_of
 from tests.real.orthanc import Orthanc
 from tests.real.served import Served
 

@@ -11,17 +11,10 @@ from sidecar.dicomweb.paths import Query
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.dialects import DIALECTS
 from tests.permits import ASKED
-from tests.real.character_sets import (
-    ENCODINGS,
-    HIDDEN,
-    LISTED,
-    TABLE,
-    Seen,
-    file,
-    study_uid,
-)
+from tests.real.character_sets import ENCODINGS, file, study_uid
 from tests.real.orthanc import Orthanc, require_orthanc
 from tests.real.orthanc_forms import FORMS, Client, load, places, sidecar
+from tests.tables.orthanc_character_sets import HIDDEN, LISTED, TABLE, Seen
 
 pytestmark = pytest.mark.orthanc
 

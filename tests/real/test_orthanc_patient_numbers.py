@@ -8,11 +8,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.access.facts import PatientIdentifier
-from tests.real.character_sets import (
-    ENCODINGS,
-    file,
-    study_uid,
-)
+from tests.real.character_sets import ENCODINGS, file, study_uid
 from tests.real.orthanc import Orthanc, require_orthanc
 from tests.real.orthanc_forms import FORMS, load, places, sidecar
 
