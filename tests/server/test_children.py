@@ -3,7 +3,6 @@
 import ctypes
 import os
 import signal
-import time
 
 import psutil
 
@@ -28,21 +27,20 @@ def _reap() -> None:
     """End with 0 when an orphan is gone, and no zombie."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     children = Children()
-    end = time.monotonic() + WAIT_SECONDS
     with children.handling_signals():
         child = Child(_leave_an_orphan)
         children.add(child)
         orphan, *_ = _orphans(children)
         os.kill(orphan, signal.SIGKILL)
-        while psutil.pid_exists(orphan) and time.monotonic() < end:
-            list(children.wait(0.01))
-    os._exit(psutil.pid_exists(orphan))
+        while psutil.pid_exists(orphan):  # A zombie exists.
+            list(children.wait(WAIT_SECONDS))
+    os._exit(0)
 
 
 def _orphans(children: Children) -> list[int]:
     found: list[int] = []
     while children:  # Its parent has not ended.
-        events = children.wait(0.01)
+        events = children.wait(WAIT_SECONDS)
         found += [event.message["orphan"] for event in events if isinstance(event, Received)]
     return found
 
