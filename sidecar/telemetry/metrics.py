@@ -120,6 +120,8 @@ class Metrics:
         # They begin with 0, so that the first failure is an increase.
         for what in ("instance", "metadata", "unreadable_instance"):
             self.verification_failures.labels(what)
+        self.worker_starts.labels("restart")
+        self.reloads.labels("failed")
         self.trace_spans = self._counter(
             "trace_spans_total", "Spans of sampled requests", "outcome"
         )
