@@ -24,18 +24,22 @@ ROUNDS = 20
 def compare_sockets() -> None:
     """Print how many of 6, 24 and 100 connections the busiest of 2 and 4 workers gets."""
     print(f"Connections opened at once, those of the busiest worker: median and most of {ROUNDS}")
-    print(f"{'':32} {'even':>5} {'inherited':>12} {'SO_REUSEPORT':>13}")
+    print(f"{'':26} {'even':>5} {'inherited':>11} {'with pauses':>12} {'SO_REUSEPORT':>13}")
     for workers in (2, 4):
-        with _workers(workers, reuse=False) as inherited, _workers(workers, reuse=True) as own:
+        with (
+            _workers(workers) as inherited,
+            _workers(workers, is_shared=True) as with_pauses,
+            _workers(workers, reuse=True) as own,
+        ):
             for count in (6, 24, 100):
-                shares: tuple[list[int], list[int]] = ([], [])
+                busiest: dict[int, list[int]] = {inherited: [], with_pauses: [], own: []}
                 for _ in range(ROUNDS):
-                    for port, busiest in zip((inherited, own), shares, strict=True):
-                        busiest.append(max(_accepted(port, count).values()))
-                texts = [f"{statistics.median(each):g}, {max(each)}" for each in shares]
+                    for port, counts in busiest.items():
+                        counts.append(max(_accepted(port, count).values()))
+                texts = [f"{statistics.median(each):g}, {max(each)}" for each in busiest.values()]
                 print(
-                    f"{count:4} connections, {workers} workers      {count / workers:9g} "
-                    f"{texts[0]:>12} {texts[1]:>13}"
+                    f"{count:3} connections, {workers} workers {count / workers:5g} "
+                    "{:>11} {:>12} {:>13}".format(*texts)
                 )
 
 
@@ -61,7 +65,7 @@ def _accepted(port: int, count: int) -> Counter[int]:
 
 
 @contextlib.contextmanager
-def _workers(count: int, *, reuse: bool) -> Iterator[int]:
+def _workers(count: int, *, reuse: bool = False, is_shared: bool = False) -> Iterator[int]:
     """Run ``count`` processes that answer with their process id. Yield the port."""
     fork = multiprocessing.get_context("fork")
     with contextlib.ExitStack() as stack:
@@ -75,7 +79,9 @@ def _workers(count: int, *, reuse: bool) -> Iterator[int]:
         processes = []
         for index in range(count):
             ready = fork.Event()
-            process = fork.Process(target=_serve, args=(sockets[index % len(sockets)], ready))
+            process = fork.Process(
+                target=_serve, args=(sockets[index % len(sockets)], ready, is_shared)
+            )
             process.start()
             ready.wait(10)
             processes.append(process)
@@ -97,12 +103,12 @@ def _listening(port: int, *, reuse: bool) -> socket.socket:
     return listening
 
 
-def _serve(listening: socket.socket, ready: Event) -> None:
+def _serve(listening: socket.socket, ready: Event, is_shared: bool) -> None:
     app = web.Application()
     app.router.add_get("/", _answer)
 
     async def until_stopped(stop: asyncio.Event) -> None:
-        listener = Listener(app, [listening])
+        listener = Listener(app, [listening], is_shared=is_shared)
         await listener.start()
         ready.set()
         await stop.wait()
