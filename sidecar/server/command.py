@@ -25,6 +25,6 @@ def serve(files: Sequence[Path]) -> Sequence[str]:
 
     configure_logs()
     with shared_folder() as folder:
-        supervisor = Supervisor(load, work, files, folder, configure_logs)
+        supervisor = Supervisor(load, work, files, folder)
         supervisor.run()
     return supervisor.problems

@@ -31,6 +31,7 @@ SERVES_ELSEWHERE = {
     "real/test_proxies.py test_the_refusal_of_a_connection_reaches_the_app": OURS,
     "real/test_tiny_pacs.py Forgetful": RELAY,
     "server/test_draining.py test_a_request_that_is_on_its_way_is_answered": OURS,
+    "server/test_shared_site.py _listener": OURS,
     "telemetry/collector.py Collector": "a collector of traces",
     "audit/fhir_repository.py FhirRepository": "a repository of AuditEvents",
     "audit/test_delivery_model.py Deliveries": "a repository of AuditEvents",
