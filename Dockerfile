@@ -1,5 +1,7 @@
 # docker build -t smart-imaging-sidecar .
 # docker run -p 8080:8080 -v "$PWD/config.yaml:/etc/smart-imaging-sidecar/config.yaml:ro" smart-imaging-sidecar
+# Several workers (server.workers) share a catalog below /var/lib/smart-imaging-sidecar; where the file system is read-only, that is
+# a volume: --read-only --tmpfs /tmp -v catalog:/var/lib/smart-imaging-sidecar. What they share in memory is in /dev/shm.
 # With what draws images in `demo`: --build-arg EXTRAS=demo
 
 FROM python:3.13-slim-trixie AS builder
@@ -44,7 +46,8 @@ ENV PATH=/opt/smart-imaging-sidecar/bin:$PATH \
 RUN python -m pip uninstall -q -y --root-user-action ignore pip \
     && rm -r "$(python -c 'import ensurepip; print(*ensurepip.__path__)')" \
     && groupadd --gid 10001 sidecar \
-    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin sidecar
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin sidecar \
+    && install -d --owner 10001 --group 10001 --mode 700 /var/lib/smart-imaging-sidecar
 
 # All of /opt, as a folder that is named here would get the time of the build.
 COPY --from=builder /opt /opt

@@ -7,7 +7,6 @@ import random
 import signal
 import socket
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import psutil
@@ -96,12 +95,7 @@ class SidecarProcess:
             raise RuntimeError(f"the sidecar did not start:\n{self.log}")
         return requests.get(self.admin + "/healthz", timeout=60).ok
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def again(self) -> "SidecarProcess":

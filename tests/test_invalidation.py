@@ -4,7 +4,7 @@ left out (SIA-42).
 ``DeferredRequests`` and retrievals: ``tests/web/test_warmed_for_another.py`` and
 ``tests/pacs/test_deferred_requests.py``; half a list: ``tests/pacs/test_study_lists.py``; what
 instances name: ``tests/pacs/test_instance_patients.py``; where pages begin:
-``tests/web/test_query_pages.py``.
+``tests/web/test_cached_rows.py``.
 """
 
 import asyncio

@@ -137,11 +137,8 @@ class Delivery:
 
     async def _try(self) -> StepResult:
         if self.state is DeliveryState.STANDBY:
-            return (
-                StepResult.TAKEN
-                if await self._in_thread(self._backlog.lock)
-                else StepResult.NOTHING
-            )
+            is_locked = await self._in_thread(self._backlog.lock)
+            return StepResult.TAKEN if is_locked else StepResult.NOTHING
         if self.state is DeliveryState.PROBING:
             return await self._probe()
         if self.state is DeliveryState.SENDING:

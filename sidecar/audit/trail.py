@@ -34,7 +34,7 @@ class AuditTrail:
     """Write events to ``sink``.
 
     ``key`` is that of the hashes of tokens. ``observe`` gets ``written`` or ``failed``.
-    ``hand_over`` leaves the delivery to a repository to other processes.
+    ``hand_over`` leaves the delivery to other processes. Events can still be written.
     """
 
     def __init__(
@@ -44,14 +44,14 @@ class AuditTrail:
         key: bytes,
         *,
         observe: Callable[[str], None] = lambda outcome: None,
-        hand_over: Callable[[], None] | None = None,
+        hand_over: Callable[[], None] = lambda: None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._sink = sink
         self._source = source
         self._key = key
         self._observe = observe
-        self._hand_over = hand_over
+        self.hand_over = hand_over
         self._clock = clock
         self._inactive: TTLCache[str, bool] = TTLCache(10_000, REPEAT_SECONDS, time.monotonic)
 
@@ -59,11 +59,6 @@ class AuditTrail:
     def is_off(self) -> bool:
         """Whether nothing is written."""
         return isinstance(self._sink, NoSink)
-
-    def hand_over(self) -> None:
-        """Leave the delivery to other processes. Events can still be written."""
-        if self._hand_over is not None:
-            self._hand_over()
 
     def token_hash(self, token: str) -> str:
         """Return a keyed hash, which joins the events of a token."""

@@ -65,6 +65,11 @@ async def audit_trail(context: BuildContext) -> AuditTrail:
     source = AuditSource(
         f"smart-imaging-sidecar {__version__}", context.settings.ehr.fhir_url, audit.site
     )
-    hand_over = None if delivery is None else delivery.hand_over
     key = audit.key(context.host.key)
-    return AuditTrail(sink, source, key, observe=observe, hand_over=hand_over)
+    return AuditTrail(
+        sink,
+        source,
+        key,
+        observe=observe,
+        hand_over=delivery.hand_over if delivery else lambda: None,
+    )

@@ -30,6 +30,6 @@ def serve(files: Sequence[Path]) -> Sequence[str]:
             folder = stack.enter_context(shared_folder())
         except OSError as error:
             return [f"no folder that workers can share: {error.filename}: {error.strerror}"]
-        supervisor = Supervisor(load, work, files, folder, configure_logs)
+        supervisor = Supervisor(load, work, files, folder)
         supervisor.run()
     return supervisor.problems

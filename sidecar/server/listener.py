@@ -8,6 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
+from sidecar.server.shared_site import SharedSite
 from sidecar.server.sockets import BACKLOG, listen_on
 from sidecar.web.connection import ConnectionRunner
 from sidecar.web.connection_limit import DEFAULT_LIMIT, ConnectionLimit
@@ -21,10 +22,11 @@ _LEAST_SECONDS = 0.001
 
 
 class Listener:
-    """Serve ``app`` on ``sockets``, which listen already; other processes may do so, too.
+    """Serve ``app`` on ``sockets``, which listen already.
 
-    A connection may wait ``idle_seconds`` for a whole request head. ``observe_malformed`` gets the
-    status of each request that was not HTTP. ``limit`` bounds the open connections.
+    ``is_shared``: other processes accept on them, too, and get their share. A connection may wait
+    ``idle_seconds`` for a whole request head. ``observe_malformed`` gets the status of each request
+    that was not HTTP. ``limit`` bounds the open connections.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class Listener:
         app: web.Application,
         sockets: Sequence[socket.socket],
         *,
+        is_shared: bool = False,
         idle_seconds: float = 75,
         observe_malformed: Callable[[int], None] = lambda status: None,
         limit: ConnectionLimit = DEFAULT_LIMIT,
@@ -45,17 +48,18 @@ class Listener:
             lingering_time=LINGERING_SECONDS,
         )
         self._sockets = sockets
+        self._site = SharedSite if is_shared else web.SockSite
 
     async def start(self) -> None:
         """Accept connections."""
         await self._runner.setup()
         for listening in self._sockets:
-            await web.SockSite(self._runner, listening, backlog=BACKLOG).start()
+            await self._site(self._runner, listening, backlog=BACKLOG).start()
 
     @property
     def port(self) -> int:
         """Return the port on which it listens."""
-        port: int = self._runner.addresses[0][1]
+        port: int = self._sockets[0].getsockname()[1]
         return port
 
     async def stop_accepting(self) -> None:

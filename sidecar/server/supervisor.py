@@ -19,6 +19,7 @@ from sidecar.server.file_watch import FileWatch
 from sidecar.server.service_manager import notify, notify_reloading
 from sidecar.server.sockets import Sockets
 from sidecar.server.worker_process import Generation, Reason, Work, Worker, WorkerState, WorkerTask
+from sidecar.telemetry.logs import configure_logs
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class Supervisor:
     """Keep workers until SIGTERM or SIGINT. Reload on SIGHUP, or when files have changed.
 
     ``load`` and ``work`` run in children. ``files`` are those that ``load`` reads. ``folder`` is
-    shared by all workers. ``configure_logs`` gets the log's level.
+    shared by all workers.
     """
 
     def __init__(
@@ -52,12 +53,10 @@ class Supervisor:
         work: Work,
         files: Sequence[Path],
         folder: Path,
-        configure_logs: Callable[[str], None],
     ) -> None:
         self._load, self._work = load, work
         self._files = [str(file) for file in files]
         self._folder = folder
-        self._configure_logs = configure_logs
         self._host_key = os.urandom(32)
         self._children = Children()
         self._loader: Child | None = None
@@ -172,7 +171,7 @@ class Supervisor:
     def _replace(self, following: Generation) -> None:
         """Let ``following``, which serves, take over."""
         replaced, self._current, self._next = self._current, following, None
-        self._configure_logs(following.configuration.log_level)
+        configure_logs(following.configuration.log_level)
         if replaced is None:
             self._log_what_serves("serving")
             notify("READY=1")

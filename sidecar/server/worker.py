@@ -64,6 +64,7 @@ async def _serve(
         public = Listener(
             sidecar.public,
             task.sockets.public,
+            is_shared=task.configuration.workers > 1,
             observe_malformed=metrics.observe_malformed,
             limit=ConnectionLimit(
                 connections,

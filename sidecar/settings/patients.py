@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from sidecar.settings.types import Section, Text
-from sidecar.settings.upstream_auth import BackendServicesClient, BearerClient, NoClient
+from sidecar.settings.upstream_auth import BackendServicesClient, BearerClient, NoAuth
 
 
 class PatientIdentifierSystem(Section):
@@ -33,8 +33,8 @@ class Patients(Section):
     identifiers: list[PatientIdentifierSystem] = []
     """ehr: the identifiers that are PatientIDs."""
     client: Annotated[
-        NoClient | BearerClient | BackendServicesClient, Field(discriminator="method")
-    ] = NoClient(method="none")
+        NoAuth | BearerClient | BackendServicesClient, Field(discriminator="method")
+    ] = NoAuth(method="none")
     """ehr: our own credentials for reading Patient."""
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ from sidecar.settings.types import Seconds, Section, Text, Url
 from sidecar.settings.upstream_auth import (
     BackendServicesClient,
     BearerClient,
-    NoClient,
+    NoAuth,
     PrivateKeyClient,
     SecretClient,
     TlsClient,
@@ -95,7 +95,7 @@ class TokenCacheSettings(SharedCacheSettings):
 
 
 IntrospectionClient = Annotated[
-    NoClient | SecretClient | PrivateKeyClient | TlsClient | BearerClient | BackendServicesClient,
+    NoAuth | SecretClient | PrivateKeyClient | TlsClient | BearerClient | BackendServicesClient,
     Field(discriminator="method"),
 ]
 

@@ -73,13 +73,6 @@ class BasicAuth(_SectionWithSecret):
         return "Basic " + b64encode(f"{self.username}:{self.secret()}".encode()).decode()
 
 
-class NoClient(Section):
-    """No authentication."""
-
-    method: Literal["none"]
-    """No authentication: the network lets us in."""
-
-
 class SecretClient(_SectionWithSecret):
     """A client with a secret."""
 

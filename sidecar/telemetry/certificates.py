@@ -48,9 +48,7 @@ class Certificates:
 
         There is no connection to a server whose certificate has ended.
         """
-        ends = await self.ends()
-        self._metrics.keep_certificates({*self._servers, *self._files})
-        for name, seconds in ends.items():
+        for name, seconds in (await self.ends()).items():
             self._metrics.certificate_expiry.labels(name).set(seconds)
 
     async def ends(self) -> dict[str, float]:

@@ -3,7 +3,6 @@
 Labels are constants, and no identifiers.
 """
 
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -120,6 +119,8 @@ class Metrics:
         # They begin with 0, so that the first failure is an increase.
         for what in ("instance", "metadata", "unreadable_instance"):
             self.verification_failures.labels(what)
+        self.worker_starts.labels("restart")
+        self.reloads.labels("failed")
         self.trace_spans = self._counter(
             "trace_spans_total", "Spans of sampled requests", "outcome"
         )
@@ -200,13 +201,6 @@ class Metrics:
         self.pacs_requests.labels(kind, status).inc()
         self.pacs_first_byte.labels(kind).observe(seconds, exemplar())
         add_duration("pacs", seconds)
-
-    def keep_certificates(self, names: Collection[str]) -> None:
-        """Remove the certificates that are not in ``names``."""
-        (family,) = self.certificate_expiry.collect()
-        for sample in family.samples:
-            if sample.labels["of"] not in names:
-                self.certificate_expiry.remove(sample.labels["of"])
 
     def observe_foreign(self, what: str, count: int = 1) -> None:
         """Count rows or instances of another patient that the PACS returned."""

@@ -6,13 +6,13 @@ import json
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
 from prometheus_client import CollectorRegistry, Metric
-from prometheus_client.samples import Exemplar, Sample
+from prometheus_client.samples import Sample
 
 from sidecar.telemetry.shared_values import SUFFIX, SampleKey, read_values
 
@@ -143,42 +143,38 @@ class MergedCollector:
                 for sample in metric.samples
                 if sample.exemplar is not None
             }
-            values = by_metric[metric.name]
-            make = _histogram if metric.type == "histogram" else _samples
-            metric.samples = list(make(metric.name, values, exemplars))
+            values = [(key.sample, key.labels, value) for key, value in by_metric[metric.name]]
+            if metric.type == "histogram":
+                values = list(_histogram(metric.name, values))
+            metric.samples = [
+                Sample(name, dict(labels), value, None, exemplars.get((name, frozenset(labels))))
+                for name, labels, value in values
+            ]
             yield metric
 
 
-_Decoded = Sequence[tuple[SampleKey, float]]
-_Exemplars = Mapping[tuple[str, frozenset[tuple[str, str]]], Exemplar]
+_Labels = tuple[tuple[str, str], ...]
+_Values = Iterable[tuple[str, _Labels, float]]
+"""Samples: name, labels, value."""
 
 
-def _samples(name: str, values: _Decoded, exemplars: _Exemplars) -> Iterator[Sample]:
-    for key, value in values:
-        yield _sample(key.sample, dict(key.labels), value, exemplars)
-
-
-def _histogram(name: str, values: _Decoded, exemplars: _Exemplars) -> Iterator[Sample]:
+def _histogram(name: str, values: _Values) -> _Values:
     """Yield buckets, each with those below it, then their count and sum."""
-    buckets: defaultdict[tuple[tuple[str, str], ...], list[tuple[float, str, float]]]
-    buckets, sums = defaultdict(list), {}
-    for key, value in values:
-        if key.sample == name + "_sum":
-            sums[key.labels] = value
+    buckets: defaultdict[_Labels, list[tuple[float, str, float]]] = defaultdict(list)
+    sums = {}
+    for sample, labels, value in values:
+        if sample == name + "_sum":
+            sums[labels] = value
         else:
-            *labels, (_, bound) = key.labels
-            buckets[tuple(labels)].append((float(bound), bound, value))
-    for own, bounds in buckets.items():
+            *own, (_, bound) = labels
+            buckets[tuple(own)].append((float(bound), bound, value))
+    for labels, bounds in buckets.items():
         count = 0.0
         for _, bound, value in sorted(bounds):
             count += value
-            yield _sample(name + "_bucket", {**dict(own), "le": bound}, count, exemplars)
-        yield _sample(name + "_count", dict(own), count, exemplars)
-        yield _sample(name + "_sum", dict(own), sums.get(own, 0.0), exemplars)
-
-
-def _sample(name: str, labels: dict[str, str], value: float, exemplars: _Exemplars) -> Sample:
-    return Sample(name, labels, value, None, exemplars.get((name, frozenset(labels.items()))))
+            yield name + "_bucket", (*labels, ("le", bound)), count
+        yield name + "_count", labels, count
+        yield name + "_sum", labels, sums.get(labels, 0.0)
 
 
 def _content(path: Path) -> tuple[bytes, bool]:

@@ -290,7 +290,8 @@ def test_the_sidecar_believes_none_but_the_archives_user(settings: Settings) -> 
     assert "RegisteredUsers" not in ORTHANC
     assert urlsplit(settings.pacs.url).path + "/" == ORTHANC["DicomWeb"]["Root"]
     assert SERVICES["sidecar"]["environment"] == {
-        "SIDECAR_SERVER__PUBLIC_URL": settings.server.public_url
+        "SIDECAR_SERVER__PUBLIC_URL": settings.server.public_url,
+        "SIDECAR_SERVER__WORKERS": settings.server.workers,
     }
 
 

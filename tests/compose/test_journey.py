@@ -29,7 +29,8 @@ from tests.compose.deployment import (
     smart_configuration,
 )
 from tests.fakes.ehr import SCOPE, ScriptedEhr
-from tests.real.authorization_servers import KEYCLOAK, NO_KEYCLOAK, Keycloak, require
+from tests.installed import installed
+from tests.real.authorization_servers import KEYCLOAK, NO_KEYCLOAK, Keycloak
 from tests.real.orthanc import DICOMWEB_PLUGIN, require_orthanc
 from tests.sidecar_process import free_port
 from tests.waiting import WAIT_SECONDS, wait_until
@@ -161,7 +162,7 @@ def test_orthanc_and_the_sidecar(tmp_path: Path, secrets_folder: Path) -> None:
 def test_with_keycloak_and_a_token_as_the_readme_has_it(
     tmp_path: Path, secrets_folder: Path
 ) -> None:
-    require(KEYCLOAK.is_dir(), NO_KEYCLOAK)
+    installed(KEYCLOAK.is_dir(), NO_KEYCLOAK)
 
     def ours(realm: dict[str, Any]) -> None:
         realm.clear()

@@ -2,15 +2,12 @@
 (SIA-42, 43).
 """
 
-from collections.abc import Callable
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.access.facts import InstanceHeader
 from sidecar.dicom.element import Unreadable
-from sidecar.dicomweb.body_filter import Malformed, Scanner, SingleInstance
+from sidecar.dicomweb.body_filter import Malformed, SingleInstance
 from sidecar.dicomweb.multipart import PART_WORK, STEP_WORK, Multipart
 from sidecar.dicomweb.single_part import SinglePart
 from tests.dicom_instances import dataset, encoded
@@ -28,29 +25,8 @@ from tests.dicomweb.bodies import (
     part,
     split,
 )
+from tests.dicomweb.scanned_bodies import LOCATION, TAILS, only_part, run, scanner, with_tail
 
-
-def scanner(of: Callable[[InstanceHeader], None] | None = check) -> Multipart:
-    return Multipart(BOUNDARY, Rules(), of)
-
-
-def run(scan: Scanner, data: bytes, cuts: list[int]) -> bytes:
-    out = b"".join(feed(scan, chunk) for chunk in split(data, cuts))
-    return out + scan.end()
-
-
-def with_tail(tail: bytes, length: int | None = None) -> bytes:
-    """OWN with these bytes at its end, as its Data Set Trailing Padding."""
-    size = len(tail) if length is None else length
-    return OWN + b"\xfc\xff\xfc\xffOB\0\0" + size.to_bytes(4, "little") + tail
-
-
-TAILS = st.one_of(
-    st.binary(max_size=300),
-    st.just(b"\r\n--" + BOUNDARY.encode()[:-1]),
-    st.just(b"\r"),
-    st.just(b"\r\n-"),
-)
 CONTENTS = st.lists(st.just(OWN) | TAILS.map(with_tail), min_size=1, max_size=4)
 
 
@@ -181,148 +157,6 @@ def test_memory_is_bounded_by_one_head() -> None:
     for _ in range(400):
         feed(scan, b"\r\n--" * 2**16)
         assert len(scan._held) < 100
-
-
-@given(CUTS)
-def test_a_single_instance(cuts: list[int]) -> None:
-    assert run(SingleInstance(check), OWN, cuts) == OWN
-    released: list[bytes] = []
-    with pytest.raises(Foreign):
-        feed_all(SingleInstance(check), split(FOREIGN, cuts), released)
-    assert b"".join(released) == b""
-    with pytest.raises(Unreadable):
-        run(SingleInstance(check), OWN[:300], cuts)
-
-
-def only_part() -> SinglePart:
-    return SinglePart(BOUNDARY, Rules(), check)
-
-
-@given(TAILS, st.booleans(), st.booleans(), CUTS)
-def test_the_content_of_the_only_part(
-    tail: bytes, length: bool, lead: bool, cuts: list[int]
-) -> None:
-    """For a client that wants one instance without multipart: its bytes, neither more nor fewer."""
-    assert run(
-        only_part(), body(part(with_tail(tail), length=length), lead=lead), cuts
-    ) == with_tail(tail)
-
-
-@given(st.booleans(), st.integers(1, 20_000), CUTS)
-def test_an_only_part_that_is_cut_never_ends_well(
-    length: bool, missing: int, cuts: list[int]
-) -> None:
-    data = body(part(OWN, length=length)).rstrip(b"\r\n")
-    with pytest.raises((Malformed, Unreadable)):
-        run(only_part(), data[: -min(missing, len(data))], cuts)
-
-
-@given(st.booleans(), CUTS)
-def test_a_second_or_foreign_part_is_refused(length: bool, cuts: list[int]) -> None:
-    """Two files behind one another would look like one."""
-    released: list[bytes] = []
-    with pytest.raises(Malformed, match="more_parts"):
-        feed_all(
-            only_part(),
-            split(body(part(OWN, length=length), part(FOREIGN, length=length)), cuts),
-            released,
-        )
-    assert OWN.startswith(b"".join(released))
-    released.clear()
-    with pytest.raises(Foreign):
-        feed_all(only_part(), split(body(part(FOREIGN, length=length)), cuts), released)
-    assert b"".join(released) == b""
-
-
-LOCATION = b"Content-Location: http://pacs/studies/1.2/frames/1\r\nX-Archive: 7\r\n"
-
-
-def released_and_length(
-    of: Multipart, data: bytes, cuts: list[int], came: int | None
-) -> tuple[int, int | None]:
-    """How many bytes left, and what was known of that when the first ones did."""
-    released, known = 0, None
-    for chunk in split(data, cuts):
-        out = feed(of, chunk)
-        if out and not released:
-            known = of.length(came)
-        released += len(out)
-    return released + len(of.end()), known
-
-
-@given(st.booleans(), st.booleans(), st.booleans(), CUTS)
-def test_the_length_of_one_part_is_known(
-    length: bool, more: bool, lead: bool, cuts: list[int]
-) -> None:
-    """What a rewritten header line adds is counted; for progress bars."""
-    data = body(part(OWN, length=length, more=LOCATION if more else b""), lead=lead)
-    of = Multipart(BOUNDARY, Rules(), check, one_part=True)
-    released, known = released_and_length(of, data, cuts, len(data))
-    assert released == known
-    assert (released == len(data)) is not more
-    of = Multipart(BOUNDARY, Rules(), check, one_part=True)
-    assert released_and_length(of, data, cuts, None)[1] is None
-
-
-@given(st.booleans(), st.sampled_from(["none", "first", "last", "longer"]), CUTS)
-def test_the_length_of_several_parts_is_known_while_nothing_changes(
-    length: bool, changed: str, cuts: list[int]
-) -> None:
-    """Once it was said, it holds: header lines that change later keep their length."""
-    short = b"Content-Location: http://pacs/studies/1.2/series/1.3/instances/1.4/frames/1\r\n"
-    lines = {"longer": b"Content-Location: http://p/studies/1.2\r\n"}.get(
-        changed, short + b"X-Archive: 7\r\n"
-    )
-    parts = [
-        part(OWN, length=length),
-        part(OWN, length=length),
-        part(OWN, length=length, more=lines),
-    ]
-    if changed == "none":
-        parts.pop()
-    data = body(*(reversed(parts) if changed == "first" else parts))
-    released, known = released_and_length(scanner(), data, cuts, len(data))
-    assert known in (released, None)
-    assert released_and_length(scanner(), data, cuts, None)[1] is None
-    if changed == "none" or not cuts:
-        assert known == released
-    passed = run(scanner(), data, cuts)
-    assert b"pacs" not in passed
-    assert b"X-Archive" not in passed
-    assert passed.count(OWN) == len(parts)
-
-
-def test_a_length_that_was_said_holds() -> None:
-    """The last part's header lines are shorter with us, longer, or gone: nothing leaves that is of
-    another length.
-    """
-    first = body(part(OWN))[: -len(BOUNDARY) - 8]
-    for more in (LOCATION, b"X-Archive: 7\r\n", b"Content-Location: http://p/studies/1.2\r\n"):
-        data = body(part(OWN), part(OWN, more=more))
-        of = scanner()
-        released = len(feed(of, data[: len(first)]))
-        assert of.length(len(data)) == len(data)
-        rest = feed(of, data[len(first) :]) + of.end()
-        assert released + len(rest) == len(data)
-        assert b"X-Archive" not in rest
-        assert b"http://p" not in rest
-    of = scanner()
-    feed(of, data[: len(first)])
-    of.length(len(data))
-    with pytest.raises(Malformed, match="part_headers"):
-        feed(of, body(b"\r\n--" + BOUNDARY.encode() + b"\r\nX-Archive: 7\r\n\r\n" + OWN, lead=True))
-
-
-@given(st.booleans(), st.sampled_from([b"x", OWN]), CUTS)
-def test_the_length_of_the_only_part_is_known(
-    length: bool, content: bytes, cuts: list[int]
-) -> None:
-    """When it says so itself, or has come whole before the first of it leaves."""
-    of = SinglePart(BOUNDARY, Rules(), None)
-    data = body(part(content, length=length))
-    released, known = released_and_length(of, data, cuts, len(data))
-    assert released == len(content)
-    assert known in ((len(content),) if length else (len(content), None))
 
 
 def test_a_second_part_with_another_head_where_one_was_asked_for() -> None:

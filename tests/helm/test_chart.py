@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
+from sidecar.server.supervisor import END_SECONDS
 from sidecar.settings.document import Settings
+from sidecar.settings.fhir import CatalogSettings
 from tests.helm.rendering import (
     EXAMPLES,
     ROOT,
@@ -99,10 +101,47 @@ def test_probes_go_to_the_admin_port() -> None:
     grace = only(manifests, "Deployment")["spec"]["template"]["spec"][
         "terminationGracePeriodSeconds"
     ]
-    assert grace >= 120 + 10  # Else downloads that drain are cut off.
+    # Else downloads that drain are cut off, or workers are killed with the supervisor.
+    assert grace > 10 + 120 + END_SECONDS  # 10: preStopSeconds.
     assert only(manifests, "Service")["spec"]["ports"] == [
         {"name": "http", "port": 80, "targetPort": "http"}
     ]
+
+
+def server_of(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the section `server` of the configuration that the pods read."""
+    config = only(rendered(values), "ConfigMap", "imaging-config")["data"]["config.yaml"]
+    server: dict[str, Any] = yaml.safe_load(config)["server"]
+    return server
+
+
+def test_workers_follow_the_limit_of_cpus() -> None:
+    """Without a limit a pod sees all CPUs of its node, and starts no worker for each unasked."""
+    limited = {"resources": {"limits": {"cpu": 4}}}
+    values = values_of()
+    assert "workers" not in server_of(values)
+    assert server_of(values | limited) == values["config"]["server"] | {"workers": "auto"}
+    values["config"]["server"]["workers"] = 3
+    assert server_of(values | limited)["workers"] == 3
+    assert server_of(values)["workers"] == 3
+    values["config"]["server"]["workers"] = "auto"
+    assert server_of(values | limited)["workers"] == "auto"
+
+
+def test_a_catalog_in_memory_keeps_one_worker() -> None:
+    values = values_of() | {"resources": {"limits": {"cpu": "4"}}}
+    values["config"]["fhir"]["catalog"] = {"store": "memory"}
+    assert "workers" not in server_of(values)
+
+
+def test_the_catalog_of_several_workers_has_a_folder_to_write_to() -> None:
+    (pod, check) = pods(rendered(values_of()))
+    for spec in (pod, check):
+        mounts = {one["mountPath"]: one for one in spec["containers"][0]["volumeMounts"]}
+        mount = mounts[str(CatalogSettings().file.parent)]
+        assert "readOnly" not in mount
+        (volume,) = (one for one in spec["volumes"] if one["name"] == mount["name"])
+        assert volume["emptyDir"] == {}
 
 
 def test_a_new_configuration_rolls_the_pods() -> None:

@@ -45,8 +45,7 @@ def orthanc(files: Path) -> Iterator[Orthanc]:
     """A real Orthanc, loaded; its version is printed at the end of the run."""
     require_orthanc()
     with Orthanc() as running:
-        for file in sorted(files.rglob("*.dcm")):
-            running.load(file)
+        running.load_folder(files)
         yield running
 
 

@@ -75,8 +75,7 @@ def world(
         return
     require_orthanc()
     with Orthanc() as running:
-        for file in sorted(images.rglob("*.dcm")):
-            running.load(file)
+        running.load_folder(images)
         with make_world(directory, images, running, changes) as made:
             yield made
 

@@ -3,14 +3,12 @@
 """
 
 import hashlib
-import os
 import shutil
 import subprocess
 from pathlib import Path
 from zipfile import ZipFile
 
-import pytest
-
+from tests.installed import installed
 from tests.journey.memory import ALLOWED_GROWTH, retrieve_watching_memory
 from tests.journey.world import LARGE_STUDY, LARGE_STUDY_PATIENT, World
 
@@ -18,15 +16,8 @@ ZIP = {"Accept": "application/zip"}
 
 
 def tool(name: str, package: str) -> str:
-    """The path of a program, or else the test is skipped; with REQUIRE_REAL_SERVERS set,
-    it fails.
-    """
-    found = shutil.which(name)
-    if found is None and os.environ.get("REQUIRE_REAL_SERVERS"):
-        pytest.fail(f"no {name}: apt-get install {package}")
-    if found is None:
-        pytest.skip(f"no {name}: apt-get install {package}")
-    return found
+    """The path of a program."""
+    return installed(shutil.which(name), f"no {name}: apt-get install {package}")
 
 
 def save(world: World, patient: str, path: str, file: Path) -> None:

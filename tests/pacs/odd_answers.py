@@ -38,3 +38,8 @@ async def asking(
         aiohttp.ClientSession() as session,
     ):
         yield ask, sidecar
+
+
+def only(kind: str, odd: Odd) -> Odd:
+    """Change answers of this kind alone."""
+    return lambda answer: odd(answer) if answer.kind == kind else answer

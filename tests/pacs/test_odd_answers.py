@@ -1,230 +1,84 @@
 """What archives answer, and what the client gets: the table is the specification."""
 
-import gzip
 import json
-import zlib
-from collections.abc import Callable
 from dataclasses import replace
 
-import aiohttp
 import pytest
-from aiohttp.http_parser import HttpResponseParser, HttpResponseParserPy
 
-from tests.common.peer import all_that_is_said
 from tests.fakes.archive import INSTANCE, SERIES, STUDY
 from tests.fakes.ehr import PATIENT
 from tests.fakes.odd_archive import PATHS, OddArchive, Sent, row, with_body
-from tests.pacs.odd_answers import OK, RESET, Odd, asking
-
-
-@pytest.fixture(params=[HttpResponseParser, HttpResponseParserPy], ids=["compiled", "python"])
-def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each of aiohttp's parsers of answers."""
-    monkeypatch.setattr(aiohttp.client_proto, "HttpResponseParser", request.param)
-
-
-def coded(answer: Sent, coding: str, body: bytes | None = None, **more: object) -> Sent:
-    if body is None:
-        body = gzip.compress(answer.body) if coding in ("gzip", "x-gzip") else answer.body
-        body = zlib.compress(body) if coding == "deflate" else body
-    lines = (("Content-Encoding", coding), ("ETag", '"encoded"'), ("Accept-Ranges", "bytes"))
-    return replace(answer, body=body, more=lines, **more)  # type: ignore[arg-type]
-
-
-def only(kind: str, odd: Odd) -> Odd:
-    """Change answers of this kind alone."""
-    return lambda answer: odd(answer) if answer.kind == kind else answer
-
-
-def zipped(answer: Sent) -> bytes:
-    return gzip.compress(answer.body)
-
-
-ENCODED: dict[str, tuple[Odd, int]] = {
-    "gzip": (lambda one: coded(one, "gzip"), OK),
-    "GZIP": (lambda one: coded(one, "GZIP", zipped(one)), OK),
-    "x-gzip": (lambda one: coded(one, "x-gzip"), OK),
-    "deflate": (lambda one: coded(one, "deflate"), OK),
-    "gzip in chunks": (lambda one: coded(one, "gzip", framing="chunked"), OK),
-    "gzip and identity": (lambda one: coded(one, "identity, gzip", zipped(one)), OK),
-    "two members": (
-        lambda one: coded(one, "gzip", gzip.compress(one.body[:9]) + gzip.compress(one.body[9:])),
-        OK,
-    ),
-    "identity by name": (lambda one: coded(one, "identity"), OK),
-    "cut": (lambda one: coded(one, "gzip", zipped(one)[:-9]), 502),
-    "a member is cut": (lambda one: coded(one, "gzip", zipped(one) + zipped(one)[:9]), 502),
-    "garbage behind it": (lambda one: coded(one, "gzip", zipped(one) + b"garbage"), 502),
-    "a wrong checksum": (lambda one: coded(one, "gzip", zipped(one)[:-8] + bytes(8)), 502),
-    "not gzip at all": (lambda one: coded(one, "gzip", one.body), 502),
-    "deflate without zlib's head": (
-        lambda one: coded(one, "deflate", zlib.compress(one.body)[2:-4]),
-        502,
-    ),
-    "br": (lambda one: coded(one, "br"), 502),
-    "zstd": (lambda one: coded(one, "zstd"), 502),
-    "unknown": (lambda one: coded(one, "a-secret"), 502),
-    "twice": (lambda one: coded(one, "gzip, gzip", gzip.compress(zipped(one))), 502),
-}
-
-
-@pytest.mark.usefixtures("parser")
-@pytest.mark.parametrize("case", ENCODED)
-async def test_encoded_answers(case: str) -> None:
-    """RFC 9110 8.4: what is decoded leaves as what it was before, without a length or tag of the
-    encoded form.
-    """
-    odd, status = ENCODED[case]
-    archive = OddArchive()
-    async with asking(archive) as (ask, _):
-        plain = {kind: await ask(kind) for kind in PATHS}
-        assert {one[0] for one in plain.values()} == {OK}
-        for kind in PATHS:
-            archive.odd = only(kind, odd)
-            found, headers, body = await ask(kind)
-            if status != OK:
-                assert found in (status, RESET), kind
-                continue
-            assert (found, body) == (OK, plain[kind][2]), kind
-            assert "Content-Encoding" not in headers
-            assert headers.get("Content-Length", str(len(body))) == str(len(body))
-            assert case == "identity by name" or not {"ETag", "Accept-Ranges"} & set(headers)
-
-
-@pytest.mark.parametrize(
-    ("coding", "detail"),
-    [
-        ("br", "br"),
-        ("zstd", "zstd"),
-        ("a-secret", "unknown"),
-        ("gzip, gzip", "several"),
-        ("gzip", "malformed"),
-    ],
-)
-async def test_the_log_names_the_encoding(
-    coding: str, detail: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    archive = OddArchive()
-    async with asking(archive) as (ask, _):
-        for kind in ("list", "metadata"):
-            archive.odd = only(kind, lambda answer: coded(answer, coding, b"[not gzip]"))
-            assert (await ask(kind))[0] == 502
-    named = [vars(record).get("detail") or vars(record).get("reason") for record in caplog.records]
-    assert detail in named
-    assert named.count(detail) == 2 or "pacs_encoded_malformed" in named
-    assert "secret" not in all_that_is_said(caplog)
-
-
-BOMBS: dict[str, Callable[[Sent], bytes]] = {
-    "white space": lambda answer: b"[" + b" " * 70_000_000,
-    "rows": lambda answer: b"[" + answer.body[1:-1] + (b"," + answer.body[1:-1]) * 25_000 + b"]",
-    "empty members": lambda answer: b"",
-    "before the first part": lambda answer: bytes(70_000_000),
-}
-
-
-@pytest.mark.parametrize("case", BOMBS)
-async def test_a_bomb_is_refused(case: str) -> None:
-    """What is too much ends it, as it does for what comes as it is; ``tests/stalls.py`` reports the
-    longest stall.
-    """
-
-    def odd(answer: Sent) -> Sent:
-        members = (
-            gzip.compress(b"") * 50_000
-            if case == "empty members"
-            else gzip.compress(BOMBS[case](answer), 9)
-        )
-        assert len(members) < 4_000_000
-        return coded(answer, "gzip", members)
-
-    archive = OddArchive()
-    async with asking(archive) as (ask, _):
-        for kind in ("list", "metadata", "study"):
-            archive.odd = only(kind, odd)
-            assert (await ask(kind))[0] in (502, RESET), kind
-
-
-async def test_a_range_of_an_encoded_body_is_refused() -> None:
-    """Its bytes are those of the encoded form, and it cannot be decoded."""
-
-    def odd(answer: Sent) -> Sent:
-        if answer.kind != "frames":
-            return answer
-        more = (("Content-Encoding", "gzip"), ("Content-Range", "bytes 0-9/90"))
-        return replace(
-            answer, status=206, body=zipped(answer)[:10], content_type="image/jpeg", more=more
-        )
-
-    async with asking(OddArchive(odd)) as (ask, _):
-        assert (await ask("frames", Range="bytes=0-9"))[0] == 502
-
+from tests.pacs.odd_answers import OK, RESET, Odd, asking, only
 
 AROUND: dict[str, tuple[Odd, dict[str, int]]] = {
     "JSON without an end of its own": (
-        lambda one: replace(one, framing="close"),
+        lambda answer: replace(answer, framing="close"),
         dict.fromkeys(PATHS, OK),
     ),
     "cut": (
-        lambda one: replace(one, framing="close", body=one.body[:-9]),
+        lambda answer: replace(answer, framing="close", body=answer.body[:-9]),
         dict.fromkeys(PATHS, 502),
     ),
     "octets alone": (
-        lambda one: replace(one, content_type="application/octet-stream", framing="close"),
+        lambda answer: replace(answer, content_type="application/octet-stream", framing="close"),
         dict.fromkeys(PATHS, 502) | {"list": OK, "instances": OK},
     ),
     "application/json": (
-        lambda one: replace(
-            one, content_type=one.content_type.replace("dicom+json", "json; charset=utf-8")
+        lambda answer: replace(
+            answer, content_type=answer.content_type.replace("dicom+json", "json; charset=utf-8")
         ),
         dict.fromkeys(PATHS, OK),
     ),
     "a byte order mark": (
-        lambda one: replace(one, body=b"\xef\xbb\xbf" + one.body),
+        lambda answer: replace(answer, body=b"\xef\xbb\xbf" + answer.body),
         {"list": OK, "instances": OK, "metadata": OK, "study": 502, "instance": 502, "frames": 502},
     ),
     "UTF-16": (
-        lambda one: replace(one, body=one.body.decode("latin-1").encode("utf-16")),
+        lambda answer: replace(answer, body=answer.body.decode("latin-1").encode("utf-16")),
         dict.fromkeys(PATHS, 502),
     ),
     "no type in the head": (
-        lambda one: replace(
-            one, content_type=one.content_type.split("; type=")[0] + "; boundary=abc"
+        lambda answer: replace(
+            answer, content_type=answer.content_type.split("; type=")[0] + "; boundary=abc"
         ),
         dict.fromkeys(PATHS, OK),
     ),
     "no type in head and part": (
-        lambda one: with_body(
-            replace(one, content_type=one.content_type.split("; type=")[0] + "; boundary=abc"),
+        lambda answer: with_body(
+            replace(
+                answer, content_type=answer.content_type.split("; type=")[0] + "; boundary=abc"
+            ),
             b"Content-Type: application/",
             b"X-Type: application/",
         ),
         dict.fromkeys(PATHS, OK),
     ),
     "a Latin-1 file name": (
-        lambda one: with_part_line(
-            one, 'Content-Disposition: attachment; filename="M\xfcller.dcm"'.encode("latin-1")
+        lambda answer: with_part_line(
+            answer, 'Content-Disposition: attachment; filename="M\xfcller.dcm"'.encode("latin-1")
         ),
         dict.fromkeys(PATHS, OK),
     ),
     "a UTF-8 file name": (
-        lambda one: with_part_line(
-            one, 'Content-Disposition: attachment; filename="M\xfcller.dcm"'.encode()
+        lambda answer: with_part_line(
+            answer, 'Content-Disposition: attachment; filename="M\xfcller.dcm"'.encode()
         ),
         dict.fromkeys(PATHS, OK),
     ),
     "a name in the type": (
-        lambda one: with_body(
-            one, b"Content-Type: application/dicom", b'Content-Type: application/dicom; name="\xfc"'
+        lambda answer: with_body(
+            answer,
+            b"Content-Type: application/dicom",
+            b'Content-Type: application/dicom; name="\xfc"',
         ),
         dict.fromkeys(PATHS, OK),
     ),
     "a length that is no number": (
-        lambda one: with_part_line(one, b"Content-Length: \xb2"),
+        lambda answer: with_part_line(answer, b"Content-Length: \xb2"),
         {"list": OK, "instances": OK, "metadata": OK, "study": 502, "instance": 502, "frames": 502},
     ),
     "a name of a line": (
-        lambda one: with_part_line(one, b"\xfc: 1"),
+        lambda answer: with_part_line(answer, b"\xfc: 1"),
         {"list": OK, "instances": OK, "metadata": OK, "study": 502, "instance": 502, "frames": 502},
     ),
 }
@@ -247,8 +101,8 @@ async def test_around_the_content(case: str) -> None:
         plain = {kind: await ask(kind) for kind in PATHS}
         for kind, status in statuses.items():
             archive.odd = only(kind, odd)
-            found, headers, body = await ask(kind)
-            assert found in ((OK,) if status == OK else (status, RESET)), kind
+            received, headers, body = await ask(kind)
+            assert received in ((OK,) if status == OK else (status, RESET)), kind
             if status == OK:
                 assert (
                     headers["Content-Type"].split(";")[0]
@@ -272,7 +126,7 @@ def two_rows(old: str, new: bytes) -> Odd:
 
     def odd(answer: Sent) -> Sent:
         rows = [row(_00081030="Sound"), row(study=OTHER, _00081030="Thorax", _00189345="1.5")]
-        first, second = (json.dumps(one, ensure_ascii=False).encode() for one in rows)
+        first, second = (json.dumps(study_row, ensure_ascii=False).encode() for study_row in rows)
         assert old.encode() in second
         return replace(answer, body=b"[" + first + b"," + second.replace(old.encode(), new) + b"]")
 
@@ -317,8 +171,11 @@ async def test_one_row_that_is_no_json(case: str, caplog: pytest.LogCaptureFixtu
         assert status == 502
         return
     assert status == OK
-    found = {one["0020000D"]["Value"][0]: one["00081030"]["Value"][0] for one in json.loads(body)}
-    assert found == {STUDY: "Sound"} | ({} if wanted is None else {OTHER: wanted})
+    descriptions = {
+        study_row["0020000D"]["Value"][0]: study_row["00081030"]["Value"][0]
+        for study_row in json.loads(body)
+    }
+    assert descriptions == {STUDY: "Sound"} | ({} if wanted is None else {OTHER: wanted})
     assert ("values that are no JSON" in caplog.text) is (case != "sound" and "null" not in case)
 
 
@@ -383,7 +240,7 @@ async def test_metadata_that_are_no_json(
         monkeypatch.setattr("sidecar.dicomweb.metadata.PART_BYTES", 100)
         monkeypatch.setattr("sidecar.dicomweb.large_row.PART_BYTES", 100)
     old, new, wanted, expected = METADATA[case]
-    odd = only("metadata", lambda one: with_body(one, old, new))
+    odd = only("metadata", lambda answer: with_body(answer, old, new))
     async with asking(OddArchive(odd)) as (ask, _):
         status, _, body = await ask("metadata")
     assert (status in (502, RESET)) if wanted == 502 else (status == OK)
@@ -394,7 +251,9 @@ async def test_metadata_that_are_no_json(
 async def test_an_archive_that_knows_application_json_alone(refusal: int) -> None:
     """It is asked again once, and then no request costs two."""
     archive = OddArchive(
-        lambda one: replace(one, content_type=one.content_type.replace("dicom+json", "json")),
+        lambda answer: replace(
+            answer, content_type=answer.content_type.replace("dicom+json", "json")
+        ),
         accepts=lambda kind, accept: refusal if "dicom+json" in accept else OK,
     )
     async with asking(archive) as (ask, _):
@@ -421,7 +280,7 @@ async def test_an_instance_of_somebody_who_cannot_be_read_is_nobodys(old: str) -
     """Some archives name no patient below a study. A value that cannot be read is not one that is
     missing.
     """
-    odd = only("instances", lambda one: with_body(one, old.encode(), b"NaN"))
+    odd = only("instances", lambda answer: with_body(answer, old.encode(), b"NaN"))
     async with asking(OddArchive(odd)) as (ask, _):
         assert (await ask("instance"))[0] == 404
         assert (await ask("instances"))[2] == b"[]"

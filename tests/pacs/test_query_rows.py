@@ -1,4 +1,4 @@
-"""A page of a query, bounded before it is read; more of it in ``test_client_search.py``."""
+"""A page of a query, bounded before it is read; more of it in ``test_unusable_results.py``."""
 
 import orjson
 import pytest

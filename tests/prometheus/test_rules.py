@@ -71,6 +71,8 @@ def test_a_first_failure_is_an_increase() -> None:
     for what in ("instance", "metadata", "unreadable_instance"):
         assert f'smart_imaging_verification_failures_total{{what="{what}"}} 0.0' in text
     assert "smart_imaging_shared_uids_total 0.0" in text
+    assert 'smart_imaging_worker_starts_total{reason="restart"} 0.0' in text
+    assert 'smart_imaging_configuration_reloads_total{outcome="failed"} 0.0' in text
 
 
 def test_every_alert_has_its_section_in_the_runbook() -> None:

@@ -5,7 +5,6 @@ queries.
 import functools
 import json
 import operator
-import os
 import re
 import shutil
 import subprocess
@@ -20,6 +19,7 @@ import yaml
 from tests.background import Background
 from tests.fakes.ehr import PATIENT
 from tests.fakes.process_site import Site
+from tests.installed import installed
 from tests.prometheus.dashboard import expressions, labels
 from tests.prometheus.promtool import NOT_INSTALLED, RULES
 from tests.sidecar_process import SidecarProcess, free_port
@@ -71,11 +71,7 @@ class Prometheus:
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[tuple[Site, SidecarProcess, Prometheus]]:
-    binary = shutil.which("prometheus")
-    if binary is None:
-        if os.environ.get("REQUIRE_REAL_SERVERS"):
-            pytest.fail(NOT_INSTALLED)
-        pytest.skip(NOT_INSTALLED)
+    binary = installed(shutil.which("prometheus"), NOT_INSTALLED)
     with Background() as background:
         site = Site(background, tmp_path)
         with SidecarProcess(tmp_path, site.configuration) as sidecar:

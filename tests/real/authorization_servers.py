@@ -15,11 +15,9 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol, Self
 from urllib.parse import parse_qs, urlsplit
 
-import pytest
 import requests
 
 from tests.real.processes import end
@@ -52,12 +50,6 @@ class AuthorizationServer(Protocol):
 
     def revoke(self, token: str) -> None:
         """Revoke it."""
-
-
-def require(there: bool, why_not: str) -> None:
-    """Skip the test where a server is not installed; with REQUIRE_REAL_SERVERS set, fail."""
-    if not there:
-        (pytest.fail if os.environ.get("REQUIRE_REAL_SERVERS") else pytest.skip)(why_not)
 
 
 START_SECONDS = 900
@@ -112,12 +104,7 @@ class Process:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
 

@@ -14,13 +14,11 @@ import tempfile
 from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
 
-import pytest
-
+from tests.installed import installed
 from tests.real.processes import end
 from tests.sidecar_process import free_ports_in_a_row
 from tests.waiting import WAIT_SECONDS, wait_until
@@ -48,12 +46,7 @@ def find_orthanc() -> str | None:
 
 def require_orthanc() -> str:
     """The path of Orthanc, or else the test is skipped; with REQUIRE_REAL_SERVERS set, it fails."""
-    binary = find_orthanc()
-    if binary is not None:
-        return binary
-    if os.environ.get("REQUIRE_REAL_SERVERS"):
-        pytest.fail(NOT_INSTALLED)
-    pytest.skip(NOT_INSTALLED)
+    return installed(find_orthanc(), NOT_INSTALLED)
 
 
 class Orthanc:
@@ -89,12 +82,7 @@ class Orthanc:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def load(self, instance: Path | bytes) -> str:
@@ -106,6 +94,11 @@ class Orthanc:
         identifier = _json(request)["ID"]
         assert isinstance(identifier, str)
         return identifier
+
+    def load_folder(self, folder: Path) -> None:
+        """Store all DICOM files below it, sorted by their paths."""
+        for path in sorted(folder.rglob("*.dcm")):
+            self.load(path)
 
     def get_json(self, path: str) -> Any:
         """What Orthanc's own REST API (not DICOMweb) answers on a path, such as

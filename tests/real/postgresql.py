@@ -10,8 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
+from tests.installed import installed
 from tests.sidecar_process import free_port
 
 NOT_INSTALLED = "no PostgreSQL: apt-get install postgresql"
@@ -25,12 +24,7 @@ def find_bin() -> Path | None:
 
 def require_bin() -> Path:
     """The same, or else the test is skipped; with REQUIRE_REAL_SERVERS set, it fails."""
-    found = find_bin()
-    if found is None:
-        if os.environ.get("REQUIRE_REAL_SERVERS"):
-            pytest.fail(NOT_INSTALLED)
-        pytest.skip(NOT_INSTALLED)
-    return found
+    return installed(find_bin(), NOT_INSTALLED)
 
 
 class Postgresql:

@@ -11,8 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pytest
-
+from tests.installed import installed
 from tests.sidecar_process import free_port
 from tests.waiting import WAIT_SECONDS, wait_until
 
@@ -85,14 +84,9 @@ def nginx(upstream: int) -> Iterator[int]:
 def _running(
     name: str, configuration: str, upstream: int, command: Callable[[str, Path], list[str]]
 ) -> Iterator[int]:
-    binary = shutil.which(
-        name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])
-    )
-    if binary is None:
-        reason = f"no {name}: apt-get install {'nginx-light' if name == 'nginx' else name}"
-        if os.environ.get("REQUIRE_REAL_SERVERS"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    search = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])
+    hint = f"no {name}: apt-get install {'nginx-light' if name == 'nginx' else name}"
+    binary = installed(shutil.which(name, path=search), hint)
     with tempfile.TemporaryDirectory(prefix=f"{name}-") as scratch:
         directory, port = Path(scratch), free_port()
         directory.chmod(0o755)  # Started as root, nginx works as somebody else.

@@ -10,8 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
+from tests.installed import installed
 from tests.real.processes import end
 from tests.sidecar_process import free_port
 from tests.waiting import wait_until
@@ -21,12 +20,8 @@ NOT_INSTALLED = "no Redis: apt-get install redis-server"
 
 def require_program() -> str:
     """Its program, or else the test is skipped; with REQUIRE_REAL_SERVERS set, it fails."""
-    found = shutil.which("redis-server", path=os.environ.get("PATH", "") + ":/usr/sbin")
-    if found is None:
-        if os.environ.get("REQUIRE_REAL_SERVERS"):
-            pytest.fail(NOT_INSTALLED)
-        pytest.skip(NOT_INSTALLED)
-    return found
+    path = os.environ.get("PATH", "") + ":/usr/sbin"
+    return installed(shutil.which("redis-server", path=path), NOT_INSTALLED)
 
 
 class RedisProcess:

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
+from tests.installed import installed
 from tests.real.authorization_servers import (
     AUDIENCE,
     KEY_ID,
@@ -27,7 +28,6 @@ from tests.real.authorization_servers import (
     AuthorizationServer,
     Keycloak,
     OidcProvider,
-    require,
 )
 from tests.real.statuses import statuses
 from tests.tables.token_forms import FORMS
@@ -65,11 +65,11 @@ def _one_that_signs(realm: dict[str, Any]) -> None:
 def server(request: pytest.FixtureRequest) -> Iterator[AuthorizationServer]:
     """Each one, really running."""
     if request.param == "keycloak":
-        require(KEYCLOAK.is_dir(), NO_KEYCLOAK)
+        installed(KEYCLOAK.is_dir(), NO_KEYCLOAK)
         with Keycloak(_one_that_signs) as keycloak:
             yield keycloak
         return
-    require((OIDC_PROVIDER / "node_modules").is_dir(), NO_OIDC_PROVIDER)
+    installed((OIDC_PROVIDER / "node_modules").is_dir(), NO_OIDC_PROVIDER)
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     signing = json.loads(RSAAlgorithm.to_jwk(key)) | {"use": "sig", "alg": "RS256"}
     signing.pop("key_ops")
@@ -239,7 +239,7 @@ async def test_signed_introspection(server: AuthorizationServer) -> None:
 @pytest.mark.authorization_server
 async def test_the_documented_realm_and_configuration() -> None:
     """docs/keycloak.md: without the scope no access, without launch/patient no patient."""
-    require(KEYCLOAK.is_dir(), NO_KEYCLOAK)
+    installed(KEYCLOAK.is_dir(), NO_KEYCLOAK)
     tokens = yaml.safe_load((ROOT / "config" / "keycloak.yaml").read_text())["tokens"]
     tokens["client"] |= {"client_secret_file": None, "client_secret": SECRET}
     tokens["introspection"]["url"] = None

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.real.authorization_servers import AUDIENCE, require
+from tests.installed import installed
+from tests.real.authorization_servers import AUDIENCE
 from tests.real.hydra.server import HYDRA, NO_HYDRA, STRATEGIES, Hydra, Tokens
 from tests.real.statuses import statuses
 from tests.tables.token_forms import FORMS, Form
@@ -34,7 +35,7 @@ JWT: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def hydra() -> Iterator[Hydra]:
     """A running one."""
-    require(HYDRA.is_file(), NO_HYDRA)
+    installed(HYDRA.is_file(), NO_HYDRA)
     with Hydra() as server:
         yield server
 

@@ -98,9 +98,11 @@ def test_helm_test_runs_check_in_the_cluster(installed: Site) -> None:
 
 def test_the_process_may_do_nothing_that_it_need_not(installed: Site) -> None:
     """As the kernel has it, not as the manifest says."""
-    processes = running()
-    assert len(processes) == 2
-    for process in processes:
+    supervisors = running()
+    assert len(supervisors) == 2
+    workers = [worker for process in supervisors for worker in process.children()]
+    assert len(workers) == 2
+    for process in (*supervisors, *workers):
         status = dict(
             line.split(":\t", 1)
             for line in Path(f"/proc/{process.pid}/status").read_text().splitlines()

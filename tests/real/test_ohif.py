@@ -19,14 +19,14 @@ import pytest
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from pydicom.uid import CTImageStorage
-from selenium import webdriver
 
 from sidecar.demo.archive.app import create_archive
 from sidecar.server.listener import listen
 from tests.dicom_instances import dataset, encoded
 from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
 from tests.fakes.site import sidecar_between
-from tests.real.browser import CHROMIUM, DRIVER, require_browser
+from tests.installed import installed
+from tests.real.browser import require_browser, start_browser
 from tests.sidecar_process import free_ports_in_a_row
 from tests.waiting import WAIT_SECONDS, wait_until
 
@@ -41,10 +41,7 @@ STUDY = "1.2.840.99"
 def require_viewer() -> None:
     """Skip without OHIF, nginx and Chromium; with REQUIRE_REAL_SERVERS set, fail."""
     require_browser()
-    if NGINX is None or not (OHIF / "index.html").exists():
-        if os.environ.get("REQUIRE_REAL_SERVERS"):
-            pytest.fail(NOT_INSTALLED)
-        pytest.skip(NOT_INSTALLED)
+    installed(NGINX is not None and (OHIF / "index.html").exists(), NOT_INSTALLED)
 
 
 def instance(number: int) -> bytes:
@@ -207,28 +204,6 @@ http {{
         process.wait(WAIT_SECONDS)
 
 
-def browser(profile: Path) -> webdriver.Chrome:
-    """A headless Chromium that takes a self-signed certificate."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for argument in (
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-sync",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--window-size=1200,900",
-        "--ignore-certificate-errors",
-        f"--user-data-dir={profile}",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    return webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
-
-
 def frames(log: Path) -> Counter[tuple[str, str]]:
     """How many times each frame was answered with which status, over HTTP/2.0 alone."""
     text = log.read_text() if log.exists() else ""
@@ -239,7 +214,7 @@ def frames(log: Path) -> Counter[tuple[str, str]]:
 
 def look_at_the_study(profile: Path, origin: str, log: Path) -> Counter[tuple[str, str]]:
     """Open the study in OHIF, and wait until each image was asked for and answered."""
-    driver = browser(profile)
+    driver = start_browser(profile, "1200,900", "--ignore-certificate-errors")
     try:
         driver.get(f"{origin}/viewer?StudyInstanceUIDs={STUDY}&token={TOKEN}")
         return wait_until(

@@ -1,7 +1,6 @@
 """A real Open Policy Agent with the example of docs/authorization.md decides, too (SIA-16, 43)."""
 
 import contextlib
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from aiohttp import web
 from tests.fakes.archive import answering
 from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
 from tests.fakes.site import sidecar_between
+from tests.installed import installed
 from tests.sidecar_process import free_port
 from tests.waiting import WAIT_SECONDS, wait_until
 
@@ -34,8 +34,7 @@ pytestmark = pytest.mark.opa
 @pytest.fixture(scope="module")
 def opa() -> Iterator[str]:
     """A running one with the example; yields the URL of the decision."""
-    if not OPA.is_file():
-        (pytest.fail if os.environ.get("REQUIRE_REAL_SERVERS") else pytest.skip)(NOT_INSTALLED)
+    installed(OPA.is_file(), NOT_INSTALLED)
     url = f"http://127.0.0.1:{(port := free_port())}"
     command = [
         str(OPA),

@@ -24,7 +24,10 @@ HEADERS = {
     "Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*',
 }
 # Beside others it may walk a file of two million elements for minutes.
-SETTINGS: dict[str, Any] = {"pacs": {"dialect": "orthanc", "timeout_seconds": 900}}
+SETTINGS: dict[str, Any] = {
+    "pacs": {"dialect": "orthanc"},
+    "limits": {"pacs_timeout_seconds": 900},
+}
 # Of two patients, as Orthanc has it: a 404 before anything is looked into (docs/authorization.md).
 OF_NOBODY = frozenset(
     {

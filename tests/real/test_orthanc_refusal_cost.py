@@ -12,8 +12,9 @@ from sidecar.common.invalidation import Invalidation
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.dialects import DIALECTS
 from sidecar.pacs.ownership import Ownership
-from tests.real.character_sets import ENCODINGS, TABLE, file, study_uid
+from tests.real.character_sets import ENCODINGS, file, study_uid
 from tests.real.orthanc import Orthanc, require_orthanc
+from tests.tables.orthanc_character_sets import TABLE
 
 pytestmark = pytest.mark.orthanc
 

@@ -15,7 +15,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.real.browser import CHROMIUM, DRIVER, require_browser
+from tests.real.browser import require_browser, start_browser
 from tests.sidecar_process import free_ports_in_a_row
 from tests.waiting import WAIT_SECONDS, wait_until
 
@@ -49,26 +49,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
     """A new headless Chromium without any profile."""
     require_browser()
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for argument in (
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-sync",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--window-size=1100,1400",
-        f"--user-data-dir={tmp_path / 'profile'}",
-    ):
-        options.add_argument(argument)
-    options.add_experimental_option(
-        "prefs", {"download.default_directory": str(tmp_path / "downloads")}
-    )
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
+    downloads = {"download.default_directory": str(tmp_path / "downloads")}
+    driver = start_browser(tmp_path / "profile", "1100,1400", **downloads)
     try:
         yield driver
     finally:

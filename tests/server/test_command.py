@@ -54,7 +54,9 @@ def site(tmp_path: Path) -> Iterator[Site]:
 def test_the_supervisor_is_small(site: Site, tmp_path: Path) -> None:
     """It imports none of what its workers do."""
     process = SidecarProcess(tmp_path, site.configuration)
-    with serving(tmp_path, process.file) as running:
+    # A measurement of coverage would be in it, too.
+    alone = {"COVERAGE_PROCESS_CONFIG": "", "COVERAGE_PROCESS_START": ""}
+    with serving(tmp_path, process.file, changes=alone) as running:
         supervisor = psutil.Process(running.process.pid)
         wait_until("workers", supervisor.children, lambda found: len(found) == 2)
         mapped = " ".join(one.path for one in supervisor.memory_maps())

@@ -144,7 +144,7 @@ def _main(folder: str, file: str, log_file: str, limits: Mapping[str, float]) ->
         return 0
 
     configure_logs()
-    made = supervisor.Supervisor(load, _work, [Path(file)], Path(folder), configure_logs)
+    made = supervisor.Supervisor(load, _work, [Path(file)], Path(folder))
     made.run()
     if made.problems:
         (Path(folder) / "problems").write_text("\n".join(made.problems))

@@ -21,4 +21,6 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"config": {"audit": {"sink": "fhir", "repository": {"url": "http://a/b"},
                            "spool": {"folder": "/elsewhere"}}}, "spool": {"enabled": True}},
                            "read-only"),
+    ({"config": {"server": {"workers": "auto"}}}, "a worker for each CPU of the node"),
+    ({"config": {"fhir": {"catalog": {"store": "sqlite", "file": "/data/catalog.sqlite"}}}}, "read-only"),
 ]  # fmt: skip

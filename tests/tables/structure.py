@@ -32,6 +32,7 @@ SERVES_ELSEWHERE = {
     "real/test_tiny_pacs.py Forgetful": RELAY,
     "server/test_draining.py test_a_request_that_is_on_its_way_is_answered": OURS,
     "server/test_draining.py test_the_last_answer_of_a_connection_says_so": OURS,
+    "server/test_shared_site.py _listener": OURS,
     "telemetry/collector.py Collector": "a collector of traces",
     "audit/fhir_repository.py FhirRepository": "a repository of AuditEvents",
     "audit/test_delivery_model.py Deliveries": "a repository of AuditEvents",

@@ -50,16 +50,6 @@ async def test_of_peers_and_of_our_own(tmp_path: Path) -> None:
     assert seen(metrics, "ehr") == end_of(server[0])
 
 
-async def test_one_that_is_used_no_more_is_forgotten(tmp_path: Path) -> None:
-    """After a reload without it nobody is to be woken for it."""
-    metrics = Metrics("0")
-    file, _ = certificate(tmp_path, "us")
-    await Certificates(metrics, {}, {"client": file}).look()
-    assert seen(metrics, "client") == end_of(file)
-    await Certificates(metrics, {}, {"other": file}).look()
-    assert (seen(metrics, "client"), seen(metrics, "other")) == (None, end_of(file))
-
-
 async def test_a_file_that_is_gone_or_none_is_no_end(tmp_path: Path) -> None:
     metrics = Metrics("0")
     (tmp_path / "odd.pem").write_text("odd")

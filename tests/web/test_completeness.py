@@ -10,11 +10,12 @@ import pytest
 from sidecar.bootstrap.build import Sidecar
 from tests.dicom_instances import dataset, encoded
 from tests.fakes.archive import SERIES, STUDY, Answer, ScriptedPacs
-from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
+from tests.fakes.ehr import PATIENT, ScriptedEhr
 from tests.fakes.retrievals import MULTIPART, PART, PATH
 from tests.fakes.site import HEADERS, fetch_whole, sidecar_between
 from tests.web.counts import COUNTS, Corrected, framed
 from tests.web.foreign import failures, metadata_row
+from tests.web.old_client import expect_reset
 from tests.web.streams import streams
 
 SHORT_PART = b"--abc\r\nContent-Type: application/dicom\r\n\r\n%s\r\n" % encoded(
@@ -185,11 +186,7 @@ async def test_an_http_1_0_client_sees_that_it_is_not_whole() -> None:
     """Without chunks the end of the connection is the end of the body: it must be a reset."""
     pacs = Corrected(framed(MULTIPART, study(24), "until-close"), 40, 40)
     async with sidecar_between(ScriptedEhr(), pacs) as (url, _):
-        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
-        writer.write(f"GET {PATH} HTTP/1.0\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode())
-        with pytest.raises(ConnectionResetError):
-            await reader.read()
-        writer.close()
+        await expect_reset(url)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
 from tests.fakes.retrievals import BROKEN, GOOD, MULTIPART, PART, PATH, WHOLE
 from tests.fakes.site import HEADERS, sidecar_between
 from tests.waiting import WAIT_SECONDS, wait_until_async
+from tests.web.old_client import expect_reset
 from tests.web.streams import counted, streams
 
 
@@ -58,11 +59,7 @@ async def test_http_1_0_clients_see_the_break_too() -> None:
     """
     pacs = ScriptedPacs(BROKEN["until-close-no-last-part"])
     async with sidecar_between(ScriptedEhr(), pacs) as (url, _):
-        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
-        writer.write(f"GET {PATH} HTTP/1.0\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode())
-        with pytest.raises(ConnectionResetError):
-            await reader.read()
-        writer.close()
+        await expect_reset(url)
 
 
 @pytest.mark.parametrize("connection", ["keep-alive", "close"])

@@ -17,13 +17,14 @@ import pytest
 from tests.authorization.capability_urls import bound, endpoint_of, keys_file
 from tests.dicom_instances import dataset, encoded
 from tests.fakes.archive import SERIES, STUDY, Answer, ScriptedPacs
-from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
+from tests.fakes.ehr import PATIENT, ScriptedEhr
 from tests.fakes.retrievals import MULTIPART, PATH, PIXELS, answer
 from tests.fakes.site import HEADERS, fetch_whole, sidecar_between
 from tests.stalls import measured
 from tests.waiting import WAIT_SECONDS
 from tests.web.counts import COUNTS, Corrected, framed
 from tests.web.foreign import FOREIGN, failures
+from tests.web.old_client import expect_reset
 from tests.web.records import to, told
 from tests.web.streams import counted, streams
 
@@ -282,14 +283,7 @@ async def test_an_http_1_0_client_sees_that_it_is_not_whole() -> None:
     async with sidecar_between(
         ScriptedEhr(), ScriptedPacs(BROKEN["no closing delimiter"](study(40)), instances=40)
     ) as (url, _):
-        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
-        writer.write(
-            f"GET {PATH} HTTP/1.0\r\nAuthorization: Bearer {TOKEN}\r\n"
-            "Accept: application/zip\r\n\r\n".encode()
-        )
-        with pytest.raises(ConnectionResetError):
-            await reader.read()
-        writer.close()
+        await expect_reset(url, "Accept: application/zip\r\n")
 
 
 async def test_a_client_that_leaves_stops_the_archive() -> None:

@@ -44,13 +44,20 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 {{- end -}}
 
-{{/* The settings, as the ConfigMap has them. */}}
+{{/*
+The settings, as the ConfigMap has them: with a limit of CPUs and no server.workers of their own, a worker for each CPU. Without
+a limit there is one worker: a pod sees all CPUs of its node. A catalog in memory is for one worker.
+*/}}
 {{- define "smart-imaging-sidecar.config" -}}
 {{- if not .Values.config -}}
 {{- fail "config is required: the sidecar's settings, as in its configuration file (docs/configuration.md)" -}}
 {{- end -}}
 {{- include "smart-imaging-sidecar.refuse" . -}}
-{{ toYaml .Values.config }}
+{{- $config := .Values.config -}}
+{{- if and (dig "limits" "cpu" "" .Values.resources) (ne (dig "fhir" "catalog" "store" "" $config) "memory") -}}
+{{- $config = merge (deepCopy $config) (dict "server" (dict "workers" "auto")) -}}
+{{- end -}}
+{{ toYaml $config }}
 {{- end -}}
 
 {{/* What the settings allow, and what cannot work in a pod. */}}
@@ -71,6 +78,13 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- fail (printf "config names a file below %s, but secrets has no %s" $path (base $path)) -}}
 {{- end -}}
 {{- end -}}
+{{- if and (eq (toString (dig "server" "workers" "" .Values.config)) "auto") (not (dig "limits" "cpu" "" .Values.resources)) -}}
+{{- fail "config.server.workers is auto without resources.limits.cpu: it would start a worker for each CPU of the node; set the limit, or a number" -}}
+{{- end -}}
+{{- $file := dig "fhir" "catalog" "file" "" .Values.config -}}
+{{- if and $file (not (regexMatch "^/var/(lib|spool)/smart-imaging-sidecar/" $file)) -}}
+{{- fail (printf "config.fhir.catalog.file %s is on a read-only file system: leave it out, or put it below /var/lib/smart-imaging-sidecar" $file) -}}
+{{- end -}}
 {{- $folder := dig "audit" "spool" "folder" "" .Values.config -}}
 {{- if and $folder (not (and .Values.spool.enabled (hasPrefix "/var/spool/smart-imaging-sidecar/" $folder))) -}}
 {{- fail (printf "config.audit.spool.folder %s is on a read-only file system: set spool.enabled, and a folder below /var/spool/smart-imaging-sidecar" $folder) -}}
@@ -85,9 +99,9 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- dig "server" "admin_port" 9090 .Values.config -}}
 {{- end -}}
 
-{{/* Drained transfers, the preStop pause, and some seconds to end. */}}
+{{/* The preStop pause, transfers that drain, 10 s for workers to end (the supervisor kills them then), and 5 s more for itself. */}}
 {{- define "smart-imaging-sidecar.graceSeconds" -}}
-{{- add (int (dig "server" "drain_seconds" 30 .Values.config)) (int .Values.preStopSeconds) 10 -}}
+{{- add (int (dig "server" "drain_seconds" 30 .Values.config)) (int .Values.preStopSeconds) 15 -}}
 {{- end -}}
 
 {{/* What any container of this chart may do: nothing that it does not need. */}}
@@ -149,6 +163,7 @@ The sidecar's container, for a pod of another chart, too (README.md, "In a pod o
 {{- define "smart-imaging-sidecar.volumeMounts" -}}
 - {name: sidecar-config, mountPath: /etc/smart-imaging-sidecar, readOnly: true}
 - {name: sidecar-tmp, mountPath: /tmp}
+- {name: sidecar-state, mountPath: /var/lib/smart-imaging-sidecar}
 {{- if .Values.spool.enabled }}
 - {name: sidecar-spool, mountPath: /var/spool/smart-imaging-sidecar}
 {{- end }}
@@ -165,6 +180,8 @@ The sidecar's container, for a pod of another chart, too (README.md, "In a pod o
   configMap: {name: {{ include "smart-imaging-sidecar.name" . }}-config}
 - name: sidecar-tmp
   emptyDir: {sizeLimit: 64Mi}
+- name: sidecar-state
+  emptyDir: {}
 {{- if .Values.spool.enabled }}
 - name: sidecar-spool
   {{- if .Values.spool.existingClaim }}

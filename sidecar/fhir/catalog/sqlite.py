@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import os
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,7 +38,10 @@ class SqliteStore:
                 self._connection.execute(_SCHEMA)
                 stack.pop_all()
         except sqlite3.Error as error:
-            raise OSError(0, f"cannot be used as an SQLite database: {error}", str(file)) from None
+            why = str(error)
+            if not os.access(file.parent, os.W_OK | os.X_OK):
+                why = "its folder is not there, or this user cannot write to it (fhir.catalog.file)"
+            raise OSError(0, f"cannot be used as an SQLite database: {why}", str(file)) from None
 
     def exchange(
         self, patient: str, fingerprints: Mapping[str, bytes], moment: int

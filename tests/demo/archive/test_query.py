@@ -14,7 +14,6 @@ from pydicom import dcmread
 from sidecar.demo.samples import fill
 from sidecar.dicom.json_model import number, tag, text, texts
 from tests.data import ct_study
-from tests.demo.archive_server import archive_over
 from tests.real.orthanc import Orthanc, require_orthanc
 
 PETER = "98890234"
@@ -48,17 +47,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def root(folder: Path) -> Iterator[str]:
-    with archive_over(folder) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
 def orthanc(folder: Path) -> Iterator[Orthanc]:
     require_orthanc()
     with Orthanc() as running:
-        for path in sorted(folder.rglob("*.dcm")):
-            running.load(path)
+        running.load_folder(folder)
         yield running
 
 

@@ -68,7 +68,7 @@ def test_a_file_that_is_no_database(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (one,) = opened
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         one.execute("SELECT 1")
-    with pytest.raises(OSError, match="SQLite"):
+    with pytest.raises(OSError, match=r"SQLite.*its folder is not there"):
         SqliteStore(tmp_path / "absent" / "catalog.sqlite")
 
 

@@ -9,7 +9,6 @@ of what they are told.
 
 import base64
 import contextlib
-import os
 import secrets
 import subprocess
 import tempfile
@@ -18,12 +17,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
 import requests
 import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from tests.installed import installed
 from tests.sidecar_process import free_port
 from tests.waiting import wait_until
 
@@ -65,8 +64,7 @@ class Refused(Exception):
 
 def require_kubernetes() -> None:
     """Skip the test where it is not installed; with REQUIRE_REAL_SERVERS set, fail."""
-    if not (PROGRAMS / "kube-apiserver").exists():
-        (pytest.fail if os.environ.get("REQUIRE_REAL_SERVERS") else pytest.skip)(NOT_INSTALLED)
+    installed((PROGRAMS / "kube-apiserver").exists(), NOT_INSTALLED)
 
 
 class Cluster:

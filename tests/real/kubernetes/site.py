@@ -225,10 +225,13 @@ class Site:
 
 
 def running() -> list[psutil.Process]:
-    """The sidecars on this node."""
-    return [
-        one for one in psutil.process_iter(["cmdline"]) if "serve" in (one.info["cmdline"] or ())
-    ]
+    """Return the supervisors of the sidecars on this node. Their workers have the same command."""
+    serving = {
+        process.pid: process
+        for process in psutil.process_iter(["cmdline", "ppid"])
+        if "serve" in (process.info["cmdline"] or ())
+    }
+    return [process for process in serving.values() if process.info["ppid"] not in serving]
 
 
 def version() -> str:

@@ -7,17 +7,15 @@ with TinyPacs() as archive:
 
 import contextlib
 import json
-import os
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
-import pytest
 import requests
 
+from tests.installed import installed
 from tests.real.processes import end
 from tests.sidecar_process import free_ports_in_a_row
 from tests.waiting import wait_until
@@ -29,8 +27,7 @@ NOT_INSTALLED = "no tiny_pacs in build/tiny-pacs: make tiny-pacs"
 
 def require_tiny_pacs() -> None:
     """Skip the test where tiny_pacs is not installed; with REQUIRE_REAL_SERVERS set, fail."""
-    if not COMMAND.is_file():
-        (pytest.fail if os.environ.get("REQUIRE_REAL_SERVERS") else pytest.skip)(NOT_INSTALLED)
+    installed(COMMAND.is_file(), NOT_INSTALLED)
 
 
 class TinyPacs:
@@ -86,12 +83,7 @@ class TinyPacs:
     def _said(self) -> str:
         return self._log.read_text(errors="replace")[-4_000:]
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def stop(self) -> None:
