@@ -4,11 +4,11 @@ import logging
 
 import aiohttp
 import pytest
-from sidecar.server.process import _compare_dialect
 
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.detection import detect_dialect
 from sidecar.pacs.dialects import DIALECTS
+from sidecar.server.worker import _compare_dialect
 from tests.common.peer import Peer, Reply
 
 
