@@ -41,6 +41,7 @@ class Toy:
     - ``serve``: ends on SIGTERM, and when it is replaced.
     - ``hold``: as serve, but when it is replaced it stays until SIGTERM.
     - ``problem``: cannot start, and says why. ``crash``: ends before it is ready.
+    - ``half``: worker 0 has a problem, the others serve.
     - ``slow``: is never ready. ``silent``: is ready, and then says nothing more.
     - ``stubborn``: ignores SIGTERM.
     """
@@ -150,6 +151,8 @@ def _main(folder: str, file: str, log_file: str, limits: Mapping[str, float]) ->
 
 def _work(task: WorkerTask, channel: Channel) -> int:
     behaviour = task.configuration.settings.decode()
+    if behaviour == "half":
+        behaviour = "problem" if task.index == 0 else "serve"
     if behaviour == "problem":
         channel.send(problem=f"worker {task.index} has a problem")
     if behaviour in ("problem", "crash"):
