@@ -296,6 +296,28 @@ async def test_a_failing_store_is_left_alone_and_logged_once_a_minute(
     await cache_at(store).close()
 
 
+async def test_failures_count_while_they_are_in_a_row() -> None:
+    clock, seen = Clock(), list[str]()
+    store = Store(clock)
+    cache = cache_at(store, seen)
+    for _ in range(module.FAILURES):
+        for store.failing in (*[OSError()] * (module.FAILURES - 1), None):
+            assert await cache.get(GOOD) is None
+    assert "circuit_open" not in seen
+
+
+async def test_connections_are_closed() -> None:
+    closed: list[bool] = []
+    client: Any = Store(Clock())
+
+    async def close() -> None:
+        closed.append(True)
+
+    client.close = close
+    await cache_at(client).close()
+    assert closed
+
+
 async def test_a_flood_is_not_taken_for_a_failure() -> None:
     """What would wait for long is asked elsewhere, and the rest goes on."""
     clock, seen = Clock(), list[str]()
@@ -376,9 +398,12 @@ async def test_a_probe_shows_what_is_wrong() -> None:
     async def nothing(name: str) -> None:
         return None
 
-    client.get = nothing
-    with pytest.raises(ValueError, match="does not return"):
-        await cache_at(store).probe()
+    async def another(name: str) -> tuple[bytes, float]:
+        return SEAL.seal(name.removeprefix(module.PREFIX), ANSWER), 1
+
+    for client.get in (nothing, another):
+        with pytest.raises(ValueError, match="does not return"):
+            await cache_at(store).probe()
 
 
 @given(
