@@ -18,7 +18,7 @@ import signal
 import sys
 import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -36,9 +36,10 @@ LIMIT_SECONDS = 300
 class Mutation:
     """A pytest plugin: in place of running the tests once, run them for each mutant."""
 
-    def __init__(self, mutants: list[Mutant], wanted: str) -> None:
+    def __init__(self, mutants: list[Mutant], wanted: str, tests: Sequence[str]) -> None:
         self.mutants = [one for one in mutants if wanted in f"{one.name}: {one.text}"]
         self.survivors: list[Mutant] = []
+        self._tests = tuple(tests)
 
     @pytest.hookimpl(trylast=True)
     def pytest_configure(self) -> None:
@@ -55,6 +56,10 @@ class Mutation:
         )
         hypothesis.settings.load_profile("mutants")
 
+    def paths(self, mutant: Mutant) -> tuple[str, ...]:
+        """Return the test files and folders that must notice it."""
+        return self._tests or (mutant.tests,)
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Learn which test enters which function, then run each mutant in a fork."""
@@ -63,7 +68,7 @@ class Mutation:
         running: dict[int, Mutant] = {}
         for number, mutant in enumerate(self.mutants, 1):
             entering = (items[at] for _, at in sorted(entered.get(mutant.name, ())))
-            tests = [item for item in entering if item.nodeid.startswith(mutant.tests)]
+            tests = [item for item in entering if item.nodeid.startswith(self.paths(mutant))]
             while len(running) >= (os.cpu_count() or 1):
                 self._reap(running)
             pid = os.fork()
@@ -151,6 +156,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make mutants")
     parser.add_argument("rooms", nargs="*", default=["access"])
     parser.add_argument("-k", dest="wanted", default="", help="part of a function's name or change")
+    parser.add_argument("--tests", nargs="*", default=(), help="files in place of the room's tests")
     parser.add_argument("--list", action="store_true", help="list the mutants alone")
     arguments = parser.parse_args()
     modules = [
@@ -162,7 +168,7 @@ def main() -> int:
         if file.name != "__init__.py"
     ]
     mutants = [mutant for module in modules for mutant in mutants_of(module)]
-    mutation = Mutation(mutants, arguments.wanted)
+    mutation = Mutation(mutants, arguments.wanted, arguments.tests)
     if arguments.list:
         print(*(f"{one.name}: {one.text}" for one in mutation.mutants), sep="\n")
         return 0
@@ -176,7 +182,7 @@ def main() -> int:
             "no:xdist",
             "-m",
             "not exhaustive and not real",
-            *sorted({one.tests for one in mutation.mutants}),
+            *sorted({path for one in mutation.mutants for path in mutation.paths(one)}),
         ],
         plugins=[mutation],
     )
