@@ -28,11 +28,8 @@ class SharedGeneration:
 
     def has_changed(self) -> bool:
         """Return whether any worker, this one too, has begun a generation since the last call."""
-        present = self._memory[:]
-        if present == self._seen:
-            return False
-        self._seen = present
-        return True
+        before, self._seen = self._seen, self._memory[:]
+        return self._seen != before
 
     def begin(self) -> None:
         """Begin a generation in all workers."""

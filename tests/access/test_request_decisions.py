@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from sidecar.access.decision import decide_capability, decide_identifiers, decide_read, is_shown
 from sidecar.access.facts import KnownAs, PatientIdentifier
-from sidecar.access.permits import ALL_SERIES, Capability, Deny, Interaction, Operation
+from sidecar.access.permits import ALL_SERIES, Capability, Deny, Interaction, Operation, token_hash
 from sidecar.access.reasons import STATUS, Reason
 from sidecar.access.visibility import HIDDEN, Visible
-from tests.permits import make_visible, patient_permit, search_permit
+from tests.permits import make_path, make_visible, patient_permit, search_permit
 from tests.tables.capability_denials import CAPABILITY, CAPABILITY_DENIALS, NOW, OTHER, SHOWN
 
 MINE, ALSO_MINE, HERS = (
@@ -99,3 +99,14 @@ def test_nothing_of_a_hidden_study_is_shown(series: str | None) -> None:
 )
 def test_a_row_is_shown_with_its_series(seen: Visible, series: str | None, shown: bool) -> None:
     assert is_shown(seen, series) is shown
+
+
+def test_the_constraints_of_a_permit_are_those_of_its_paths() -> None:
+    paths = (make_path(), make_path("modality=CT"), make_path("modality=MR"))
+    permit = patient_permit("p1", Interaction.READ, paths)
+    assert permit.constraints == {"modality=CT", "modality=MR"}
+
+
+def test_a_token_is_known_by_its_sha_256() -> None:
+    assert token_hash("abc").hex().startswith("ba7816bf8f01cfea414140de5dae2223")
+    assert len(token_hash("abc")) == 32

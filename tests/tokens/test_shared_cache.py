@@ -18,7 +18,7 @@ from sidecar.common.errors import Unavailable
 from sidecar.tokens import shared_cache as module
 from sidecar.tokens.redis_client import LIMIT_BYTES
 from sidecar.tokens.rejection import TokenRejected
-from sidecar.tokens.shared_answers import AnswerSeal, SharedAnswer
+from sidecar.tokens.shared_answers import AnswerSeal, FoundAnswer, SharedAnswer
 from sidecar.tokens.shared_cache import SharedTokenCache
 from tests.common.peer import Clock
 from tests.tokens.introspecting import GOOD, Server, build, living
@@ -266,6 +266,7 @@ async def test_what_is_not_ours_is_a_miss(spoil: str, caplog: pytest.LogCaptureF
     assert [record.getMessage() for record in caplog.records] == [
         "an entry of the shared token cache is not ours"
     ]
+    assert vars(caplog.records[0])["reason"] == "unreadable"
     assert GOOD not in caplog.text
 
 
@@ -304,6 +305,15 @@ async def test_failures_count_while_they_are_in_a_row() -> None:
         for store.failing in (*[OSError()] * (module.FAILURES - 1), None):
             assert await cache.get(GOOD) is None
     assert "circuit_open" not in seen
+
+
+async def test_outcomes_are_counted() -> None:
+    clock, seen = Clock(), list[str]()
+    cache = cache_at(Store(clock), seen)
+    assert await cache.get(GOOD) is None
+    await cache.put(GOOD, ANSWER, 60)
+    assert await cache.get(GOOD) == FoundAnswer(ANSWER, 60)
+    assert seen == ["miss", "stored", "hit"]
 
 
 async def test_connections_are_closed() -> None:
@@ -402,7 +412,7 @@ async def test_a_probe_shows_what_is_wrong() -> None:
         return SEAL.seal(name.removeprefix(module.PREFIX), ANSWER), 1
 
     for client.get in (nothing, another):
-        with pytest.raises(ValueError, match="does not return"):
+        with pytest.raises(ValueError, match=r"^it does not return what was stored$"):
             await cache_at(store).probe()
 
 
