@@ -1,52 +1,45 @@
 """Mutation tests: change one expression of a function at a time; a test must fail for each change.
 
 ``make mutants`` runs this. Tests are collected once. Each mutant is a fork of that process, in
-which the function's code is replaced. Those tests of its module (``tables/mutation_tests.toml``)
-run in it that enter the function, shortest first. So a mutant costs little, and properties and
-decorated functions are mutated, too.
+which the function's code is replaced. Those tests of its room run in it that enter the function,
+shortest first. So a mutant costs little, and properties and decorated functions are mutated, too.
 
 A mutant that no test notices is a survivor. It is explained in ``tables/surviving_mutants.toml``,
 or the run fails. Tables and patterns at the level of a module are not mutated.
 """
 
 import argparse
+import builtins
 import importlib
 import os
 import pickle
 import resource
 import signal
 import sys
-import threading
 import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import CodeType, FrameType
 
 import pytest
 from _pytest.runner import runtestprotocol
 
-from tests.mutations import Mutant, mutants_of
+from tests.mutations import Mutant, mutants_of, noting_entries
 
 ROOT = Path(__file__).parents[1]
 TABLE = Path(__file__).parent / "tables" / "surviving_mutants.toml"
-TESTS_OF_MODULES = Path(__file__).parent / "tables" / "mutation_tests.toml"
-TESTS = ("tests/access", "tests/authorization")
-"""Folders with the tests of a module that has none of its own in the table."""
 LIMIT_CPU_SECONDS = 20
-LIMIT_SECONDS = 120
+LIMIT_SECONDS = 300
 """A mutant may wait for ever. What reaches a limit counts as noticed."""
 
 
 class Mutation:
     """A pytest plugin: in place of running the tests once, run them for each mutant."""
 
-    def __init__(
-        self, mutants: list[Mutant], wanted: str, tests: Mapping[str, tuple[str, ...]]
-    ) -> None:
+    def __init__(self, mutants: list[Mutant], wanted: str, tests: Sequence[str]) -> None:
         self.mutants = [one for one in mutants if wanted in f"{one.name}: {one.text}"]
         self.survivors: list[Mutant] = []
-        self._tests = tests
+        self._tests = tuple(tests)
 
     @pytest.hookimpl(trylast=True)
     def pytest_configure(self) -> None:
@@ -63,6 +56,10 @@ class Mutation:
         )
         hypothesis.settings.load_profile("mutants")
 
+    def paths(self, mutant: Mutant) -> tuple[str, ...]:
+        """Return the test files and folders that must notice it."""
+        return self._tests or (mutant.tests,)
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Learn which test enters which function, then run each mutant in a fork."""
@@ -70,10 +67,8 @@ class Mutation:
         entered = self._entered(items)
         running: dict[int, Mutant] = {}
         for number, mutant in enumerate(self.mutants, 1):
-            code = mutant.original().__code__
-            paths = self._tests.get(mutant.room, TESTS)
-            entering = (items[at] for _, at in sorted(entered.get(_key(code), ())))
-            tests = [item for item in entering if item.nodeid.startswith(paths)]
+            entering = (items[at] for _, at in sorted(entered.get(mutant.name, ())))
+            tests = [item for item in entering if item.nodeid.startswith(self.paths(mutant))]
             while len(running) >= (os.cpu_count() or 1):
                 self._reap(running)
             pid = os.fork()
@@ -86,27 +81,21 @@ class Mutation:
             self._reap(running)
         return True
 
-    def _entered(self, items: list[pytest.Item]) -> Mapping[object, set[tuple[float, int]]]:
+    def _entered(self, items: list[pytest.Item]) -> Mapping[str, set[tuple[float, int]]]:
         """Return, by function, the tests that enter it, with their seconds."""
-        wanted = {_key(one.original().__code__) for one in self.mutants}
         reader, writer = os.pipe()
         if os.fork() == 0:
             os.close(reader)
-            found: dict[object, set[tuple[float, int]]] = {}
+            found: dict[str, set[tuple[float, int]]] = {}
             _silence()
+            for module in {one.room: one.module for one in self.mutants}.values():
+                for noting in noting_entries(module):
+                    noting.original().__code__ = noting.code
             for at, item in enumerate(items):
-                hits: set[object] = set()
-
-                def note(frame: FrameType, event: str, _: object, hits: set[object] = hits) -> None:
-                    if event == "call" and (key := _key(frame.f_code)) in wanted:
-                        hits.add(key)
-
+                hits: set[str] = set()
+                builtins.note_entry = hits.add  # type: ignore[attr-defined]
                 began = time.process_time()
-                threading.setprofile(note)
-                sys.setprofile(note)
-                passed = _passes(item)
-                sys.setprofile(None)
-                if not passed:
+                if not _passes(item):
                     found = {"failed": {(0.0, at)}}
                     break
                 for hit in hits:
@@ -116,7 +105,7 @@ class Mutation:
             os._exit(0)
         os.close(writer)
         with os.fdopen(reader, "rb") as answer:
-            result: dict[object, set[tuple[float, int]]] = pickle.load(answer)
+            result: dict[str, set[tuple[float, int]]] = pickle.load(answer)
         os.wait()
         if "failed" in result:
             raise pytest.UsageError(f"fails unmutated: {items[min(result['failed'])[1]].nodeid}")
@@ -128,10 +117,8 @@ class Mutation:
         if status == 0:
             self.survivors.append(mutant)
             print(f"survives: {mutant.name}: {mutant.text}", flush=True)
-
-
-def _key(code: CodeType) -> tuple[str, str, int]:
-    return code.co_filename, code.co_qualname, code.co_firstlineno
+        elif os.WIFSIGNALED(status):
+            print(f"reaches a limit: {mutant.name}: {mutant.text}", flush=True)
 
 
 def _silence() -> None:
@@ -159,14 +146,6 @@ def _run(mutant: Mutant, tests: list[pytest.Item]) -> None:
         os._exit(status)
 
 
-def load_tests() -> dict[str, tuple[str, ...]]:
-    """Return which test files must notice a module's mutants, by module below ``sidecar``."""
-    return {
-        module: tuple(files)
-        for module, files in tomllib.loads(TESTS_OF_MODULES.read_text()).items()
-    }
-
-
 def load_table() -> dict[str, dict[str, str]]:
     """Return why a mutant may survive, by function and change."""
     return tomllib.loads(TABLE.read_text())
@@ -177,6 +156,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make mutants")
     parser.add_argument("rooms", nargs="*", default=["access"])
     parser.add_argument("-k", dest="wanted", default="", help="part of a function's name or change")
+    parser.add_argument("--tests", nargs="*", default=(), help="files in place of the room's tests")
     parser.add_argument("--list", action="store_true", help="list the mutants alone")
     arguments = parser.parse_args()
     modules = [
@@ -187,9 +167,8 @@ def main() -> int:
         )
         if file.name != "__init__.py"
     ]
-    tests = load_tests()
     mutants = [mutant for module in modules for mutant in mutants_of(module)]
-    mutation = Mutation(mutants, arguments.wanted, tests)
+    mutation = Mutation(mutants, arguments.wanted, arguments.tests)
     if arguments.list:
         print(*(f"{one.name}: {one.text}" for one in mutation.mutants), sep="\n")
         return 0
@@ -203,7 +182,7 @@ def main() -> int:
             "no:xdist",
             "-m",
             "not exhaustive and not real",
-            *sorted({path for one in mutation.mutants for path in tests.get(one.room, TESTS)}),
+            *sorted({path for one in mutation.mutants for path in mutation.paths(one)}),
         ],
         plugins=[mutation],
     )

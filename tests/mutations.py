@@ -44,6 +44,11 @@ class Mutant:
         """The function's whole name, as in the table of survivors."""
         return f"{self.room}.{self.function}"
 
+    @property
+    def tests(self) -> str:
+        """The folder of the tests that must notice it."""
+        return f"tests/{self.room.partition('.')[0]}/"
+
     def original(self) -> FunctionType:
         """Return the function as it runs, below what decorates it."""
         found: object = self.module
@@ -151,6 +156,22 @@ def mutants_of(module: ModuleType) -> Iterator[Mutant]:
                 finally:
                     _put(parent, field, at, node)
                 yield Mutant(room, name, text, module, code)
+
+
+def noting_entries(module: ModuleType) -> Iterator[Mutant]:
+    """Yield each function and method of ``module`` with a first statement that notes its entry.
+
+    It calls ``note_entry`` of ``builtins`` with the function's whole name.
+    """
+    assert module.__file__ is not None
+    tree = ast.parse(Path(module.__file__).read_text())
+    room = module.__name__.removeprefix("sidecar.")
+    for name, function in _functions(tree):
+        called = ast.parse(f"note_entry({f'{room}.{name}'!r})").body
+        function.body[:0] = map(ast.fix_missing_locations, called)
+    compiled = compile(tree, module.__file__, "exec")
+    for name, _ in _functions(tree):
+        yield Mutant(room, name, "", module, _find_code(compiled, name))
 
 
 def _functions(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:

@@ -154,7 +154,7 @@ def decide_owners(owners: KnownAs, known_as: KnownAs) -> Deny | None:
     if not owners:
         return Deny(Reason.ABSENT)
     # An archive may hold one UID for two people (a copy, a mistake): a retrieval brings either.
-    own = [is_own_row(owner, known_as, unnamed=False) for owner in owners]
+    own = [any(owner.is_of(known) for known in known_as) for owner in owners]
     return None if all(own) else Deny(Reason.SHARED_UID if any(own) else Reason.FOREIGN)
 
 

@@ -35,11 +35,8 @@ class SharedGeneration:
 
     def has_changed(self) -> bool:
         """Return whether any worker, this one too, has begun a generation since the last call."""
-        present = self._memory[:]
-        if present == self._seen:
-            return False
-        self._seen = present
-        return True
+        before, self._seen = self._seen, self._memory[:]
+        return self._seen != before
 
     def take(self) -> tuple[bool, list[str]]:
         """Return what the last change was about: everything, and the UIDs of studies.

@@ -7,18 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.access.decision import decide_capability
-from sidecar.access.permits import Capability, Deny, Operation, token_hash
-from sidecar.access.reasons import STATUS, Reason
+from sidecar.access.permits import Capability, Operation, token_hash
 from sidecar.authorization.capability_urls import KEY_BYTES, MAXIMUM_LENGTH, Sealer, SealingKey
 from tests.tables.capability_denials import (
     BEARER,
     CAPABILITY,
-    CAPABILITY_DENIALS,
     EVERYTHING,
     NOW,
-    OTHER,
-    SHOWN,
 )
 
 OURS = "https://imaging.example.org"
@@ -178,34 +173,3 @@ def test_keys_must_be_told_apart() -> None:
     for keys in ([], [ONE, SealingKey("one", TWO.secret)]):
         with pytest.raises(ValueError, match=r"^keys need different ids, and there must be one$"):
             Sealer(keys, OURS)
-
-
-@pytest.mark.parametrize(
-    ("capability", "study", "operation", "shown", "now", "reason"), CAPABILITY_DENIALS
-)
-def test_what_it_does_not_cover(
-    capability: Capability,
-    study: str | None,
-    operation: Operation,
-    shown: bytes,
-    now: float,
-    reason: Reason,
-) -> None:
-    """Another study, another operation, a year later, another token."""
-    found = decide_capability(capability, study, operation, shown=shown, now=now)
-    assert found == Deny(reason)
-    assert STATUS[reason] == (404 if reason is Reason.ABSENT else 403)
-
-
-@given(
-    st.sampled_from([None, "1.2.3", "1.2.4"]),
-    st.sampled_from(Operation),
-    st.sampled_from([b"", SHOWN, OTHER]),
-    st.floats(NOW - 100, NOW + 200),
-)
-def test_it_covers_this_alone(
-    study: str | None, operation: Operation, shown: bytes, now: float
-) -> None:
-    """Its study, its time, its token."""
-    found = decide_capability(CAPABILITY, study, operation, shown=shown, now=now)
-    assert (found is None) == (now < NOW + 60 and study != "1.2.4" and shown == SHOWN)

@@ -354,7 +354,7 @@ async def test_closing_ends_what_is_under_way(session: aiohttp.ClientSession, pe
         raise AssertionError
 
     peer.say(Reply(write=hang))
-    asked = policy(session, peer)
+    asked = policy(session, peer, timeout_seconds=3_600)  # It would end by itself.
     asking = asyncio.create_task(asked.verdict(PERMIT, "patient", "1.2", STUDY))
     await wait_until_async("the question", lambda: peer.asked)
     await asked.close()

@@ -1,12 +1,12 @@
 """Forgetting what is kept: of everybody, or of the patients who changed."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import pytest
 
-from sidecar.common.invalidation import Invalidation
+from sidecar.common.invalidation import FORGOTTEN_SECONDS, Invalidation
 from sidecar.common.loading_cache import ForgetOn, LoadingCache
 from tests.common.peer import Clock
 from tests.waiting import wait_until_async
@@ -122,6 +122,37 @@ def test_that_a_study_was_forgotten_is_known_as_long_as_anything_is_kept() -> No
     assert kept.of("1.2") == 0
 
 
+LONG = 3 * FORGOTTEN_SECONDS
+
+
+@pytest.mark.parametrize("seconds", [LONG, lambda value: LONG])
+def test_what_lives_long_is_not_found_after_its_study_was_forgotten(
+    seconds: float | Callable[[int], float],
+) -> None:
+    """At no time: that it was forgotten is known for as long as the entry lives."""
+    clock = Clock()
+    kept = Invalidation(clock)
+    cache: LoadingCache[str, int] = LoadingCache(
+        kept, max_entries=9, ttl_seconds=seconds, study=lambda key: key, clock=clock
+    )
+    cache.put("1.2", 1, cache.stamp("1.2"))
+    kept.forget_study("1.2")
+    clock.now += LONG - 1
+    assert cache.peek("1.2") is None
+
+
+@pytest.mark.parametrize("study", [None, lambda key: key])
+def test_a_forgotten_study_is_known_for_no_longer_than_it_must_be(
+    study: Callable[[str], str] | None,
+) -> None:
+    clock = Clock()
+    kept = Invalidation(clock)
+    LoadingCache[str, int](kept, max_entries=9, ttl_seconds=LONG, study=study, clock=clock)
+    kept.forget_study("1.2")
+    clock.now += LONG if study else FORGOTTEN_SECONDS
+    assert kept.of("1.2") == 0
+
+
 def test_with_too_many_forgotten_studies_everything_is_forgotten(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -134,6 +165,8 @@ def test_with_too_many_forgotten_studies_everything_is_forgotten(
     kept.forget_study("1.4")
     assert not made.left()["by UID"]
     assert (kept.of("1.2"), kept.of("1.4"), kept.generation) == (0, 5, 1)
+    kept.forget_study("1.5")
+    assert kept.generation == 1  # And not again with each further one.
 
 
 def test_nothing_is_looked_through_when_patients_change() -> None:
@@ -159,6 +192,16 @@ def test_what_was_cached_between_two_changes_of_a_patient_is_not_found_again() -
         assert cache.peek("p1") is None
         cache.put("p1", 2, cache.stamp("p1"))
         assert cache.peek("p1") == 2
+
+
+def test_what_is_about_several_patients_is_forgotten_with_each_of_them() -> None:
+    kept = Invalidation()
+    cache = make(kept, lambda patient: {patient, "p1", "p3"})
+    for changed in ("p1", "p2", "p3", "p1"):
+        cache.put("p2", 1, cache.stamp("p2"))
+        kept.archive_changed({changed})
+        assert cache.peek("p2") is None
+    assert (kept.of_patients(("p1", "p2")), kept.of_patients(())) == (4, 0)
 
 
 def test_with_too_many_changed_patients_everything_is_forgotten(

@@ -94,14 +94,14 @@ async def test_what_is_too_old_for_one_is_discarded_for_all() -> None:
     with pytest.raises(Unavailable):
         await cache.get("key", fail, max_age_seconds=MAX_AGE)
     assert cache.peek("key") is None
-    for seconds, value in ((0, 2), (MAX_AGE - 1, 2), (1, 3)):
+    for seconds, value, expected in ((0, 2, 2), (MAX_AGE - 1, 7, 2), (1, 3, 3)):
         clock.now += seconds
         loaded = await cache.get(
             "key",
             lambda value=value: number(value),  # type: ignore[misc]
             max_age_seconds=MAX_AGE,
         )
-        assert loaded == value
+        assert loaded == expected
 
 
 async def test_entries_may_have_weights() -> None:
@@ -128,6 +128,7 @@ async def test_what_was_forgotten_since_it_was_asked_for_is_not_put() -> None:
         assert cache.peek("1.1") is None
     cache.put("1.1", 1, cache.stamp("1.1"))
     assert (cache.setdefault("1.1", 2), cache.setdefault("1.2", 2)) == (1, 2)
+    assert (cache.peek("1.1"), cache.peek("1.2")) == (1, 2)
 
 
 async def test_a_study_is_known_as_forgotten_as_long_as_a_load_may_take() -> None:
@@ -167,6 +168,7 @@ def test_every_cache_registers_itself() -> None:
     invalidation = Invalidation()
     cache: LoadingCache[str, int] = LoadingCache(invalidation, max_entries=1, ttl_seconds=1)
     assert cache in invalidation
+    assert NO_PATIENT_DATA.register(cache) is cache
 
 
 async def number(value: int) -> int:

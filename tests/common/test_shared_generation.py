@@ -306,3 +306,11 @@ def test_what_the_archive_changed_for_one_worker_the_others_keep(tmp_path: Path)
 def test_a_folder_that_cannot_be_used_ends_the_start(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=os.strerror(2)):
         SharedGeneration(tmp_path / "missing")
+
+
+def test_the_file_is_the_owners_alone_and_no_descriptor_is_left(tmp_path: Path) -> None:
+    before = os.listdir("/proc/self/fd")
+    made = [SharedGeneration(tmp_path) for _ in range(9)]
+    assert len(os.listdir("/proc/self/fd")) <= len(before) + len(made)  # Each memory has its own.
+    (file,) = tmp_path.iterdir()
+    assert file.stat().st_mode & 0o777 == 0o600

@@ -49,6 +49,9 @@ def test_a_worker_that_lived_long_is_started_at_once(clock: Clock) -> None:
         made.schedule(worker(0, 0))
         made.workers[0] = worker(0, 0)
     assert made.schedule(worker(1, 0)) == 0
+    clock(60)
+    assert made.schedule(worker(0, 0)) == 4
+    made.workers[0] = worker(0, 0)
     clock(61)
     assert made.schedule(worker(0, 0)) == 0
 

@@ -43,6 +43,7 @@ class Toy:
     - ``problem``: cannot start, and says why. ``crash``: ends before it is ready.
     - ``fragile``: ends as soon as it is ready.
     - ``late``: is ready when the file ``go`` is in the folder.
+    - ``half``: worker 0 has a problem, the others serve.
     - ``slow``: is never ready. ``silent``: is ready, and then says nothing more.
     - ``stubborn``: ignores SIGTERM.
     """
@@ -153,6 +154,8 @@ def _main(folder: str, file: str, log_file: str, limits: Mapping[str, float]) ->
 
 def _work(task: WorkerTask, channel: Channel) -> int:
     behaviour = task.configuration.settings.decode()
+    if behaviour == "half":
+        behaviour = "problem" if task.index == 0 else "serve"
     over: list[int] = []
     signal.signal(signal.SIGTERM, lambda *_: over.append(1) if behaviour != "stubborn" else None)
     _start(behaviour, task, channel)

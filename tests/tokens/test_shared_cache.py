@@ -18,7 +18,7 @@ from sidecar.common.errors import Unavailable
 from sidecar.tokens import shared_cache as module
 from sidecar.tokens.redis_client import LIMIT_BYTES
 from sidecar.tokens.rejection import TokenRejected
-from sidecar.tokens.shared_answers import AnswerSeal, SharedAnswer
+from sidecar.tokens.shared_answers import AnswerSeal, FoundAnswer, SharedAnswer
 from sidecar.tokens.shared_cache import SharedTokenCache
 from tests.common.peer import Clock
 from tests.tokens.introspecting import GOOD, Server, build, living
@@ -266,6 +266,7 @@ async def test_what_is_not_ours_is_a_miss(spoil: str, caplog: pytest.LogCaptureF
     assert [record.getMessage() for record in caplog.records] == [
         "an entry of the shared token cache is not ours"
     ]
+    assert vars(caplog.records[0])["reason"] == "unreadable"
     assert GOOD not in caplog.text
 
 
@@ -294,6 +295,37 @@ async def test_a_failing_store_is_left_alone_and_logged_once_a_minute(
     store.failing = failure
     await cache.close()
     await cache_at(store).close()
+
+
+async def test_failures_count_while_they_are_in_a_row() -> None:
+    clock, seen = Clock(), list[str]()
+    store = Store(clock)
+    cache = cache_at(store, seen)
+    for _ in range(module.FAILURES):
+        for store.failing in (*[OSError()] * (module.FAILURES - 1), None):
+            assert await cache.get(GOOD) is None
+    assert "circuit_open" not in seen
+
+
+async def test_outcomes_are_counted() -> None:
+    clock, seen = Clock(), list[str]()
+    cache = cache_at(Store(clock), seen)
+    assert await cache.get(GOOD) is None
+    await cache.put(GOOD, ANSWER, 60)
+    assert await cache.get(GOOD) == FoundAnswer(ANSWER, 60)
+    assert seen == ["miss", "stored", "hit"]
+
+
+async def test_connections_are_closed() -> None:
+    closed: list[bool] = []
+    client: Any = Store(Clock())
+
+    async def close() -> None:
+        closed.append(True)
+
+    client.close = close
+    await cache_at(client).close()
+    assert closed
 
 
 async def test_a_flood_is_not_taken_for_a_failure() -> None:
@@ -376,9 +408,12 @@ async def test_a_probe_shows_what_is_wrong() -> None:
     async def nothing(name: str) -> None:
         return None
 
-    client.get = nothing
-    with pytest.raises(ValueError, match="does not return"):
-        await cache_at(store).probe()
+    async def another(name: str) -> tuple[bytes, float]:
+        return SEAL.seal(name.removeprefix(module.PREFIX), ANSWER), 1
+
+    for client.get in (nothing, another):
+        with pytest.raises(ValueError, match=r"^it does not return what was stored$"):
+            await cache_at(store).probe()
 
 
 @given(
