@@ -186,7 +186,8 @@ def _of_names(wanted: Sequence[str]) -> _Mismatch | None:
         or sum(map(len, wanted)) > LONGEST_PATTERN
     ):
         return None
-    patterns = [without_case(one).rstrip("^ ") for one in wanted]
+    # Spaces around a value do not matter (PS3.5 6.2).
+    patterns = [without_case(name).strip(" ").rstrip("^ ") for name in wanted]
 
     def mismatch(values: Sequence[Any], budget: _Budget) -> bool:
         for value in values:
@@ -194,10 +195,10 @@ def _of_names(wanted: Sequence[str]) -> _Mismatch | None:
             for group in groups:
                 if not isinstance(group, str) or not group.isascii() or len(group) > LONGEST_VALUE:
                     return False
-                text = without_case(group).rstrip("^ ")
+                text = without_case(group).strip(" ").rstrip("^ ")
                 if any(
-                    budget.matches(one, text) or budget.matches(f"{one}^*", text)
-                    for one in patterns
+                    budget.matches(pattern, text) or budget.matches(f"{pattern}^*", text)
+                    for pattern in patterns
                 ):
                     return False
         return True

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sidecar.dicom.json_model import tag
@@ -130,6 +130,7 @@ def test_a_time_zone_shifts_dates() -> None:
         max_size=64,
     ).filter(str.isprintable)
 )
+@example(" 0")
 def test_every_text_is_found_by_itself(value: str) -> None:
     assert is_wanted("studies", "StudyDescription", value, value)
     assert is_wanted("studies", "PatientName", value, {"Alphabetic": value})
