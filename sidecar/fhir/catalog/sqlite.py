@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 
-from sidecar.fhir.catalog.catalog import merge
+from sidecar.fhir.catalog.catalog import Seen, merge
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS seen (
@@ -58,11 +58,22 @@ class SqliteStore:
     def _exchange(
         self, key: bytes, fingerprints: Mapping[str, bytes], moment: int
     ) -> dict[str, int]:
-        run = self._connection.execute
-        run("BEGIN IMMEDIATE")  # The rows that are read cannot change until the commit.
-        rows = run("SELECT study, fingerprint, first FROM seen WHERE patient = ?", (key,))
-        known = {study: (fingerprint, first) for study, fingerprint, first in rows}
-        seen = merge(known, fingerprints, moment)
+        known = self._known(key)
+        if merge(known, fingerprints, moment) != known:
+            # The rows that are read anew cannot change until the commit.
+            self._connection.execute("BEGIN IMMEDIATE")
+            known = self._known(key)
+            self._write(key, known, merge(known, fingerprints, moment))
+            self._connection.execute("COMMIT")
+        return {study: first for study, (_, first) in merge(known, fingerprints, moment).items()}
+
+    def _known(self, key: bytes) -> Seen:
+        rows = self._connection.execute(
+            "SELECT study, fingerprint, first FROM seen WHERE patient = ?", (key,)
+        )
+        return {study: (fingerprint, first) for study, fingerprint, first in rows}
+
+    def _write(self, key: bytes, known: Seen, seen: Seen) -> None:
         self._connection.executemany(
             "DELETE FROM seen WHERE patient = ? AND study = ?",
             [(key, study) for study in known.keys() - seen.keys()],
@@ -71,8 +82,6 @@ class SqliteStore:
             "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?)",
             [(key, study, *value) for study, value in seen.items() if known.get(study) != value],
         )
-        run("COMMIT")
-        return {study: first for study, (_, first) in seen.items()}
 
     def close(self) -> None:
         """Close the file."""

@@ -1,5 +1,6 @@
 """The catalog in a file: the same answers as in memory, kept over restarts, shared by processes."""
 
+import contextlib
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -80,4 +81,15 @@ def test_a_database_that_cannot_be_written(tmp_path: Path) -> None:
     other.close()
     with pytest.raises(OSError, match="cannot be written"):
         store.exchange("p", {"1.2": b"x"}, 1)
+    store.close()
+
+
+def test_a_list_that_has_not_changed_waits_for_no_writer(tmp_path: Path) -> None:
+    """Most lists have not: the workers of a host would wait for one another."""
+    store = SqliteStore(tmp_path / "catalog")
+    assert store.exchange("p", {"1.2": b"a"}, 7) == {"1.2": 7}
+    with contextlib.closing(sqlite3.connect(tmp_path / "catalog", isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        assert store.exchange("p", {"1.2": b"a"}, 8) == {"1.2": 7}
+        writer.execute("ROLLBACK")
     store.close()
