@@ -17,8 +17,9 @@ def log_settings(
 ) -> None:
     """Log the upstreams and the settings.
 
-    ``problems``: why ``ehr`` or ``pacs`` do not answer. ``client_connections``: the limit, which
-    may be lower than ``limits.client_connections``.
+    ``settings``: those of one worker, whose limits are its share. ``problems``: why ``ehr`` or
+    ``pacs`` do not answer. ``client_connections``: the limit, which may be lower than
+    ``limits.client_connections``.
     """
     server, tokens, pacs, fhir = settings.server, settings.tokens, settings.pacs, settings.fhir
     access, audit, limits = settings.access, settings.audit, settings.limits
@@ -41,6 +42,7 @@ def log_settings(
     )
     _configured(
         "limits",
+        workers=server.workers,
         retrievals=limits.retrievals,
         client_connections=client_connections,
         pacs_connections=limits.pacs_connections,

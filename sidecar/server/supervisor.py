@@ -47,13 +47,7 @@ class Supervisor:
     shared by all workers.
     """
 
-    def __init__(
-        self,
-        load: Load,
-        work: Work,
-        files: Sequence[Path],
-        folder: Path,
-    ) -> None:
+    def __init__(self, load: Load, work: Work, files: Sequence[Path], folder: Path) -> None:
         self._load, self._work = load, work
         self._files = [str(file) for file in files]
         self._folder = folder
