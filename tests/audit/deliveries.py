@@ -12,10 +12,12 @@ import pytest
 from sidecar.audit import delivery as module
 from sidecar.audit.backlog import Backlog
 from sidecar.audit.delivery import Delivery
+from sidecar.audit.delivery_states import DeliveryState
 from sidecar.audit.repository import Repository
 from sidecar.audit.spool import REJECTED, Spool
 from sidecar.telemetry.metrics import Metrics
 from tests.audit.fhir_repository import FhirRepository
+from tests.waiting import wait_until_async
 
 
 class Line:
@@ -74,6 +76,16 @@ async def line_to(
         async with line.delivery.running():
             yield line
         line.spool.close()
+
+
+@asynccontextmanager
+async def line_with_lock(folder: Path, repository: FhirRepository) -> AsyncIterator[Line]:
+    """A line that delivers: those that come later are the ones that wait for the lock."""
+    async with line_to(folder, repository) as line:
+        await wait_until_async(
+            "the lock", lambda: line.delivery.state is not DeliveryState.STANDBY
+        )
+        yield line
 
 
 def numbers(repository: FhirRepository) -> list[int]:

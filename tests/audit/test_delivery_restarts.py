@@ -9,11 +9,17 @@ import pytest
 
 from sidecar.audit import delivery as module
 from sidecar.audit.spool import Spool
-from tests.audit.deliveries import Line, line_to, numbers, soon
+from tests.audit.deliveries import Line, line_to, line_with_lock, numbers, soon
 from tests.audit.fhir_repository import FhirRepository
 from tests.waiting import WAIT_SECONDS, wait_until_async
 
 __all__ = ["soon"]
+
+
+@pytest.fixture
+def long_yield(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others take the lock in time, however slow the machine is."""
+    monkeypatch.setattr(module, "_YIELD_SECONDS", WAIT_SECONDS)
 
 
 async def test_what_is_left_at_the_end_is_told_by_the_next_process(tmp_path: Path) -> None:
@@ -81,11 +87,12 @@ async def test_two_generations_share_a_folder(tmp_path: Path) -> None:
         assert mine == sorted(mine)
 
 
+@pytest.mark.usefixtures("long_yield")
 async def test_the_next_generation_delivers_at_once(tmp_path: Path) -> None:
     """Records that the old generation still writes go to the new address too."""
     before, after = FhirRepository(), FhirRepository()
     before.status = 500
-    async with line_to(tmp_path, before) as old, line_to(tmp_path, after) as new:
+    async with line_with_lock(tmp_path, before) as old, line_to(tmp_path, after) as new:
         old.tell(range(5))
         await wait_until_async("before.requests", lambda: before.requests)
         old.delivery.hand_over()
@@ -100,11 +107,12 @@ async def test_the_next_generation_delivers_at_once(tmp_path: Path) -> None:
     assert before.events == []
 
 
+@pytest.mark.usefixtures("long_yield")
 async def test_a_process_that_drains_ends_with_the_request_under_way(tmp_path: Path) -> None:
     """And nothing is told twice."""
     repository = FhirRepository()
     repository.most, repository.seconds = 1, 0.02
-    async with line_to(tmp_path, repository) as old, line_to(tmp_path, repository) as new:
+    async with line_with_lock(tmp_path, repository) as old, line_to(tmp_path, repository) as new:
         old.tell(range(100))
         await wait_until_async(
             "delivered", lambda: old.outcome("delivered"), lambda found: found >= 3
