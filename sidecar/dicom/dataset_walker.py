@@ -110,13 +110,14 @@ class Walk(RunWalk):
         if self._base < len(data):
             self._feed(data[position:])
 
-    def skips(self, size: int) -> bool:
-        """Take the next ``size`` bytes if nobody needs to see them: they are inside a value."""
-        if size > self._skip or self._padding is not None or not self.is_past_wanted:
-            return False
-        self._skip -= size
-        self._base += size
-        return True
+    def pass_over(self, size: int) -> int:
+        """Take up to ``size`` of the next bytes unseen; return how many are inside a value."""
+        if self._padding is not None or not self.is_past_wanted:
+            return 0
+        passed = min(size, self._skip)
+        self._skip -= passed
+        self._base += passed
+        return passed
 
     def _feed(self, data: memoryview) -> None:
         position, self._skip, self._is_in_wanted = self._skip, 0, False

@@ -35,10 +35,10 @@ from sidecar.dicom.header_cache import FileMeta, HeaderPatternCache
 from sidecar.dicom.header_pattern import header_pattern
 from sidecar.dicom.uid import MAXIMUM_LENGTH
 
-INFLATE_BYTES = 2**15
+INFLATE_BYTES = 2**13
 """Limit in bytes of what is inflated at once."""
-STEP_BYTES = 16_384
-"""Limit in bytes of what ``HeaderReader.steps`` takes at once: 2,048 empty items at most."""
+STEP_BYTES = 2**13
+"""Limit in bytes of what ``HeaderReader.steps`` takes at once: 1,024 empty items at most."""
 _CHECKSUM_BYTES = 8
 _META_BYTES = 4_096
 
@@ -102,10 +102,9 @@ class HeaderReader:
     def steps(self, data: bytes | memoryview) -> Iterator[None]:
         """Take the next bytes, some at a time. Raises as ``feed_some`` does."""
         view = memoryview(data)
-        for start in range(0, len(view), STEP_BYTES):
-            if self.skips(len(view) - start):
-                return
-            self.feed_some(view[start : start + STEP_BYTES])
+        while view := view[self.pass_over(len(view)) :]:
+            self.feed_some(view[:STEP_BYTES])
+            view = view[STEP_BYTES:]
             yield
             while self.has_more:
                 self.feed_some(b"")
@@ -154,14 +153,14 @@ class HeaderReader:
         self._pass_on(rest)
         return self._look()
 
-    def skips(self, size: int) -> bool:
-        """Take the next ``size`` bytes unseen, if they are inside a value behind the header."""
-        return (
-            self._inflate is None
-            and self.header is not None
-            and self._walk is not None
-            and self._walk.skips(size)
-        )
+    def pass_over(self, size: int) -> int:
+        """Take up to ``size`` of the next bytes unseen; return how many.
+
+        They are the ones inside a value behind the header.
+        """
+        if self._inflate is not None or self.header is None or self._walk is None:
+            return 0
+        return self._walk.pass_over(size)
 
     def _feed_first(self, data: memoryview) -> memoryview:
         """Take the first bytes, unless the file meta is not whole in them; return what is left."""

@@ -14,7 +14,7 @@ from sidecar.dicomweb.part_headers import HEADERS_LIMIT_BYTES, PartPolicy, fit_h
 
 OUTSIDE_LIMIT_BYTES = 1_024
 """White space before the first delimiter, or after the last one."""
-STEP_WORK = 2_000
+STEP_WORK = 800
 """Limit of the work of one step, in data elements stepped over: some milliseconds."""
 PART_WORK = 40
 """Work of a part beside its elements, and of each look at one."""
@@ -237,7 +237,11 @@ class Multipart:
         if not complete and self._remaining is None:
             end = self._safe_end(data, position)
         reader = self._reader
-        read = end if reader is None else self._read_on(reader, data, position, end)
+        read = position
+        if reader is None:
+            read = end
+        while reader is not None and (read < end or reader.has_more) and self._work < STEP_WORK:
+            read = self._read_on(reader, data, read, end)
         if self._remaining is not None:
             self._remaining -= read - position
         if read > position:
@@ -260,18 +264,20 @@ class Multipart:
         It refuses another patient's number there.
         """
         begin = min(position + self._seen, end)
-        stop = begin if reader.has_more else min(end, begin + STEP_BYTES)
-        if stop > begin and self._skips(reader, end - begin):
-            stop = end
-        elif stop > begin or reader.has_more:
+        stop = begin
+        if not reader.has_more:
+            stop += self._pass_over(reader, end - begin)
+            begin = stop
+            stop = min(end, begin + STEP_BYTES)
+        if stop > begin or reader.has_more:
             self._read(reader, memoryview(data)[begin:stop])
         read = position if reader.has_more else stop
         self._seen = max(position + self._seen, stop) - read
         return read
 
-    def _skips(self, reader: HeaderReader, size: int) -> bool:
-        """Pass over the next bytes of the part if the reader need not see them."""
-        return reader.skips(size)
+    def _pass_over(self, reader: HeaderReader, size: int) -> int:
+        """Pass over the next bytes of the part that the reader need not see; return how many."""
+        return reader.pass_over(size)
 
     def _safe_end(self, data: bytes, position: int) -> int:
         """Return up to where no delimiter can begin that goes on in the next chunk."""

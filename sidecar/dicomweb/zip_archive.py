@@ -78,8 +78,8 @@ class ZipArchive(Multipart):
             self._is_named = self._numbers.read(piece)
             self._work += self._work - before
 
-    def _skips(self, reader: HeaderReader, size: int) -> bool:
-        return self._is_named and super()._skips(reader, size)
+    def _pass_over(self, reader: HeaderReader, size: int) -> int:
+        return super()._pass_over(reader, size) if self._is_named else 0
 
     def _in_body(self, data: bytes, position: int) -> int | None:
         after = super()._in_body(data, position)

@@ -82,9 +82,7 @@ async def line_to(
 async def line_with_lock(folder: Path, repository: FhirRepository) -> AsyncIterator[Line]:
     """A line that delivers: those that come later are the ones that wait for the lock."""
     async with line_to(folder, repository) as line:
-        await wait_until_async(
-            "the lock", lambda: line.delivery.state is not DeliveryState.STANDBY
-        )
+        await wait_until_async("the lock", lambda: line.delivery.state is not DeliveryState.STANDBY)
         yield line
 
 

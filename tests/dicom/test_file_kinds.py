@@ -69,8 +69,8 @@ def read(data: bytes, step: int, patterns: HeaderPatternCache | None = None) -> 
     reader = HeaderReader(patterns)
     for start in range(0, len(data), step):
         piece = data[start : start + step]
-        if not (start and reader.skips(len(piece))):
-            list(reader.steps(piece))
+        passed = reader.pass_over(len(piece)) if start else 0
+        list(reader.steps(piece[passed:]))
     return reader.end()
 
 

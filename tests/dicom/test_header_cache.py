@@ -37,8 +37,8 @@ def read(data: bytes, patterns: HeaderPatternCache | None, steps: Iterable[int] 
     try:
         for step in [*steps, len(data) + 1]:
             piece = data[position : position + step]
-            if not (position and reader.skips(len(piece))):
-                list(reader.steps(piece))
+            passed = reader.pass_over(len(piece)) if position else 0
+            list(reader.steps(piece[passed:]))
             position += step
         return reader.end()
     except Unreadable as error:

@@ -72,8 +72,8 @@ def read(data: bytes, step: int) -> str:
     reader = HeaderReader()
     for start in range(0, len(data), step):
         piece = data[start : start + step]
-        if not (start and reader.skips(len(piece))):
-            list(reader.steps(piece))
+        passed = reader.pass_over(len(piece)) if start else 0
+        list(reader.steps(piece[passed:]))
     return reader.end().patient.patient_id
 
 

@@ -5,8 +5,12 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEGLSLossless
 
+from sidecar.access.facts import InstanceHeader
 from sidecar.dicom.element import Unreadable
+from sidecar.dicom.instance_header import HeaderReader
 from sidecar.dicomweb.body_filter import Malformed, SingleInstance
 from sidecar.dicomweb.multipart import PART_WORK, STEP_WORK, Multipart
 from sidecar.dicomweb.single_part import SinglePart
@@ -209,6 +213,26 @@ def test_many_parts_in_one_chunk_are_looked_at_some_at_a_time(number: int) -> No
     assert max(seen) <= PARTS_AT_ONCE
     assert b"".join(passed) + many.end() == data
     assert many.parts == number
+
+
+def test_fragments_are_not_looked_at_byte_by_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An encapsulated image costs what its fragments are, not what its bytes are."""
+    looks: list[int] = []
+    feed_some = HeaderReader.feed_some
+
+    def counted(reader: HeaderReader, data: bytes | memoryview) -> InstanceHeader | None:
+        looks.append(len(data))
+        return feed_some(reader, data)
+
+    monkeypatch.setattr(HeaderReader, "feed_some", counted)
+    pixels = encapsulate([bytes(2**18)] * 4)
+    encapsulated = encoded(dataset(PixelData=pixels, PatientID="OWN-1"), JPEGLSLossless)
+    data = body(part(encapsulated, length=False))
+    many = scanner()
+    passed = b"".join(many.steps(data))
+    assert passed + many.end() == data
+    assert len(looks) <= 8
+    assert sum(looks) < 2**17
 
 
 def test_a_foreign_part_behind_many_does_not_leave() -> None:
