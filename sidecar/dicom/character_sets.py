@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from pydicom.charset import convert_encodings, decode_bytes, python_encoding
-from pydicom.datadict import dictionary_VR
-
+from sidecar.dicom.code_extensions import ASCII_TERMS, CODECS, decode
+from sidecar.dicom.dictionary import entry
 from sidecar.dicom.element import Unreadable
 from sidecar.dicom.json_model import Row, tag, texts, values_of
 
@@ -26,7 +25,6 @@ REPLACEMENT = "\ufffd"
 _NOT_TEXT = re.compile("[\ufffd\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]")
 _SEPARATORS = re.compile("[ _-]+")
 _UTF_8 = "ISO IR 192"
-_ASCII_ALONE = frozenset({"", "ISO_IR 6", "ISO 2022 IR 6"})
 _TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 """Value representations that use the specific character set (PS3.5 6.1.2.2)."""
 
@@ -45,14 +43,13 @@ def decode_text(value: bytes, character_set: bytes) -> str:
     if value.isascii() and b"\x1b" not in value:
         return value.decode("ascii").strip(" \0")
     names = [name.strip(" \0") for name in character_set.decode("ascii", "replace").split("\\")]
-    # The library would log these, with the name.
-    if not set(names) <= python_encoding.keys() or set(names) <= _ASCII_ALONE:
+    if not set(names) <= CODECS.keys() or set(names) <= ASCII_TERMS:
         raise Unreadable("character_set")
     try:
-        text = decode_bytes(value, convert_encodings(names), {0x0A, 0x0C, 0x0D, 0x09}).strip(" \0")
-    except (LookupError, ValueError, TypeError):
+        text = decode(value, names).strip(" \0")
+    except ValueError:
         raise Unreadable("character_set") from None
-    if not is_known_text(text):  # What it cannot decode the library replaces, or leaves as it is.
+    if not is_known_text(text):
         raise Unreadable("character_set")
     return text
 
@@ -118,9 +115,10 @@ def _texts(element: Any) -> list[str]:
 @lru_cache(4_096)
 def _is_text(name: str) -> bool:
     try:
-        return dictionary_VR(int(name, 16)) in _TEXT_VRS
-    except (KeyError, ValueError):
-        return True  # A private attribute: nobody can say.
+        known = entry(int(name, 16))
+    except ValueError:
+        return True
+    return known is None or known.vr in _TEXT_VRS  # Of a private attribute nobody can say.
 
 
 @lru_cache(256)
@@ -133,4 +131,4 @@ def _normalized(term: str) -> str:
     return _SEPARATORS.sub(" ", term.strip().upper())
 
 
-_DEFINED = frozenset(_normalized(term) for term in python_encoding)
+_DEFINED = frozenset(_normalized(term) for term in CODECS)

@@ -5,8 +5,7 @@ No byte is read twice.
 
 import re
 
-from pydicom.datadict import keyword_for_tag
-
+from sidecar.dicom.dictionary import STANDARD
 from sidecar.dicom.element import (
     IMPLICIT_LITTLE,
     ITEM_HEADS,
@@ -294,6 +293,5 @@ def _is_vr_of(wanted: bytes, vr: bytes) -> bool:
 
 def _word(tag: int) -> str:
     """Return an element's keyword in small letters, as the rules of docs/files.md write it."""
-    return re.sub(
-        r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", keyword_for_tag(tag)
-    ).lower()
+    keyword = STANDARD[tag].keyword
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", keyword).lower()

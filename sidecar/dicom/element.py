@@ -2,9 +2,8 @@
 
 import struct
 from dataclasses import dataclass
-from functools import lru_cache
 
-from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from sidecar.dicom.dictionary import STANDARD
 
 ITEMS = 0xFFFE
 """The group of items and delimiters."""
@@ -22,6 +21,7 @@ ITEM_HEADS = frozenset(
 """The tags of items and their delimiters, in both byte orders."""
 LOOKED_AT_BYTES = 4
 """Number of bytes of a value that show whether it begins with an item."""
+_SEQUENCES = frozenset(tag for tag, known in STANDARD.items() if known.vr == "SQ")
 _ITEM_BYTES = 8
 """Length in bytes of an empty item: a shorter value is no sequence."""
 
@@ -89,20 +89,14 @@ def element(
         raise NeedMore from None
 
 
-@lru_cache(8_192)
 def is_sequence(tag: int) -> bool:
     """Return whether the dictionary has it as SQ: so readers of implicit VR know (PS3.5 A.1)."""
-    return dictionary_has_tag(tag) and dictionary_VR(tag) == "SQ"
-
-
-@lru_cache(8_192)
-def _is_in_dictionary(tag: int) -> bool:
-    return dictionary_has_tag(tag)
+    return tag in _SEQUENCES
 
 
 def is_looked_into(tag: int, vr: bytes, length: int) -> bool:
     """Return whether the first bytes of such an element show if some readers take it for SQ."""
-    return vr in (b"", b"UN") and length >= _ITEM_BYTES and not _is_in_dictionary(tag)
+    return vr in (b"", b"UN") and length >= _ITEM_BYTES and tag not in STANDARD
 
 
 def may_be_sequence(data: memoryview, tag: int, vr: bytes, length: int, start: int) -> bool:

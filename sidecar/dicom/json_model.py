@@ -14,7 +14,8 @@ from types import MappingProxyType
 from typing import Any
 
 import orjson
-from pydicom.datadict import tag_for_keyword
+
+from sidecar.dicom.dictionary import tag_of
 
 Row = Mapping[str, Any]
 
@@ -109,7 +110,7 @@ def tag(keyword: str) -> str:
 
     Raises ``KeyError``.
     """
-    number = tag_for_keyword(keyword)
+    number = tag_of(keyword)
     if number is None:
         raise KeyError(keyword)
     return f"{number:08X}"
@@ -140,7 +141,7 @@ def with_tags(row: Mapping[str, Any]) -> Row:
 def _tag_of(name: str) -> str:
     if _TAG.fullmatch(name.upper()):
         return name.upper()
-    number = tag_for_keyword(name)
+    number = tag_of(name)
     return name if number is None else f"{number:08X}"
 
 

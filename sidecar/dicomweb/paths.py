@@ -10,11 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from dicomweb_client.uri import URI
-from pydicom.datadict import tag_for_keyword
-
 from sidecar.access.facts import Part
 from sidecar.common.errors import BadRequest, NotFound
+from sidecar.dicom.dictionary import tag_of
 from sidecar.dicom.uid import is_uid
 
 MAXIMUM_FRAMES = 1_000
@@ -97,9 +95,8 @@ class Query:
 def _part_url(root: str, part: Part, frames: tuple[int, ...]) -> str:
     if not all(is_uid(uid) for uid in (part.study, part.series, part.instance) if uid is not None):
         raise ValueError("no URL has such a UID")
-    # The library's own check is that of PS3.5 9.1, which archives break.
-    url = str(URI(root, part.study, part.series, part.instance, permissive=True))
-    # Written here: the library wants frames in order, PS3.18 10.4.1.1.6 does not.
+    levels = ("studies", part.study), ("series", part.series), ("instances", part.instance)
+    url = root + "".join(f"/{level}/{uid}" for level, uid in levels if uid is not None)
     return f"{url}/frames/{','.join(map(str, frames))}" if frames else url
 
 
@@ -158,7 +155,7 @@ def _retrieval(part: Part, rest: list[str]) -> Retrieval:
 def _are_bulkdata_steps(steps: Sequence[str]) -> bool:
     return len(steps) <= _MAXIMUM_BULKDATA_STEPS and all(
         _BULKDATA_STEP.fullmatch(step)
-        or (step.isascii() and step.isalnum() and tag_for_keyword(step) is not None)
+        or (step.isascii() and step.isalnum() and tag_of(step) is not None)
         for step in steps
     )
 

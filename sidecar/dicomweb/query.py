@@ -9,9 +9,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
-
 from sidecar.common.errors import BadRequest
+from sidecar.dicom.dictionary import STANDARD, vr_of
 from sidecar.dicom.json_model import tag
 
 MAXIMUM_PARAMETERS = 100
@@ -145,7 +144,7 @@ def _set_key(keys: dict[str, str], name: str, value: str) -> None:
     if attribute in keys:
         raise _bad("an attribute that is given twice")
     # dcm4chee answers a date that it cannot read with everything, as if none had been asked for.
-    pattern = _RANGES.get(dictionary_VR(int(attribute.rpartition(".")[2], 16)))
+    pattern = _RANGES.get(vr_of(int(attribute.rpartition(".")[2], 16)))
     if pattern is not None and value and not all(map(pattern.fullmatch, value.split("\\"))):
         raise _bad("a date or time, or a range of them, that is malformed")
     if value:
@@ -174,8 +173,8 @@ def _path(name: str) -> str:
 def _attribute(step: str) -> str | None:
     """Return the tag of a keyword or tag, in upper case; ``None`` for an unknown tag."""
     if _TAG.fullmatch(step):
-        known = dictionary_has_tag(int(step, 16)) and keyword_for_tag(int(step, 16))
-        return step.upper() if known else None
+        known = STANDARD.get(int(step, 16))
+        return step.upper() if known is not None and known.keyword else None
     if _KEYWORD.fullmatch(step):
         try:
             return tag(step)

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 from unicodedata import normalize
 
-from pydicom.datadict import dictionary_VR
-
 from sidecar.access.wildcards import LONGEST_PATTERN, LONGEST_VALUE, matches, without_case
 from sidecar.dicom.character_sets import is_known_text
+from sidecar.dicom.dictionary import vr_of
 from sidecar.dicom.json_model import Row, tag, tags, values_of
 from sidecar.dicomweb.paths import Query
 from sidecar.dicomweb.query import Matching
@@ -108,7 +107,7 @@ class RowFilter:
         named = [(name, value) for name, value in matching.parameters if name != "includefield"]
         # Time zones shift dates.
         shifted = any(name == tag("TimezoneOffsetFromUTC") for name, _ in named)
-        vrs = {name: dictionary_VR(int(name, 16)) for name, _ in named if name in comparable}
+        vrs = {name: vr_of(int(name, 16)) for name, _ in named if name in comparable}
         self._keys = {
             name: mismatch
             for name, value in named

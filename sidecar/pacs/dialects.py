@@ -7,15 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote
 
-from pydicom.datadict import (
-    dictionary_has_tag,
-    dictionary_is_retired,
-    dictionary_VR,
-    keyword_for_tag,
-)
-from pydicom.tag import Tag
-
 from sidecar.dicom.character_sets import SPECIFIC_CHARACTER_SET
+from sidecar.dicom.dictionary import STANDARD, entry, tag_of
 from sidecar.dicomweb.media_types import DICOM_JSON, PLAIN_JSON
 from sidecar.dicomweb.paths import UID_OF_LEVEL
 
@@ -145,20 +138,17 @@ def by_keyword(name: str) -> str:
 def _keyword(step: str) -> str:
     if not _TAG.fullmatch(step):
         return step
-    tag = int(step, 16)
-    # A repeating group (60xx) is not in the dictionary: one keyword would stand for all of them.
-    if not dictionary_has_tag(tag) or dictionary_is_retired(tag):
-        return step
-    return keyword_for_tag(tag) or step
+    # One keyword would stand for all of a repeating group (60xx).
+    known = STANDARD.get(int(step, 16))
+    return step if known is None or known.is_retired else known.keyword or step
 
 
 @lru_cache(1_024)  # Clients choose the names.
 def _vr(name: str) -> str:
     attribute = name.rpartition(".")[2]
-    try:
-        return dictionary_VR(Tag(int(attribute, 16) if _TAG.fullmatch(attribute) else attribute))
-    except (KeyError, ValueError):
-        return ""
+    tag = int(attribute, 16) if _TAG.fullmatch(attribute) else tag_of(attribute)
+    known = None if tag is None else entry(tag)
+    return "" if known is None else known.vr
 
 
 DIALECTS: dict[str, Dialect] = {
