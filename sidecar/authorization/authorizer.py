@@ -184,8 +184,10 @@ class Authorizer(PatientAuthorizer):
         decision = _decide_study(search, part, seen, facts, answer)
         if isinstance(decision, HeaderPermit):
             with measure("ownership"):
-                async with self.queries.place(request.token):
-                    inside = await self._instances.of(decision)
+                inside = self._instances.cached(decision)
+                if inside is None:
+                    async with self.queries.place(request.token):
+                        inside = await self._instances.of(decision)
             facts = replace(facts, inside=inside)
             decision = _decide_study(search, part, seen, facts, answer)
         if isinstance(decision, Deny) and decision.reason is Reason.SHARED_UID:
@@ -252,10 +254,15 @@ class Authorizer(PatientAuthorizer):
     async def facts(
         self, request: Request, part: Part, *, max_age_seconds: float = math.inf
     ) -> StudyFacts:
-        """Return the owners of ``part``, asked for in one of the caller's places.
+        """Return the owners of ``part``; what is not cached is asked for in a place of the caller.
 
         Raises ``Problem``.
         """
+        cached = self._ownership.cached_facts(
+            part, request.known_as, max_age_seconds=max_age_seconds
+        )
+        if cached is not None:
+            return cached
         async with self.queries.place(request.token):
             return await self._ownership.facts(
                 part, request.known_as, max_age_seconds=max_age_seconds
