@@ -3,16 +3,20 @@
 Labels are constants, and no identifiers.
 """
 
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, choose_encoder
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
 from sidecar.common.spans import OUTCOME, add_duration, current_span, exemplar
 from sidecar.telemetry.shared_metrics import MergedCollector, SharedMetrics
 from sidecar.telemetry.shared_values import WorkerFile, value_class
+
+Metric = TypeVar("Metric", bound=MetricWrapperBase)
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
@@ -146,11 +150,13 @@ class Metrics:
         )
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter("smart_imaging_" + name, text, labels, registry=self.registry)
+        return _bound(Counter("smart_imaging_" + name, text, labels, registry=self.registry))
 
     def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
-        return Histogram(
-            "smart_imaging_" + name, text, labels, buckets=_SECONDS, registry=self.registry
+        return _bound(
+            Histogram(
+                "smart_imaging_" + name, text, labels, buckets=_SECONDS, registry=self.registry
+            )
         )
 
     def begin_tracing(self) -> None:
@@ -238,3 +244,12 @@ class Metrics:
         if content_type.startswith("application/openmetrics-text"):
             return encode(self._exposed), content_type
         return self.expose(), self.CONTENT_TYPE
+
+
+def _bound(metric: Metric) -> Metric:
+    """Return ``metric``, which finds the child for its labels in a table.
+
+    The library makes texts of the labels and takes a lock each time, 2 µs; a request has eleven.
+    """
+    metric.labels = cache(metric.labels)  # type: ignore[method-assign]
+    return metric
