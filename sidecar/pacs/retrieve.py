@@ -47,6 +47,11 @@ class RetrieveClient:
         self._dialect = dialect
         self._session = session
         self._timeout_seconds = timeout_seconds
+        # No total: a large study takes as long as it takes. ``connect`` has the wait for a free
+        # connection, too.
+        self._timeout = aiohttp.ClientTimeout(
+            total=None, connect=timeout_seconds, sock_connect=timeout_seconds
+        )
         self._deferred = deferred
         self._observe = observe
         self._head_requests = HeadRequests(session, dialect, observe)
@@ -187,16 +192,12 @@ class RetrieveClient:
         return upstream
 
     async def _get(self, url: URL, headers: dict[str, str]) -> aiohttp.ClientResponse:
-        # No total: a large study takes as long as it takes. ``connect`` has the wait for a free
-        # connection, too.
-        seconds = self._timeout_seconds
-        timeout = aiohttp.ClientTimeout(total=None, connect=seconds, sock_connect=seconds)
         try:
             return await self._session.get(
-                url, headers=headers, timeout=timeout, allow_redirects=False
+                url, headers=headers, timeout=self._timeout, allow_redirects=False
             )
         except (aiohttp.ServerDisconnectedError, ConnectionResetError):
             # The PACS may just have closed a pooled connection (Orthanc: after 1 s).
             return await self._session.get(
-                url, headers=headers, timeout=timeout, allow_redirects=False
+                url, headers=headers, timeout=self._timeout, allow_redirects=False
             )

@@ -73,10 +73,11 @@ def response_to(
         "Content-Type": head.content_type,
         **to_client(headers, partial=head.is_partial, ranges=ranges),
     }
-    response = web.StreamResponse(status=status, headers=lines)
+    response: web.StreamResponse
     if body is not None:
         response = web.Response(status=status, headers=lines, body=body)
-    elif length is not None:
+    else:
+        response = web.StreamResponse(status=status, headers=lines)
         response.content_length = length
     if head.media_type in DOCUMENT_TYPES:
         response.headers["Content-Disposition"] = "attachment"
