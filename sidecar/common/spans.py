@@ -146,7 +146,10 @@ def exemplar() -> dict[str, str] | None:
 
 def add_duration(step: str, seconds: float) -> None:
     """Add ``seconds`` to ``step`` of the current request; outside of a request do nothing."""
-    durations = _CURRENT.get().durations
+    _add(_CURRENT.get().durations, step, seconds)
+
+
+def _add(durations: Durations | None, step: str, seconds: float) -> None:
     if durations is not None:
         durations[step] = durations.get(step, 0) + seconds
 
@@ -159,15 +162,19 @@ def measure(step: str) -> AbstractContextManager[None]:
 class _Measured(AbstractContextManager[None]):
     """What ``measure`` returns."""
 
-    __slots__ = ("_span", "_started", "_step")
+    __slots__ = ("_durations", "_open", "_started", "_step")
 
     def __init__(self, step: str) -> None:
         self._step = step
         self._started = time.perf_counter()
-        self._span = span(step)
+        parent = _CURRENT.get()
+        child = parent.child(step, "internal")
+        self._open = None if child is parent else _OpenSpan(child)
+        self._durations = parent.durations
 
     def __enter__(self) -> None:
-        self._span.__enter__()
+        if self._open is not None:
+            self._open.__enter__()
 
     def __exit__(
         self,
@@ -175,5 +182,6 @@ class _Measured(AbstractContextManager[None]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._span.__exit__(kind, error, traceback)
-        add_duration(self._step, time.perf_counter() - self._started)
+        if self._open is not None:
+            self._open.__exit__(kind, error, traceback)
+        _add(self._durations, self._step, time.perf_counter() - self._started)

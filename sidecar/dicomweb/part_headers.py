@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sidecar.dicomweb.body_filter import Malformed
 from sidecar.dicomweb.media_types import (
@@ -40,20 +41,25 @@ class PartPolicy:
 
     def accepts(self, content_type: str) -> bool:
         """Return whether a part may have this Content-Type; empty: it has none."""
-        # RFC 2046 5.1 would have it text; archives leave out what was asked for.
-        if not content_type:
-            return self.kind not in DRAWN
-        try:
-            found = parse_media_type(content_type)
-            return may_be_part(found.name, self.kind) and not any(
-                names_markup(value) for _, value in found.parameters
-            )
-        except ValueError:
-            return False
+        return _accepts(self.kind, content_type)
 
     def location(self, url: str) -> str | None:
         """Return our URL for a part's Content-Location."""
         return our_url(url, self.root)
+
+
+@lru_cache(maxsize=128)  # An archive writes the same ones each time.
+def _accepts(kind: Kind, content_type: str) -> bool:
+    # RFC 2046 5.1 would have it text; archives leave out what was asked for.
+    if not content_type:
+        return kind not in DRAWN
+    try:
+        found = parse_media_type(content_type)
+    except ValueError:
+        return False
+    return may_be_part(found.name, kind) and not any(
+        names_markup(value) for _, value in found.parameters
+    )
 
 
 def read_headers(lines: bytes, policy: PartPolicy) -> tuple[bytes, int | None]:
