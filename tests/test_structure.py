@@ -16,7 +16,14 @@ PROJECT = [
     for folder in ("bench", "config", "docs", "sidecar")
     for file in sorted((ROOT.parent / folder).rglob("*.py"))
 ]
-STARTS = {"Application", "start_server", "start_tls_server", "HTTPServer", "ThreadingHTTPServer"}
+STARTS = {
+    "Application",
+    "stream_server",
+    "start_server",
+    "start_tls_server",
+    "HTTPServer",
+    "ThreadingHTTPServer",
+}
 
 
 def _imported(tree: ast.Module) -> Iterator[str]:
