@@ -207,6 +207,7 @@ def test_reloads_break_and_leave_nothing(sidecar: SidecarProcess) -> None:
     workers = yaml.safe_load(sidecar.file.read_text())["server"]["workers"]
     wait_until("the end of the others", sidecar.workers, lambda found: len(found) == workers)
     # A channel for each worker; there was one.
-    assert supervisor.num_fds() == files - 1 + workers
-    assert sidecar.metric("smart_imaging_streams_active") == 0
+    wait_until("their channels' end", supervisor.num_fds, (files - 1 + workers).__eq__)
+    active = "smart_imaging_streams_active"
+    wait_until("the transfers' end", lambda: sidecar.metric(active), (0.0).__eq__)
     assert sidecar.stop() == 0
