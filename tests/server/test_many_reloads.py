@@ -26,7 +26,6 @@ from tests.fakes.process_site import Site
 from tests.sidecar_process import SidecarProcess
 from tests.waiting import wait_until
 
-RELOADS = 10
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 ROW = {
     "00100020": {"vr": "LO", "Value": [PATIENT]},
@@ -194,12 +193,13 @@ def reload_often(sidecar: SidecarProcess, count: int) -> Iterator[int]:
         yield supervisor.memory_info().rss
 
 
-def test_reloads_break_and_leave_nothing(sidecar: SidecarProcess) -> None:
+@pytest.mark.parametrize("reloads", [5, pytest.param(20, marks=pytest.mark.exhaustive)])
+def test_reloads_break_and_leave_nothing(sidecar: SidecarProcess, reloads: int) -> None:
     supervisor = psutil.Process(sidecar.process_id)
     clients = Clients(sidecar)
     with clients.running():
         files = supervisor.num_fds()
-        sizes = list(reload_often(sidecar, RELOADS))
+        sizes = list(reload_often(sidecar, reloads))
     assert clients.failures == []
     assert not [outcome for outcome in clients.seen if not outcome.endswith(" whole")]
     assert len(clients.seen) == len({"search", "keep_alive", "transfer", "slow", "old"})
