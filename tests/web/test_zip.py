@@ -323,9 +323,11 @@ async def test_the_trail_has_its_beginning_and_its_end(
     assert told(file) == [("0", "permitted"), end]
 
 
-async def test_many_instances_do_not_hold_the_event_loop(request: pytest.FixtureRequest) -> None:
-    """Each of 30,000 has an entry in the directory; that is written aside, and leaves in blocks."""
-    number = 30_000
+@pytest.mark.parametrize("number", [10_000, pytest.param(30_000, marks=pytest.mark.exhaustive)])
+async def test_many_instances_do_not_hold_the_event_loop(
+    number: int, request: pytest.FixtureRequest
+) -> None:
+    """Each has an entry in the directory; that is written aside, and leaves in blocks."""
     small = dataset(
         PatientID=PATIENT, StudyInstanceUID=STUDY, SeriesInstanceUID=SERIES, InstanceNumber=1
     )
