@@ -170,8 +170,15 @@ async def test_others_are_told_what_there_is() -> None:
         assert status == 406
 
 
-@pytest.mark.parametrize("framing", FRAMINGS)
-@pytest.mark.parametrize("case", COUNTS)
+@pytest.mark.parametrize(
+    ("case", "framing"),
+    [
+        # In each framing as a multipart (test_completeness.py), of which a ZIP is made.
+        pytest.param(case, framing, marks=pytest.mark.exhaustive if framing != FRAMINGS[0] else ())
+        for case in COUNTS
+        for framing in FRAMINGS
+    ],
+)
 async def test_the_directory_waits_for_the_count(case: str, framing: str) -> None:
     """As a multipart's closing delimiter does."""
     first, sent, then, is_whole = COUNTS[case]
