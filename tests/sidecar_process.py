@@ -133,7 +133,8 @@ class SidecarProcess:
     def kill(self) -> None:
         """Kill the supervisor and all workers at once."""
         for process_id in (self.process_id, *self.workers()):
-            os.kill(process_id, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # It has ended with the supervisor.
+                os.kill(process_id, signal.SIGKILL)
 
     def metric(self, line_start: str) -> float:
         """The sum of the metric lines that begin with ``line_start`` (``name{label="…"``)."""

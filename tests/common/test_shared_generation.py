@@ -175,7 +175,7 @@ def test_no_worker_serves_what_another_has_forgotten() -> None:
         Machine.processes = Processes(Path(folder))
         Machine.numbers = iter(range(1, 10**9))
         try:
-            Machine.TestCase.settings = settings(stateful_step_count=40, deadline=None)
+            Machine.TestCase.settings = settings(stateful_step_count=25, deadline=None)
             Machine.TestCase("runTest").runTest()
         finally:
             Machine.processes.close()

@@ -170,6 +170,19 @@ def test_a_change_while_workers_start_is_not_lost(toy: Toy, tmp_path: Path) -> N
     toy.wait_for_workers(3)
 
 
+def test_a_reload_while_the_first_workers_start_is_not_lost(tmp_path: Path) -> None:
+    toy = Toy(tmp_path)
+    toy.write(behaviour="late", workers=1)
+    with toy:
+        wait_until("a worker starts", (tmp_path / "waiting").exists)
+        toy.write(workers=3)
+        toy.signal(signal.SIGHUP)
+        (tmp_path / "go").touch()
+        toy.wait_for("serving")
+        toy.wait_for("reloaded")
+        toy.wait_for_workers(3)
+
+
 def test_a_replaced_worker_may_go_on(tmp_path: Path) -> None:
     """Only so many of them: beyond, the oldest one ends."""
     toy = Toy(tmp_path, {"RETIRING_WORKERS": 2})
