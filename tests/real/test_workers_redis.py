@@ -76,7 +76,7 @@ def test_workers_go_on_without_their_redis(tmp_path: Path, fault: Fault) -> None
     key = tmp_path / "key"
     key.write_text("k" * 64)
     with redis_server() as server, Background() as background:
-        world = World(background, tmp_path, {"url": server.url, "key_file": str(key)})
+        world = World(background, tmp_path, cache={"url": server.url, "key_file": str(key)})
         world.ehr.answer = to_the_token(active(PATIENT))
         numbers = iter(range(100_000))
         with world.sidecar:

@@ -1,5 +1,6 @@
 """Two workers answer as one process does: pages, addresses, probes, and while one is stopped."""
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -13,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 import requests
+from aiohttp import web
 
 from tests.background import Background
 from tests.fakes.archive import RowArchive
@@ -35,13 +37,33 @@ def row(study: str) -> dict[str, Any]:
     }
 
 
+class SlowArchive(RowArchive):
+    """Answers a query whose target contains ``slow`` after ``seconds``."""
+
+    slow, seconds = "", 0.0
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        response = await super().answer(request)
+        if self.slow in request.raw_path:
+            await asyncio.sleep(self.seconds)
+        return response
+
+
 class World:
-    """Two workers between an EHR and an archive. ``cache``: more of ``tokens.cache``."""
+    """Two workers between an EHR and an archive.
+
+    ``cache``: more of ``tokens.cache``. ``limits``: more of ``limits``.
+    """
 
     def __init__(
-        self, background: Background, folder: Path, cache: Mapping[str, str] | None = None
+        self,
+        background: Background,
+        folder: Path,
+        *,
+        cache: Mapping[str, str] | None = None,
+        limits: Mapping[str, float] | None = None,
     ) -> None:
-        self.ehr, self.archive = ScriptedEhr(), RowArchive(*map(row, STUDIES), filters=True)
+        self.ehr, self.archive = ScriptedEhr(), SlowArchive(*map(row, STUDIES))
         keys = folder / "keys"
         keys.write_text(f"one {'1' * 64}\n")
         document = {
@@ -57,7 +79,7 @@ class World:
                 "detail": "study",
                 "catalog": {"store": "sqlite", "file": str(folder / "catalog")},
             },
-            "limits": {"search_cache_seconds": 3_600},
+            "limits": {"search_cache_seconds": 3_600, **(limits or {})},
         }
         self.sidecar = SidecarProcess(folder, document)
 
@@ -201,3 +223,23 @@ def test_while_all_workers_start_again_requests_wait(world: World) -> None:
     answer = requests.get(world.sidecar.admin + "/readyz", timeout=60)
     assert (answer.status_code, answer.json()) == (200, {"status": "ready"})
     assert world.totals() == {len(STUDIES): ENOUGH}
+
+
+@pytest.mark.parametrize("keeps", [True, False], ids=["one-connection", "many-connections"])
+def test_a_slow_archive_is_asked_once_by_a_worker(tmp_path: Path, *, keeps: bool) -> None:
+    """A repetition on the same connection comes to the worker that has the answer, or waits."""
+    with Background() as background, requests.Session() as session:
+        world = World(background, tmp_path, limits={"defer_after_seconds": 1})
+        with world.sidecar:
+            world.logged("serving")
+            world.archive.slow, world.archive.seconds = "StudyDate", 5
+
+            def status() -> int:
+                get = session.get if keeps else requests.get
+                answer = get(world.searched, {"patient": PATIENT}, headers=HEADERS, timeout=60)
+                return answer.status_code
+
+            assert status() == 503
+            wait_until("the answer", status, (200).__eq__)
+            asked = [target for target in world.archive.asked if world.archive.slow in target]
+            assert len(asked) in ([1] if keeps else [1, 2])
