@@ -12,8 +12,8 @@ import requests
 
 from tests.background import Background
 from tests.fakes.ehr import PATIENT, TOKEN, active, to_the_token
+from tests.fakes.two_workers import ENOUGH, TTL_SECONDS, World
 from tests.real.redis_server import RedisProcess, redis_server
-from tests.server.test_two_workers import ENOUGH, TTL_SECONDS, World
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.redis
