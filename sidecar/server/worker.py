@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 RETIRE_SECONDS = 3_600
 """Seconds that the transfers of a replaced worker may go on."""
 IDLE_SECONDS = 5
-"""Seconds for which a replaced worker keeps idle connections: their next request says the end."""
+"""Seconds that a replaced worker keeps idle connections. Their next answer is the last one."""
 HEARTBEAT_SECONDS = 5
 
 
