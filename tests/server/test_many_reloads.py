@@ -15,8 +15,6 @@ import pytest
 import requests
 import yaml
 from aiohttp import web
-from requests.adapters import HTTPAdapter
-from urllib3.util.retry import Retry
 
 from tests.background import Background
 from tests.dicom_instances import dataset, encoded
@@ -68,9 +66,7 @@ class Clients:
         self.seen: Counter[str] = Counter()
         self.failures: list[str] = []
         self._over = threading.Event()
-        # A request may leave as its idle connection is closed: it is sent again (RFC 9112 9.5).
         self._session = requests.Session()
-        self._session.mount("http://", HTTPAdapter(max_retries=Retry(1)))
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:

@@ -221,6 +221,23 @@ def test_a_silent_worker_is_killed(tmp_path: Path) -> None:
         assert toy.wait_for("a worker has ended: it is started again")["code"] == -9
 
 
+def test_a_worker_that_was_stopped_is_replaced(tmp_path: Path) -> None:
+    """It ends no reload: that waits for its end, while the new ones serve."""
+    toy = Toy(tmp_path, {"SILENT_SECONDS": 6})
+    toy.write()
+    with toy:
+        toy.wait_for("serving")
+        before = toy.wait_for_workers(2)
+        (_, stopped), (_, other) = sorted(before)
+        os.kill(stopped, signal.SIGSTOP)
+        assert toy.wait_for("a worker has ended: it is started again")["code"] == -9
+        assert len(toy.wait_for_workers(2) & before) == 1
+        os.kill(other, signal.SIGSTOP)
+        toy.signal(signal.SIGHUP)
+        toy.wait_for("reloaded")
+        assert not toy.wait_for_workers(2) & before
+
+
 def test_a_worker_that_is_never_ready_is_killed(tmp_path: Path) -> None:
     toy = Toy(tmp_path, {"START_SECONDS": 1})
     toy.write(behaviour="slow", workers=1)
