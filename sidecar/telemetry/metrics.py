@@ -3,6 +3,8 @@
 Labels are constants, and no identifiers.
 """
 
+import contextlib
+import logging
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
@@ -16,6 +18,7 @@ from sidecar.common.spans import OUTCOME, add_duration, current_span, exemplar
 from sidecar.telemetry.shared_metrics import MergedCollector, SharedMetrics
 from sidecar.telemetry.shared_values import WorkerFile, value_class
 
+log = logging.getLogger(__name__)
 Metric = TypeVar("Metric", bound=MetricWrapperBase)
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -25,8 +28,8 @@ class Metrics:
     """All metrics of a process, in a registry of their own: tests have several in a process.
 
     ``folder``: what the worker processes of a host share, so that each of them exposes the metrics
-    of all (``SharedMetrics``); a process makes its metrics once. ``None``: it is alone. Raises
-    ``OSError`` for the folder.
+    of all (``SharedMetrics``); a process makes its metrics once. ``None``: it is alone. Where the
+    folder has no room for its file, it exposes those of the others, and its own are lost.
     """
 
     CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -37,11 +40,7 @@ class Metrics:
         # one that its environment variable named when it was imported.
         values.ValueClass = values.MutexValue
         if folder is not None:
-            shared = SharedMetrics(folder)
-            shared.fold()
-            values.ValueClass = cast("Any", value_class(WorkerFile(folder)))
-            self._exposed = CollectorRegistry()
-            self._exposed.register(cast("Collector", MergedCollector(self.registry, shared)))
+            self._share(folder)
         self.requests = self._counter(
             "requests_total", "Requests answered", "route", "method", "status"
         )
@@ -136,6 +135,18 @@ class Metrics:
         )
         self.build_info = self._gauge("livemax", "build_info", "Version", "version")
         self.build_info.labels(version).set(1)
+
+    def _share(self, folder: Path) -> None:
+        """Write new values to a file in ``folder``, and expose what is in all files there."""
+        shared = SharedMetrics(folder)
+        self._exposed = CollectorRegistry()
+        self._exposed.register(cast("Collector", MergedCollector(self.registry, shared)))
+        with contextlib.suppress(OSError):  # The next scrape tries again.
+            shared.fold()
+        try:
+            values.ValueClass = cast("Any", value_class(WorkerFile(folder)))
+        except OSError as error:  # No room is no reason not to serve.
+            log.error("the metrics of this worker are lost", extra={"detail": error.strerror})
 
     def _gauge(
         self, mode: Literal["livesum", "livemax", "livemin"], name: str, text: str, *labels: str
