@@ -127,7 +127,9 @@ def test_a_slow_archive_is_asked_once_by_a_worker(tmp_path: Path, *, keeps: bool
 
             def status() -> int:
                 get = session.get if keeps else requests.get
-                answer = get(world.searched, {"patient": PATIENT}, headers=HEADERS, timeout=60)
+                answer = get(
+                    world.searched, params={"patient": PATIENT}, headers=HEADERS, timeout=60
+                )
                 return answer.status_code
 
             assert status() == 503
