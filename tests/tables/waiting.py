@@ -58,6 +58,7 @@ SLEEPS = {
 }
 # Limits below a minute: why a busy machine cannot make the test fail by them.
 LIMITS = {
+    "real/test_kubernetes_node.py test_a_roll_out_under_load_breaks_nothing": "a client that reads slowly",
     "real/test_workers_redis.py slow": "a server that runs for some of the time",
     "server/test_supervisor.py test_changed_files_are_seen_where_that_is_wanted": "the interval of looks at files",
     "attacks/fuzz.py run": "it goes on for so long",
