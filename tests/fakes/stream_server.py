@@ -15,19 +15,18 @@ async def stream_server(connection: Connection, **options: Any) -> AsyncIterator
     A connection that still goes on at the end is reset, and its task is cancelled and awaited: a
     socket that is left to the garbage collector would fail the test that runs then.
     """
-    running: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+    running: dict[asyncio.Future[None], asyncio.StreamWriter] = {}
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        running[task] = writer
-        await connection(reader, writer)
+    def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        running[asyncio.ensure_future(connection(reader, writer))] = writer
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0, **options)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
+        for _ in range(3):  # A connection that was just accepted is made.
+            await asyncio.sleep(0)
         for task, writer in running.items():
             with contextlib.suppress(AttributeError):  # asyncio's, if it is closed already.
                 writer.transport.abort()
