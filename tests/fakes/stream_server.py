@@ -3,31 +3,38 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 Connection = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @contextlib.asynccontextmanager
-async def stream_server(connection: Connection, **options: Any) -> AsyncIterator[int]:
+async def stream_server(
+    connection: Connection, *, path: Path | None = None, **options: Any
+) -> AsyncIterator[int]:
     """Serve each connection by ``connection`` on a loopback port; yield the port.
+
+    With ``path`` it is a socket in the file system, and 0 is yielded.
 
     A connection that still goes on at the end is reset, and its task is cancelled and awaited: a
     socket that is left to the garbage collector would fail the test that runs then.
     """
-    running: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+    running: dict[asyncio.Future[None], asyncio.StreamWriter] = {}
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        running[task] = writer
-        await connection(reader, writer)
+    def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        running[asyncio.ensure_future(connection(reader, writer))] = writer
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, **options)
+    if path is None:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, **options)
+    else:
+        server = await asyncio.start_unix_server(serve, path)
     try:
-        yield server.sockets[0].getsockname()[1]
+        yield 0 if path is not None else server.sockets[0].getsockname()[1]
     finally:
         server.close()
+        for _ in range(3):  # A connection that was just accepted is made.
+            await asyncio.sleep(0)
         for task, writer in running.items():
             with contextlib.suppress(AttributeError):  # asyncio's, if it is closed already.
                 writer.transport.abort()

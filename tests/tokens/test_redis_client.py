@@ -249,7 +249,7 @@ async def test_a_socket_in_the_file_system(tmp_path: Path) -> None:
     replies = {b"GETRANGE": b"$1\r\nx\r\n", b"PTTL": b":5000\r\n"}
     server = Scripted(lambda command: replies[command[0]])
     path = tmp_path / "a socket"
-    listener = await asyncio.start_unix_server(server.serve, path)
-    async with listener, client_of(f"unix://{tmp_path}/a%20socket", password="secret") as client:
+    url = f"unix://{tmp_path}/a%20socket"
+    async with server.listening(path=path), client_of(url, password="secret") as client:
         assert await client.get("name") == (b"x", 5)
     assert [b"AUTH", b"secret"] in server.commands
