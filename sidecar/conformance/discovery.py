@@ -70,8 +70,10 @@ async def _endpoints_of_the_ehr(run: RunContext) -> str:
     for endpoint in objects(configuration.get("associated_endpoints")):
         if str(endpoint.get("url")).rstrip("/") in _own_bases(run):
             if ACCESS in strings(endpoint.get("capabilities")):
-                return "the EHR that the studies' subject names has this base among its "
-                "associated_endpoints"
+                return (
+                    "the EHR that the studies' subject names has this base among its "
+                    "associated_endpoints"
+                )
             raise Violated(f"the EHR names this base in associated_endpoints without {ACCESS}")
     raise Violated(
         "the EHR that the studies' subject names does not name this base in associated_endpoints"
