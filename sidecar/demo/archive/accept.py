@@ -70,13 +70,13 @@ def media_ranges(accept: str | None) -> list[MediaRange]:
 
     Raises ``BadRequest``.
     """
-    found = parse_accept(accept or "") or [MediaRange("*/*")]
-    by_preference = sorted(found, key=lambda media_range: -float(media_range.quality or 1))
-    return [each for each in by_preference if float(each.quality or 1) > 0]
+    ranges = parse_accept(accept or "") or [MediaRange("*/*")]
+    ranges.sort(key=lambda media_range: -media_range.weight)
+    return [media_range for media_range in ranges if media_range.weight]
 
 
 def choose_object_form(ranges: Sequence[MediaRange], *, one_instance: bool) -> ObjectForm:
-    """Choose for a study, series or (``one_instance``) an instance."""
+    """Return the form of a study, a series or (``one_instance``) an instance."""
     for multipart in (True, False):
         syntaxes = [
             media_range.parameter("transfer-syntax") or ""
@@ -96,7 +96,7 @@ def choose_object_form(ranges: Sequence[MediaRange], *, one_instance: bool) -> O
 def choose_object_syntax(stored: UID, wanted: Sequence[str], *, decodable: bool) -> UID:
     """Return the transfer syntax of an answer: as stored, or Explicit VR Little Endian.
 
-    Without ``wanted`` it is Explicit VR Little Endian where we can convert to it.
+    Without ``wanted`` it is Explicit VR Little Endian if the instance can be converted to it.
     """
     if ANY_SYNTAX in wanted or stored in wanted:
         return stored
@@ -111,7 +111,7 @@ def choose_object_syntax(stored: UID, wanted: Sequence[str], *, decodable: bool)
 def choose_frame_form(
     ranges: Sequence[MediaRange], stored: UID, *, decodable: bool, one_part: bool
 ) -> DataForm:
-    """Choose for frames stored in this transfer syntax; ``one_part`` may also go out alone."""
+    """Return the form of frames in this transfer syntax; ``one_part`` may also be sent alone."""
     for media_range in ranges:
         multipart = media_range.media_type in _MULTIPART
         if not multipart and not one_part:
@@ -148,7 +148,7 @@ def _compressed_form(
 
 
 def choose_bulkdata_form(ranges: Sequence[MediaRange], *, one_part: bool) -> DataForm:
-    """Choose for values that are not pixels."""
+    """Return the form of values that are not pixels; ``one_part`` may also be sent alone."""
     for media_range in ranges:
         if _is_multipart_of(media_range, OCTET_STREAM):
             return DataForm(multipart=True, media_type=OCTET_STREAM, stored=True)
@@ -158,7 +158,7 @@ def choose_bulkdata_form(ranges: Sequence[MediaRange], *, one_part: bool) -> Dat
 
 
 def choose_drawn_form(ranges: Sequence[MediaRange], *, one_image: bool) -> DataForm:
-    """Choose for a rendered resource (PS3.18 8.7.4); ``one_image`` may be sent alone."""
+    """Return the form of a rendered resource (PS3.18 8.7.4); ``one_image`` may be sent alone."""
     for media_range in ranges:
         multipart = media_range.media_type == "multipart/related" or (
             media_range.media_type == "*/*" and not one_image

@@ -99,7 +99,8 @@ def _person(patient: DemoPatient, *, checked: bool) -> str:
 
 
 def _source(origin: str) -> str:
-    # Browsers apply form-action to the redirect as well. It has no IPv6 literals, only the scheme.
+    # Browsers apply form-action to the redirect, too. For IPv6 literals, which form-action cannot
+    # have, the scheme must do.
     return "http:" if "[" in origin else origin
 
 
