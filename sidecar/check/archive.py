@@ -4,23 +4,21 @@ from sidecar.access.facts import KnownAs, Part
 from sidecar.bootstrap.build import Sidecar
 from sidecar.bootstrap.pacs import CHANGES_SECONDS
 from sidecar.check.character_sets import TOO_SLOW, hint_of_rows
-from sidecar.check.outcome import OURS, CheckOutcome, failure, failure_of, ok, skipped, warning
+from sidecar.check.outcome import CheckOutcome, failure, failure_of, ok, skipped, warning
+from sidecar.check.sample import NO_STUDY, sample
 from sidecar.common.errors import Problem
 from sidecar.common.fetch import FetchFailed
 from sidecar.dicom.json_model import Row, text
 from sidecar.dicom.owner import owner_of
 from sidecar.dicomweb.paths import Query
-from sidecar.dicomweb.query import includefield
 from sidecar.pacs.counts import count_instances
 from sidecar.pacs.detection import detect_dialect
 from sidecar.pacs.issuer_check import is_generated
 from sidecar.settings.document import Settings
 
-_SAMPLE = 50
-"""Number of studies in a sample of the archive's rows."""
 _MADE_UP = "DCM4CHEE.*"
 """Pattern of dcm4chee's default ``DCM4CHEE.{PatientName,hash}.{PatientBirthDate,hash}``."""
-_FIELDS = includefield("PatientID", "IssuerOfPatientID", "StudyInstanceUID")
+_KEYWORDS = ("PatientID", "IssuerOfPatientID", "StudyInstanceUID")
 
 
 async def query(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
@@ -72,16 +70,16 @@ async def dialect(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
 async def studies(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
     """Check the patients and issuers in the archive's rows, and that it pages."""
     try:
-        rows = await sidecar.pacs.search(Query("studies"), (_FIELDS,), limit=_SAMPLE, permit=OURS)
+        rows = await sample(sidecar, Query("studies"), *_KEYWORDS)
         second = (
-            await sidecar.pacs.search(Query("studies"), (_FIELDS,), limit=1, offset=1, permit=OURS)
+            await sample(sidecar, Query("studies"), *_KEYWORDS, limit=1, offset=1)
             if len(rows) > 1
             else []
         )
     except Problem as problem:
         return failure_of(problem, hint_of_rows(problem))
     if not rows:
-        return skipped("the archive has no study that we may see: nothing to look at")
+        return NO_STUDY
     return _judge(settings, rows, second)
 
 
@@ -105,18 +103,14 @@ def _judge(settings: Settings, rows: list[Row], second: list[Row]) -> CheckOutco
     made_up = sum(
         is_generated(issuer, [_MADE_UP]) for issuer in issuers if configured or issuer in named
     )
-    if made_up and configured:
-        return warning(
-            f"{made_up} of {len(rows)} studies have an issuer that dcm4chee made up from name and "
-            "birth date",
-            "With an issuer configured they are nobody's. Have the archive use that issuer "
-            "(docs/dcm4chee.md), and correct what it has already.",
-        )
     if made_up:
         return warning(
             f"{made_up} of {len(rows)} studies have an issuer that dcm4chee made up from name and "
             "birth date",
-            "A patient whose name is spelled in two ways gets nothing. Have the archive use a "
+            "With an issuer configured they are nobody's. Have the archive use that issuer "
+            "(docs/dcm4chee.md), and correct what it has already."
+            if configured
+            else "A patient whose name is spelled in two ways gets nothing. Have the archive use a "
             f"fixed issuer, or set pacs.generated_issuers: [{_MADE_UP}] if its numbers are unique "
             "(docs/dcm4chee.md).",
         )
@@ -143,7 +137,7 @@ def _judge(settings: Settings, rows: list[Row], second: list[Row]) -> CheckOutco
 async def counts(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
     """Check that the archive returns the number of instances of a study and of a series."""
     try:
-        rows = await sidecar.pacs.search(Query("studies"), (_FIELDS,), limit=_SAMPLE, permit=OURS)
+        rows = await sample(sidecar, Query("studies"), *_KEYWORDS)
     except Problem as problem:
         return failure_of(problem, hint_of_rows(problem))
     usable = [row for row in rows if text(row, "StudyInstanceUID") and owner_of(row).patient_id]
@@ -162,7 +156,7 @@ async def counts(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
 
 
 async def _count_a_series(sidecar: Sidecar, study: Part, known_as: KnownAs) -> int | None:
-    rows = await sidecar.pacs.search(Query("series", study=study.study), (), limit=1, permit=OURS)
+    rows = await sample(sidecar, Query("series", study=study.study), limit=1)
     series = next((uid for row in rows if (uid := text(row, "SeriesInstanceUID"))), None)
     if series is None:
         return None

@@ -1,16 +1,15 @@
 """Check of the archive's character sets: a PatientID that lost a character is another patient's."""
 
 from sidecar.bootstrap.build import Sidecar
-from sidecar.check.outcome import OURS, CheckOutcome, failure, failure_of, ok, skipped, warning
+from sidecar.check.outcome import CheckOutcome, failure, failure_of, ok, warning
+from sidecar.check.sample import NO_STUDY, sample
 from sidecar.common.errors import Problem
 from sidecar.dicom.json_model import text
 from sidecar.dicom.owner import owner_of
 from sidecar.dicomweb.paths import Query
-from sidecar.dicomweb.query import includefield
 from sidecar.dicomweb.upstream_errors import UnknownTexts
 from sidecar.settings.document import Settings
 
-_SAMPLE = 50
 _UTF8 = "ISO_IR 192"
 TOO_SLOW = "It answers too slowly: limits.defer_after_seconds, limits.pacs_timeout_seconds."
 _UNKNOWN_HINT = (
@@ -37,10 +36,10 @@ async def character_sets(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
 
     Orthanc writes rows in the character set of its ``DefaultEncoding``, and names that set.
     """
-    fields = includefield("PatientID", "IssuerOfPatientID", "StudyDescription")
     try:
         character_set = await sidecar.pacs.character_set()
-        rows = await sidecar.pacs.search(Query("studies"), (fields,), limit=_SAMPLE, permit=OURS)
+        keywords = ("PatientID", "IssuerOfPatientID", "StudyDescription")
+        rows = await sample(sidecar, Query("studies"), *keywords)
     except UnknownTexts:
         return failure(
             "it would leave characters out of texts, so its lists are refused", _ORTHANC_HINT
@@ -48,7 +47,7 @@ async def character_sets(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
     except Problem as problem:
         return failure_of(problem, hint_of_rows(problem))
     if not rows:
-        return skipped("the archive has no study that we may see: nothing to look at")
+        return NO_STUDY
     unknown = sum(
         text(row, "PatientID") is not None and not owner_of(row).patient_id for row in rows
     )

@@ -2,12 +2,8 @@
 
 from typing import NamedTuple
 
-from sidecar.access.permits import Inquiry
 from sidecar.common.errors import Problem
 from sidecar.conformance.finding import State
-
-OURS = Inquiry(frozenset())
-"""The permit of a check's samples of rows, which are for no patient."""
 
 
 class CheckOutcome(NamedTuple):

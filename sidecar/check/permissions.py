@@ -5,14 +5,12 @@ from typing import TypeVar
 
 from sidecar.bootstrap.build import Sidecar
 from sidecar.check.character_sets import TOO_SLOW
-from sidecar.check.outcome import OURS, CheckOutcome, failure_of, ok, skipped, slow_ehr, warning
+from sidecar.check.outcome import CheckOutcome, failure_of, ok, slow_ehr, warning
+from sidecar.check.sample import NO_STUDY, sample
 from sidecar.common.errors import Problem
 from sidecar.dicom.json_model import Row, text, texts
 from sidecar.dicomweb.paths import Query
-from sidecar.dicomweb.query import includefield
 from sidecar.settings.document import Settings
-
-_SAMPLE = 50
 
 
 async def rules(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
@@ -30,15 +28,15 @@ async def rules(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
     if not of_studies and not of_series:
         return ok("none: nothing is left out" if not all_rules else "no rule leaves anything out")
     try:
-        studies = await _sample(sidecar, Query("studies"), ["StudyInstanceUID", *of_studies])
+        studies = await sample(sidecar, Query("studies"), "StudyInstanceUID", *of_studies)
         if not studies:
-            return skipped("the archive has no study that we may see: nothing to look at")
+            return NO_STUDY
         series = [
             row
             for study in studies[: 5 if of_series else 0]
             if (uid := text(study, "StudyInstanceUID"))
-            for row in await _sample(
-                sidecar, Query("series", study=uid), ["SeriesInstanceUID", *of_series]
+            for row in await sample(
+                sidecar, Query("series", study=uid), "SeriesInstanceUID", *of_series
             )
         ]
     except Problem as problem:
@@ -77,11 +75,6 @@ def _rare(rows: Sequence[Row], keywords: Iterable[str]) -> list[str]:
         for keyword, count in counts.items()
         if count < len(rows)
     ]
-
-
-async def _sample(sidecar: Sidecar, query: Query, keywords: list[str]) -> list[Row]:
-    fields = includefield(*keywords)
-    return await sidecar.pacs.search(query, (fields,), limit=_SAMPLE, permit=OURS)
 
 
 async def clients(settings: Settings, sidecar: Sidecar) -> CheckOutcome:

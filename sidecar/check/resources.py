@@ -1,18 +1,17 @@
 """Check of the DICOMweb resources that the archive offers below a study (PS3.18 10.4.1, 10.6.1)."""
 
 from sidecar.bootstrap.build import Sidecar
-from sidecar.check.outcome import OURS, CheckOutcome, failure_of, ok, skipped, warning
+from sidecar.check.outcome import CheckOutcome, failure_of, ok, warning
+from sidecar.check.sample import NO_STUDY, sample
 from sidecar.common.errors import Problem
-from sidecar.dicom.json_model import Row, text
+from sidecar.dicom.json_model import text
 from sidecar.dicomweb.media_types import DICOM_JSON, PLAIN_JSON
 from sidecar.dicomweb.paths import UID_OF_LEVEL, Query
-from sidecar.dicomweb.query import includefield
 from sidecar.dicomweb.upstream_errors import QueryRefused, ResourceNotOffered
 from sidecar.settings.document import Settings
 
 METADATA_BYTES = 16 * 2**20
 """Limit in bytes of the metadata of the instance that is looked at."""
-_FIELDS = includefield(*UID_OF_LEVEL.values())
 _LACKING = {
     "series": "FHIR searches need fhir.detail: study, and ModalitiesInStudy in the rows of "
     "studies; nothing is retrieved series by series.",
@@ -27,7 +26,7 @@ async def resources(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
     try:
         study = await _first(sidecar, Query("studies"))
         if study is None:
-            return skipped("the archive has no study that we may see: nothing to look at")
+            return NO_STUDY
         missing = await _missing(sidecar, study)
     except Problem as problem:
         return failure_of(problem, "See what the other lines say of the archive.")
@@ -60,5 +59,5 @@ async def _missing(sidecar: Sidecar, study: str) -> list[str]:
 
 async def _first(sidecar: Sidecar, query: Query) -> str | None:
     """Return the UID of the first row that has a UID."""
-    rows: list[Row] = await sidecar.pacs.search(query, (_FIELDS,), limit=1, permit=OURS)
+    rows = await sample(sidecar, query, *UID_OF_LEVEL.values(), limit=1)
     return next((uid for row in rows if (uid := text(row, UID_OF_LEVEL[query.level]))), None)
