@@ -24,7 +24,6 @@ class SeenInstance:
 
     series: str
     uid: str
-    patient_id: str
     digest: bytes | None = None
 
     @property

@@ -71,7 +71,7 @@ def rows_of(answer: Response) -> list[dict[str, Any]]:
 def instances_of(rows: list[Row]) -> list[SeenInstance]:
     """Return the instances that rows or metadata name."""
     return [
-        SeenInstance(series, uid, text(row, "PatientID") or "")
+        SeenInstance(series, uid)
         for row in rows
         if (series := text(row, "SeriesInstanceUID")) and (uid := text(row, "SOPInstanceUID"))
     ]
@@ -85,8 +85,7 @@ async def _study(run: RunContext) -> str:
         # Without an end the study is not whole. The next check fails if it looks whole.
         raise Violated("the multipart has no end") from None
     run.instances = [
-        SeenInstance(instance.series, instance.uid, instance.patient_id, instance.digest)
-        for instance in instances
+        SeenInstance(instance.series, instance.uid, instance.digest) for instance in instances
     ]
     run.names |= {instance.name for instance in instances} - {""}
     run.patient_ids |= {instance.patient_id for instance in instances} - {""}
