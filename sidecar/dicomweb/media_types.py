@@ -104,16 +104,10 @@ def parse_media_type(text: str) -> MediaType:
 
 
 @dataclass(frozen=True, slots=True)
-class MediaRange:
+class MediaRange(MediaType):
     """An element of an Accept header, in lower case. ``parameters`` has no ``q``."""
 
-    media_type: str
-    parameters: tuple[tuple[str, str], ...] = ()
     quality: str | None = None
-
-    def parameter(self, name: str) -> str | None:
-        """Return the value of a parameter, or ``None``."""
-        return dict(self.parameters).get(name)
 
     @property
     def weight(self) -> float:
@@ -121,9 +115,7 @@ class MediaRange:
         return float(self.quality or 1)
 
     def __str__(self) -> str:
-        return f"{MediaType(self.media_type, self.parameters)}" + (
-            f";q={self.quality}" if self.quality else ""
-        )
+        return MediaType.__str__(self) + (f";q={self.quality}" if self.quality else "")
 
 
 ANYTHING = MediaRange("*/*")
@@ -184,7 +176,7 @@ def accepts_json(accept: str | None, types: frozenset[str] = JSON_TYPES) -> bool
 def accept_json(ranges: Iterable[MediaRange], types: frozenset[str] = JSON_TYPES) -> bool:
     """Return whether one of these JSON media types satisfies the ``ranges``."""
     satisfied = types | {"*/*", "application/*"}
-    return any(element.weight and element.media_type in satisfied for element in ranges)
+    return any(element.weight and element.name in satisfied for element in ranges)
 
 
 def may_be_part(media_type: str, kind: Kind) -> bool:

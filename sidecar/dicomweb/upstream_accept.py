@@ -41,7 +41,13 @@ class AcceptedTypes:
 def accepted_types(
     accept: str | None, retrieval: Retrieval, *, one_range: bool = False
 ) -> AcceptedTypes:
-    """Parse the Accept header of a retrieval. Raises what ``upstream_accept`` raises."""
+    """Return the meaning of the Accept header of a retrieval.
+
+    XML and SVG are not asked for: a browser may run them as script. Nor is ZIP, because the
+    archive's own ZIP cannot be checked: ours is made of a multipart. ``one_range``: the PACS reads
+    no list and no weights, and gets the best of the ranges. Raises ``NotAcceptable`` when no form
+    that can be checked is left, and ``BadRequest``.
+    """
     ranges = media_ranges(accept)
     return AcceptedTypes(
         _upstream(ranges, retrieval, one_range=one_range),
@@ -50,64 +56,53 @@ def accepted_types(
     )
 
 
-def upstream_accept(accept: str | None, retrieval: Retrieval, *, one_range: bool = False) -> str:
-    """Return the Accept header for the PACS.
-
-    XML and SVG are left out: a browser may run them as script. So is ZIP, because the archive's own
-    ZIP cannot be checked: ours is made of a multipart (``prefers_zip``). ``one_range``: the PACS
-    reads no list and no weights, and gets the best of the ranges. Raises ``NotAcceptable`` when no
-    form that can be checked is left.
-    """
-    return _upstream(media_ranges(accept), retrieval, one_range=one_range)
-
-
-def _upstream(asked: Sequence[MediaRange], retrieval: Retrieval, *, one_range: bool) -> str:
+def _upstream(accepted: Sequence[MediaRange], retrieval: Retrieval, *, one_range: bool) -> str:
     if retrieval.kind is Kind.METADATA:
-        if not accept_json(asked):
+        if not accept_json(accepted):
             raise _not_acceptable(DICOM_JSON)
         return DICOM_JSON
-    ranges = _upstream_ranges(asked, retrieval)
+    ranges = _upstream_ranges(accepted, retrieval)
     if not ranges:
-        offers = (_default(retrieval.kind).media_type, *_zip_types(retrieval.kind))
+        offers = (_default(retrieval.kind).name, *_zip_types(retrieval.kind))
         raise _not_acceptable(" or ".join(offers))
     if one_range:
         return str(_best(ranges, retrieval.kind))
     return ", ".join(dict.fromkeys(map(str, ranges)))
 
 
-def is_single(asked: Sequence[MediaRange], retrieval: Retrieval) -> bool:
+def is_single(accepted: Sequence[MediaRange], retrieval: Retrieval) -> bool:
     """Return whether the client wants a single ``application/dicom`` or value, no multipart."""
-    usable = _usable_of(asked, retrieval)
+    usable = _usable_of(accepted, retrieval)
     if retrieval.kind in OBJECTS:
         return bool(usable) and all(_is_single(wanted, retrieval.kind) for wanted, _ in usable)
     return _want_single([upstream for _, upstream in usable], retrieval)
 
 
-def prefers_zip(asked: Sequence[MediaRange], retrieval: Retrieval) -> bool:
+def prefers_zip(accepted: Sequence[MediaRange], retrieval: Retrieval) -> bool:
     """Return whether the client prefers a ZIP of the study or series to a multipart.
 
     Among ranges of the same weight the first counts, and wildcards come last (RFC 9110 12.4.2).
     """
 
     def rank(wanted: MediaRange) -> tuple[float, bool]:
-        return wanted.weight, "*" not in wanted.media_type
+        return wanted.weight, "*" not in wanted.name
 
-    usable = _usable_of(asked, retrieval)
+    usable = _usable_of(accepted, retrieval)
     best = max((wanted for wanted, _ in usable), key=rank, default=ANYTHING)
-    return best.media_type in _zip_types(retrieval.kind)
+    return best.name in _zip_types(retrieval.kind)
 
 
-def _upstream_ranges(asked: Sequence[MediaRange], retrieval: Retrieval) -> list[MediaRange]:
-    ranges = [upstream for _, upstream in _usable_of(asked, retrieval)]
+def _upstream_ranges(accepted: Sequence[MediaRange], retrieval: Retrieval) -> list[MediaRange]:
+    ranges = [upstream for _, upstream in _usable_of(accepted, retrieval)]
     if retrieval.kind is Kind.RENDERED and not retrieval.frames:
-        ranges += _also_gif(asked)
+        ranges += _also_gif(accepted)
     single = retrieval.kind not in OBJECTS and _want_single(ranges, retrieval)
     if single:
         # A multipart is acceptable, too, and unwrapped then (``is_single``): Orthanc and dcm4chee
         # have no other form of a single value.
         ranges = [form for upstream in ranges for form in (*_in_multipart(upstream), upstream)]
     if retrieval.kind is Kind.BULKDATA:
-        ranges += _any_document(asked) + _documents_as_octets(ranges, single=single)
+        ranges += _any_document(accepted) + _documents_as_octets(ranges, single=single)
     return ranges
 
 
@@ -122,24 +117,24 @@ def _usable_of(
     ]
 
 
-def _any_document(asked: Sequence[MediaRange]) -> list[MediaRange]:
+def _any_document(accepted: Sequence[MediaRange]) -> list[MediaRange]:
     """Return ranges for encapsulated documents, where a range leaves the type of bulk data open.
 
     dcm4chee returns documents for their own media type alone.
     """
-    refused = {wanted.media_type for wanted in asked if not wanted.weight}
-    weights = [wanted.quality for wanted in asked if wanted.weight and _leaves_type_open(wanted)]
+    refused = {wanted.name for wanted in accepted if not wanted.weight}
+    weights = [wanted.quality for wanted in accepted if wanted.weight and _leaves_type_open(wanted)]
     types = [name for name in DOCUMENT_TYPES if name not in refused] if weights else []
     return [MediaRange(_RELATED, (("type", name),), weights[0]) for name in types]
 
 
 def _leaves_type_open(wanted: MediaRange) -> bool:
-    if wanted.media_type == _RELATED:
+    if wanted.name == _RELATED:
         return (
             wanted.parameter("type") in (None, "*/*")
             and wanted.parameter("transfer-syntax") is None
         )
-    return wanted.media_type in ("*/*", "multipart/*")
+    return wanted.name in ("*/*", "multipart/*")
 
 
 def _documents_as_octets(ranges: Sequence[MediaRange], *, single: bool) -> list[MediaRange]:
@@ -157,38 +152,38 @@ def _documents_as_octets(ranges: Sequence[MediaRange], *, single: bool) -> list[
 
 
 def _part_type(upstream: MediaRange) -> str:
-    return upstream.parameter("type") or upstream.media_type
+    return upstream.parameter("type") or upstream.name
 
 
-def _also_gif(asked: Sequence[MediaRange]) -> list[MediaRange]:
+def _also_gif(accepted: Sequence[MediaRange]) -> list[MediaRange]:
     """Return GIF, where anything is accepted: dcm4chee draws several frames in no other form.
 
     It has a tenth of the weight, because GIF has 256 colors.
     """
-    weights = [wanted.weight for wanted in asked if wanted.media_type == "*/*" and wanted.weight]
-    if not weights or any(wanted.media_type == "image/gif" for wanted in asked):
+    weights = [wanted.weight for wanted in accepted if wanted.name == "*/*" and wanted.weight]
+    if not weights or any(wanted.name == "image/gif" for wanted in accepted):
         return []
     return [MediaRange("image/gif", (), f"{max(weights[0] / 10, 0.001):.3g}")]
 
 
 def _in_multipart(upstream: MediaRange) -> tuple[MediaRange, ...]:
-    if upstream.media_type not in (OCTETS, *DOCUMENT_TYPES):
+    if upstream.name not in (OCTETS, *DOCUMENT_TYPES):
         return ()
-    parameters = (("type", upstream.media_type), *upstream.parameters)
-    return (replace(upstream, media_type=_RELATED, parameters=parameters),)
+    parameters = (("type", upstream.name), *upstream.parameters)
+    return (replace(upstream, name=_RELATED, parameters=parameters),)
 
 
 def _best(ranges: Sequence[MediaRange], kind: Kind) -> MediaRange:
     """Return the range that an archive most probably has, without a weight."""
 
     def rank_drawn(upstream: MediaRange) -> tuple[bool, float]:
-        return upstream.media_type not in ("image/jpeg", "image/png", "image/*"), -upstream.weight
+        return upstream.name not in ("image/jpeg", "image/png", "image/*"), -upstream.weight
 
     def rank(upstream: MediaRange) -> tuple[bool, bool, float, bool, bool]:
         # The stored form costs the archive least. Orthanc has documents as octets alone.
         is_stored, name = upstream.parameter("transfer-syntax") == "*", _part_type(upstream)
         return (
-            upstream.media_type != _RELATED,
+            upstream.name != _RELATED,
             name in DOCUMENT_TYPES,
             -upstream.weight,
             not is_stored,
@@ -196,20 +191,20 @@ def _best(ranges: Sequence[MediaRange], kind: Kind) -> MediaRange:
         )
 
     best = min(ranges, key=rank_drawn) if kind in DRAWN else min(ranges, key=rank)
-    drawn = "image/jpeg" if best.media_type == "image/*" else best.media_type
-    return replace(best, media_type=drawn, quality=None)
+    drawn = "image/jpeg" if best.name == "image/*" else best.name
+    return replace(best, name=drawn, quality=None)
 
 
 def _want_single(ranges: Sequence[MediaRange], retrieval: Retrieval) -> bool:
     """Return whether usable ranges want a single value or frame without a multipart."""
     if retrieval.kind in DRAWN or len(retrieval.frames) > 1:
         return False
-    types = {upstream.media_type for upstream in ranges}
+    types = {upstream.name for upstream in ranges}
     return not types.isdisjoint((OCTETS, *DOCUMENT_TYPES)) and _RELATED not in types
 
 
 def _is_single(wanted: MediaRange, kind: Kind) -> bool:
-    return kind is Kind.INSTANCE and wanted.media_type in (DICOM, "application/*")
+    return kind is Kind.INSTANCE and wanted.name in (DICOM, "application/*")
 
 
 def _zip_types(kind: Kind) -> tuple[str, ...]:
@@ -234,29 +229,29 @@ def _default(kind: Kind) -> MediaRange:
 def _usable(wanted: MediaRange, kind: Kind) -> MediaRange | None:
     """Return the range for the archive; ``None``: nothing of this range can be served."""
     default = replace(_default(kind), quality=wanted.quality)
-    if wanted.media_type == "*/*":
+    if wanted.name == "*/*":
         return default
     if kind in DRAWN:
         return _drawn(wanted, kind)
-    if wanted.media_type == "multipart/*":
+    if wanted.name == "multipart/*":
         return default
-    if wanted.media_type == _RELATED:
+    if wanted.name == _RELATED:
         return _multipart(wanted, kind, default)
     syntax = wanted.parameter("transfer-syntax")
     named = _transfer_syntax(syntax)
     if kind in OBJECTS:
-        is_zip = wanted.media_type in _zip_types(kind)
+        is_zip = wanted.name in _zip_types(kind)
         if is_zip and syntax is None:
             return default  # As stored, because a browser's download names no transfer syntax.
         if is_zip or _is_single(wanted, kind):
             # Each archive has a multipart, and Orthanc no other form. ``is_single`` unwraps it.
             return replace(default, parameters=(("type", DICOM), *named))
         return None
-    if wanted.media_type == "application/*":
+    if wanted.name == "application/*":
         return MediaRange(OCTETS, _transfer_syntax(syntax or "*"), wanted.quality)
-    if not may_be_asked_for(wanted.media_type, kind):
+    if not may_be_asked_for(wanted.name, kind):
         return None
-    return MediaRange(wanted.media_type, named, wanted.quality)
+    return MediaRange(wanted.name, named, wanted.quality)
 
 
 def _transfer_syntax(syntax: str | None) -> tuple[tuple[str, str], ...]:
@@ -275,10 +270,10 @@ def _multipart(wanted: MediaRange, kind: Kind, default: MediaRange) -> MediaRang
 
 
 def _drawn(wanted: MediaRange, kind: Kind) -> MediaRange | None:
-    if wanted.media_type in DRAWN_TYPES:
-        return MediaRange(wanted.media_type, (), wanted.quality)
+    if wanted.name in DRAWN_TYPES:
+        return MediaRange(wanted.name, (), wanted.quality)
     # Several images or frames are a part each (PS3.18 8.7.4). A thumbnail is always one image.
     name = (wanted.parameter("type") or "").lower()
-    if kind is Kind.RENDERED and wanted.media_type == _RELATED and name in DRAWN_TYPES:
+    if kind is Kind.RENDERED and wanted.name == _RELATED and name in DRAWN_TYPES:
         return MediaRange(_RELATED, (("type", name),), wanted.quality)
     return None

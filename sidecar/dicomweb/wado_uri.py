@@ -54,7 +54,7 @@ def parse_wado_uri(parameters: Sequence[tuple[str, str]], accept: str | None) ->
     part = Part(*(_uid(values, name) for name in ("studyUID", "seriesUID", "objectUID")))
     types = values.get("contentType") or ("" if accept in (None, "*/*") else accept) or "image/jpeg"
     first = next(iter(parse_accept(types)), None)
-    if first is not None and first.media_type in ("application/dicom", "application/*"):
+    if first is not None and first.name in ("application/dicom", "application/*"):
         syntax = values.get("transferSyntax") or "*"
         if syntax != "*" and not is_uid(syntax):
             raise _malformed("transferSyntax", "is not a UID")

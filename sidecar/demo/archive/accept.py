@@ -84,7 +84,7 @@ def choose_object_form(ranges: Sequence[MediaRange], *, one_instance: bool) -> O
             if (
                 _is_multipart_of(media_range, "application/dicom")
                 if multipart
-                else media_range.media_type == "application/dicom"
+                else media_range.name == "application/dicom"
             )
         ]
         if syntaxes and (multipart or one_instance):
@@ -113,10 +113,10 @@ def choose_frame_form(
 ) -> DataForm:
     """Return the form of frames in this transfer syntax; ``one_part`` may also be sent alone."""
     for media_range in ranges:
-        multipart = media_range.media_type in _MULTIPART
+        multipart = media_range.name in _MULTIPART
         if not multipart and not one_part:
             continue
-        wanted = _part_type(media_range) if multipart else media_range.media_type
+        wanted = _part_type(media_range) if multipart else media_range.name
         syntax = media_range.parameter("transfer-syntax")
         if stored.is_compressed:
             form = _compressed_form(wanted, syntax, stored, decodable=decodable)
@@ -152,7 +152,7 @@ def choose_bulkdata_form(ranges: Sequence[MediaRange], *, one_part: bool) -> Dat
     for media_range in ranges:
         if _is_multipart_of(media_range, OCTET_STREAM):
             return DataForm(multipart=True, media_type=OCTET_STREAM, stored=True)
-        if one_part and _covers(media_range.media_type, OCTET_STREAM):
+        if one_part and _covers(media_range.name, OCTET_STREAM):
             return DataForm(multipart=False, media_type=OCTET_STREAM, stored=True)
     raise _refused(OCTET_STREAM)
 
@@ -160,12 +160,12 @@ def choose_bulkdata_form(ranges: Sequence[MediaRange], *, one_part: bool) -> Dat
 def choose_drawn_form(ranges: Sequence[MediaRange], *, one_image: bool) -> DataForm:
     """Return the form of a rendered resource (PS3.18 8.7.4); ``one_image`` may be sent alone."""
     for media_range in ranges:
-        multipart = media_range.media_type == "multipart/related" or (
-            media_range.media_type == "*/*" and not one_image
+        multipart = media_range.name == "multipart/related" or (
+            media_range.name == "*/*" and not one_image
         )
         if not multipart and not one_image:
             continue
-        wanted = _part_type(media_range) if multipart else media_range.media_type
+        wanted = _part_type(media_range) if multipart else media_range.name
         for offered in DRAWN_TYPES:
             if _covers(wanted, offered):
                 return DataForm(multipart, offered, stored=False)
@@ -173,7 +173,7 @@ def choose_drawn_form(ranges: Sequence[MediaRange], *, one_image: bool) -> DataF
 
 
 def _is_multipart_of(media_range: MediaRange, media_type: str) -> bool:
-    return media_range.media_type in _MULTIPART and _covers(_part_type(media_range), media_type)
+    return media_range.name in _MULTIPART and _covers(_part_type(media_range), media_type)
 
 
 def _part_type(media_range: MediaRange) -> str:
