@@ -51,7 +51,7 @@ class RunWalk:
     """
 
     def __init__(
-        self, encoding: Encoding, wanted: TagSelection, patterns: HeaderPatternCache | None = None
+        self, encoding: Encoding, wanted: TagSelection, patterns: HeaderPatternCache | None
     ) -> None:
         self.values: dict[int, bytes] = {}
         self.is_past_wanted = False

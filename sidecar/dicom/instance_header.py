@@ -85,7 +85,7 @@ class HeaderReader:
         self._encoding = EXPLICIT_LITTLE
         self._walk: Walk | None = None
         self._meta = b""
-        self._behind = b""
+        self._trailing = b""
         self._compressed = b""  # Input that has not been inflated yet.
         self._is_full = False  # Whether zlib may have more without more input.
 
@@ -233,8 +233,8 @@ class HeaderReader:
 
         Raises ``TwoReadings`` for more than a checksum. An image would not fit into so few bytes.
         """
-        self._behind += bytes(data).strip(b"\0")
-        if len(self._behind) > _CHECKSUM_BYTES:
+        self._trailing += bytes(data).strip(b"\0")
+        if len(self._trailing) > _CHECKSUM_BYTES:
             raise TwoReadings("data_behind_end")
 
     def _read_meta(self, data: bytes | memoryview) -> FileMeta:

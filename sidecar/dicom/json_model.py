@@ -42,12 +42,12 @@ class CompactRow(Mapping[str, Any]):
     def __init__(self, row: Mapping[str, Any]) -> None:
         self._store({name: orjson.dumps(element) for name, element in row.items()})
 
-    def _store(self, written: Mapping[str, bytes]) -> None:
-        self._places = _places(tuple(written))
-        self._ends = array("I", accumulate(map(len, written.values()))).tobytes()
-        self._text = b"".join(written.values())
+    def _store(self, json_texts: Mapping[str, bytes]) -> None:
+        self._places = _places(tuple(json_texts))
+        self._ends = array("I", accumulate(map(len, json_texts.values()))).tobytes()
+        self._text = b"".join(json_texts.values())
 
-    def _written(self, name: str) -> bytes:
+    def _json_text(self, name: str) -> bytes:
         place = self._places[name]
         (start,) = _END.unpack_from(self._ends, _END.size * (place - 1)) if place else (0,)
         (end,) = _END.unpack_from(self._ends, _END.size * place)
@@ -60,13 +60,13 @@ class CompactRow(Mapping[str, Any]):
 
     def changed(self, names: Collection[str], added: Mapping[str, Any]) -> "CompactRow":
         """Return the row without the attributes ``names`` and with those in ``added``."""
-        written = {name: self._written(name) for name in self if name not in names}
+        json_texts = {name: self._json_text(name) for name in self if name not in names}
         row = CompactRow({})
-        row._store(written | {name: orjson.dumps(element) for name, element in added.items()})
+        row._store(json_texts | {name: orjson.dumps(element) for name, element in added.items()})
         return row
 
     def __getitem__(self, name: str) -> Any:
-        return orjson.loads(self._written(name))
+        return orjson.loads(self._json_text(name))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
@@ -131,10 +131,10 @@ def with_tags(row: Mapping[str, Any]) -> Row:
         return row
     by_tag: dict[str, Any] = {}
     for name, element in row.items():
-        written_tag = _tag_of(name)
-        if written_tag in by_tag:
+        tag_digits = _tag_of(name)
+        if tag_digits in by_tag:
             raise ValueError("an attribute that stands twice")
-        by_tag[written_tag] = element
+        by_tag[tag_digits] = element
     return by_tag
 
 
