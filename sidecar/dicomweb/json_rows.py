@@ -176,42 +176,42 @@ class JsonRowScanner:
                 return at
 
 
-def read_json(written: bytes) -> tuple[Any, bool]:
+def read_json(json_text: bytes) -> tuple[Any, bool]:
     """Return the value, and whether it is damaged. Raises ``ValueError`` if it is unreadable."""
     try:
-        return orjson.loads(written), False
+        return orjson.loads(json_text), False
     except ValueError:
-        if len(written) > DAMAGED_BYTES:
+        if len(json_text) > DAMAGED_BYTES:
             raise
     try:
-        return _sound(_loads(written.decode("utf-8", "replace"))), True
+        return _sound(_loads(json_text.decode("utf-8", "replace"))), True
     except RecursionError:
         raise ValueError("nested too deep") from None
 
 
-def has_one_reading(written: bytes, rows: Sequence[Row]) -> bool:
-    """Return whether all readers of ``written`` take ``rows``.
+def has_one_reading(json_text: bytes, rows: Sequence[Row]) -> bool:
+    """Return whether all readers of ``json_text`` take ``rows``.
 
     Then no name that identifies a row can stand there twice. The JSON must be sound. ``False``: the
     name may stand in a sequence. This is fast; ``read_row`` looks closely, row by row.
     """
     are_unique = all(
-        written.count(text) == sum(name in row for row in rows) for name, text in _WRITTEN_NAMES
+        json_text.count(text) == sum(name in row for row in rows) for name, text in _WRITTEN_NAMES
     )
-    return are_unique and _ESCAPED.search(written) is None
+    return are_unique and _ESCAPED.search(json_text) is None
 
 
-def read_row(written: bytes) -> tuple[Row, bool]:
+def read_row(json_text: bytes) -> tuple[Row, bool]:
     """Return a row, and whether it is damaged and needs ``with_unknown_identity``.
 
     Raises ``ValueError`` as ``read_json`` does, and for a name that stands twice with two values.
     """
-    row, is_damaged = read_json(written)
+    row, is_damaged = read_json(json_text)
     if not isinstance(row, Mapping):
         raise ValueError("no object")  # noqa: TRY004
-    names = _NAME.findall(written)
-    if not is_damaged and (len(set(names)) < len(names) or _ESCAPED.search(written)):
-        _loads(written.decode())
+    names = _NAME.findall(json_text)
+    if not is_damaged and (len(set(names)) < len(names) or _ESCAPED.search(json_text)):
+        _loads(json_text.decode())
     return row, is_damaged
 
 

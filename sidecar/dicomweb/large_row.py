@@ -169,7 +169,7 @@ class LargeRow:
         }
         self.names = list(self._members)
 
-    def written(self, root: str, uris: BulkDataUris | None) -> bytes:
+    def rewritten(self, root: str, uris: BulkDataUris | None) -> bytes:
         """Return the row as ours, with attributes named in capital letters."""
         members = {
             name.upper(): value for name, value in self._members.items() if _TAG.fullmatch(name)
@@ -192,7 +192,7 @@ class _Writer:
         # No private creator is so long. The block that it reserves is left out.
         long_creators = {block(name) for name in members if name not in read and is_creator(name)}
         notes = archive_notes(read) | long_creators
-        written = []
+        rewritten = []
         for name, part in members.items():
             if notes and block(name) in notes:
                 continue
@@ -203,8 +203,8 @@ class _Writer:
             else:
                 value = None
             if value is not None:
-                written.append(orjson.dumps(name) + b":" + value)
-        return b"{" + b",".join(written) + b"}"
+                rewritten.append(orjson.dumps(name) + b":" + value)
+        return b"{" + b",".join(rewritten) + b"}"
 
     def _large(self, name: str, part: JsonValue, depth: int) -> bytes | None:
         """Return a large attribute; ``None`` for a member that is no attribute."""

@@ -66,10 +66,10 @@ class MediaType:
         return dict(self.parameters).get(name)
 
     def __str__(self) -> str:
-        return self.name + "".join(f"; {name}={_written(value)}" for name, value in self.parameters)
+        return self.name + "".join(f"; {name}={_quoted(value)}" for name, value in self.parameters)
 
 
-def _written(value: str) -> str:
+def _quoted(value: str) -> str:
     return f'"{value}"' if _NEEDS_QUOTES.search(value) else value
 
 

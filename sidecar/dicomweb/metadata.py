@@ -69,12 +69,12 @@ class Metadata:
     def rewrite(self, row: bytes) -> bytes:
         """Return one of ``rows``, rewritten. Raises ``Malformed`` and what the check raises."""
         try:
-            written = self._large(row) if len(row) > PART_BYTES else self._small(row)
+            rewritten = self._large(row) if len(row) > PART_BYTES else self._small(row)
         except (TooDeep, TypeError):  # TypeError: nesting or a number that no reader could take.
             raise Malformed("metadata_wrong_shape") from None
         lead = b"," if self.parts else b"["
         self.parts += 1
-        return lead + written
+        return lead + rewritten
 
     @property
     def is_closed(self) -> bool:
@@ -114,11 +114,11 @@ class Metadata:
             large = LargeRow(json_row)
             row = _tags(large.attributes, large.names)  # A large identifier identifies nobody.
             self._check_row(row, is_damaged=bool(large.damage))
-            written = large.written(self._root, self._uris(row))
+            rewritten = large.rewritten(self._root, self._uris(row))
         except NotJson:
             raise Malformed("metadata_not_json") from None
         self._damaged += bool(large.damage)
-        return written
+        return rewritten
 
     def _check_row(self, row: Row, *, is_damaged: bool) -> None:
         self._check(_header_of(with_unknown_identity(row) if is_damaged else row))

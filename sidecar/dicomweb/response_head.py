@@ -72,18 +72,18 @@ def check_head(
         raise _problem(status, headers, kind)
     if coding := content_coding(headers):
         raise _unusable("encoded", coding)
-    written = headers.get("Content-Type", "")
-    content_type = _content_type(written)
+    type_header = headers.get("Content-Type", "")
+    content_type = _content_type(type_header)
     if not _is_expected(content_type, kind) or (
         is_partial and content_type.name.startswith("multipart/")
     ):
         raise _runs_in_browsers() if _runs(content_type) else _unusable("content_type")
     if content_type.name in DOCUMENT_TYPES:
-        written = content_type.name  # A file's name in a parameter may have the patient's name.
+        type_header = content_type.name  # A file's name in a parameter may have the patient's name.
     boundary = _boundary(content_type) if content_type.name == "multipart/related" else None
     if boundary is not None and kind in OBJECTS and not content_type.parameter("type"):
         # RFC 2387 3.1 requires the parameter, and clients look at it.
-        written += '; type="application/dicom"'
+        type_header += '; type="application/dicom"'
     length = headers.get("Content-Length")
     # The array of metadata shows its end itself.
     if length is None and boundary is None and not chunked and kind is not Kind.METADATA:
@@ -91,7 +91,11 @@ def check_head(
     if length is not None and not re.fullmatch(r"[0-9]{1,18}", length):
         raise _unusable("content_length")
     return ResponseHead(
-        written, content_type.name, None if length is None else int(length), boundary, is_partial
+        type_header,
+        content_type.name,
+        None if length is None else int(length),
+        boundary,
+        is_partial,
     )
 
 

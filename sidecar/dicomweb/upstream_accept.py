@@ -74,7 +74,9 @@ def is_single(accepted: Sequence[MediaRange], retrieval: Retrieval) -> bool:
     """Return whether the client wants a single ``application/dicom`` or value, no multipart."""
     usable = _usable_of(accepted, retrieval)
     if retrieval.kind in OBJECTS:
-        return bool(usable) and all(_is_single(wanted, retrieval.kind) for wanted, _ in usable)
+        return bool(usable) and all(
+            _is_single(media_range, retrieval.kind) for media_range, _ in usable
+        )
     return _want_single([upstream for _, upstream in usable], retrieval)
 
 
@@ -84,11 +86,11 @@ def prefers_zip(accepted: Sequence[MediaRange], retrieval: Retrieval) -> bool:
     Among ranges of the same weight the first counts, and wildcards come last (RFC 9110 12.4.2).
     """
 
-    def rank(wanted: MediaRange) -> tuple[float, bool]:
-        return wanted.weight, "*" not in wanted.name
+    def rank(media_range: MediaRange) -> tuple[float, bool]:
+        return media_range.weight, "*" not in media_range.name
 
     usable = _usable_of(accepted, retrieval)
-    best = max((wanted for wanted, _ in usable), key=rank, default=ANYTHING)
+    best = max((media_range for media_range, _ in usable), key=rank, default=ANYTHING)
     return best.name in _zip_types(retrieval.kind)
 
 
@@ -111,9 +113,9 @@ def _usable_of(
 ) -> list[tuple[MediaRange, MediaRange]]:
     """Return each acceptable range that can be served, with the range for the archive."""
     return [
-        (wanted, upstream)
-        for wanted in ranges
-        if wanted.weight and (upstream := _usable(wanted, retrieval.kind)) is not None
+        (media_range, upstream)
+        for media_range in ranges
+        if media_range.weight and (upstream := _usable(media_range, retrieval.kind)) is not None
     ]
 
 
@@ -122,19 +124,23 @@ def _any_document(accepted: Sequence[MediaRange]) -> list[MediaRange]:
 
     dcm4chee returns documents for their own media type alone.
     """
-    refused = {wanted.name for wanted in accepted if not wanted.weight}
-    weights = [wanted.quality for wanted in accepted if wanted.weight and _leaves_type_open(wanted)]
+    refused = {media_range.name for media_range in accepted if not media_range.weight}
+    weights = [
+        media_range.quality
+        for media_range in accepted
+        if media_range.weight and _leaves_type_open(media_range)
+    ]
     types = [name for name in DOCUMENT_TYPES if name not in refused] if weights else []
     return [MediaRange(_RELATED, (("type", name),), weights[0]) for name in types]
 
 
-def _leaves_type_open(wanted: MediaRange) -> bool:
-    if wanted.name == _RELATED:
+def _leaves_type_open(media_range: MediaRange) -> bool:
+    if media_range.name == _RELATED:
         return (
-            wanted.parameter("type") in (None, "*/*")
-            and wanted.parameter("transfer-syntax") is None
+            media_range.parameter("type") in (None, "*/*")
+            and media_range.parameter("transfer-syntax") is None
         )
-    return wanted.name in ("*/*", "multipart/*")
+    return media_range.name in ("*/*", "multipart/*")
 
 
 def _documents_as_octets(ranges: Sequence[MediaRange], *, single: bool) -> list[MediaRange]:
@@ -160,8 +166,12 @@ def _also_gif(accepted: Sequence[MediaRange]) -> list[MediaRange]:
 
     It has a tenth of the weight, because GIF has 256 colors.
     """
-    weights = [wanted.weight for wanted in accepted if wanted.name == "*/*" and wanted.weight]
-    if not weights or any(wanted.name == "image/gif" for wanted in accepted):
+    weights = [
+        media_range.weight
+        for media_range in accepted
+        if media_range.name == "*/*" and media_range.weight
+    ]
+    if not weights or any(media_range.name == "image/gif" for media_range in accepted):
         return []
     return [MediaRange("image/gif", (), f"{max(weights[0] / 10, 0.001):.3g}")]
 
@@ -203,8 +213,8 @@ def _want_single(ranges: Sequence[MediaRange], retrieval: Retrieval) -> bool:
     return not types.isdisjoint((OCTETS, *DOCUMENT_TYPES)) and _RELATED not in types
 
 
-def _is_single(wanted: MediaRange, kind: Kind) -> bool:
-    return kind is Kind.INSTANCE and wanted.name in (DICOM, "application/*")
+def _is_single(media_range: MediaRange, kind: Kind) -> bool:
+    return kind is Kind.INSTANCE and media_range.name in (DICOM, "application/*")
 
 
 def _zip_types(kind: Kind) -> tuple[str, ...]:
@@ -226,54 +236,55 @@ def _default(kind: Kind) -> MediaRange:
     return MediaRange(_RELATED, (("type", name), ("transfer-syntax", "*")))
 
 
-def _usable(wanted: MediaRange, kind: Kind) -> MediaRange | None:
+def _usable(media_range: MediaRange, kind: Kind) -> MediaRange | None:
     """Return the range for the archive; ``None``: nothing of this range can be served."""
-    default = replace(_default(kind), quality=wanted.quality)
-    if wanted.name == "*/*":
+    default = replace(_default(kind), quality=media_range.quality)
+    if media_range.name == "*/*":
         return default
     if kind in DRAWN:
-        return _drawn(wanted, kind)
-    if wanted.name == "multipart/*":
+        return _drawn(media_range, kind)
+    if media_range.name == "multipart/*":
         return default
-    if wanted.name == _RELATED:
-        return _multipart(wanted, kind, default)
-    syntax = wanted.parameter("transfer-syntax")
+    if media_range.name == _RELATED:
+        return _multipart(media_range, kind, default)
+    syntax = media_range.parameter("transfer-syntax")
     named = _transfer_syntax(syntax)
     if kind in OBJECTS:
-        is_zip = wanted.name in _zip_types(kind)
+        is_zip = media_range.name in _zip_types(kind)
         if is_zip and syntax is None:
             return default  # As stored, because a browser's download names no transfer syntax.
-        if is_zip or _is_single(wanted, kind):
+        if is_zip or _is_single(media_range, kind):
             # Each archive has a multipart, and Orthanc no other form. ``is_single`` unwraps it.
             return replace(default, parameters=(("type", DICOM), *named))
         return None
-    if wanted.name == "application/*":
-        return MediaRange(OCTETS, _transfer_syntax(syntax or "*"), wanted.quality)
-    if not may_be_asked_for(wanted.name, kind):
+    if media_range.name == "application/*":
+        return MediaRange(OCTETS, _transfer_syntax(syntax or "*"), media_range.quality)
+    if not may_be_asked_for(media_range.name, kind):
         return None
-    return MediaRange(wanted.name, named, wanted.quality)
+    return MediaRange(media_range.name, named, media_range.quality)
 
 
 def _transfer_syntax(syntax: str | None) -> tuple[tuple[str, str], ...]:
     return () if syntax is None else (("transfer-syntax", syntax),)
 
 
-def _multipart(wanted: MediaRange, kind: Kind, default: MediaRange) -> MediaRange | None:
-    name, syntax = (wanted.parameter("type") or "*/*").lower(), wanted.parameter("transfer-syntax")
+def _multipart(media_range: MediaRange, kind: Kind, default: MediaRange) -> MediaRange | None:
+    name = (media_range.parameter("type") or "*/*").lower()
+    syntax = media_range.parameter("transfer-syntax")
     if name in ("*/*", "application/*"):  # dicomweb-client asks for frames so.
         if syntax is None:
             return default
         name = _part_type(default)
     if not may_be_asked_for(name, kind):
         return None
-    return MediaRange(_RELATED, (("type", name), *_transfer_syntax(syntax)), wanted.quality)
+    return MediaRange(_RELATED, (("type", name), *_transfer_syntax(syntax)), media_range.quality)
 
 
-def _drawn(wanted: MediaRange, kind: Kind) -> MediaRange | None:
-    if wanted.name in DRAWN_TYPES:
-        return MediaRange(wanted.name, (), wanted.quality)
+def _drawn(media_range: MediaRange, kind: Kind) -> MediaRange | None:
+    if media_range.name in DRAWN_TYPES:
+        return MediaRange(media_range.name, (), media_range.quality)
     # Several images or frames are a part each (PS3.18 8.7.4). A thumbnail is always one image.
-    name = (wanted.parameter("type") or "").lower()
-    if kind is Kind.RENDERED and wanted.name == _RELATED and name in DRAWN_TYPES:
-        return MediaRange(_RELATED, (("type", name),), wanted.quality)
+    name = (media_range.parameter("type") or "").lower()
+    if kind is Kind.RENDERED and media_range.name == _RELATED and name in DRAWN_TYPES:
+        return MediaRange(_RELATED, (("type", name),), media_range.quality)
     return None

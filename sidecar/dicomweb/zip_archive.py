@@ -29,8 +29,8 @@ class ZipArchive(Multipart):
         super().__init__(boundary, policy, check)
         self._file_names = FileNames()
         self._numbers_patterns = HeaderPatternCache()
-        self._written = _Written()
-        self._zip = _Unfinished(self._written, "w")
+        self._zip_output = _ZipOutput()
+        self._zip = _Unfinished(self._zip_output, "w")
         # State of the current part: its length in bytes (None: not known), the reader of its name,
         # whether the name is known, and the data that wait for it.
         self._size: int | None = None
@@ -54,7 +54,7 @@ class ZipArchive(Multipart):
         It takes some microseconds a file, too long for the event loop where files are many.
         """
         self._zip.close()
-        directory = memoryview(self._written.take())
+        directory = memoryview(self._zip_output.take())
         starts = range(0, len(directory), _BLOCK_BYTES)
         return [bytes(directory[start : start + _BLOCK_BYTES]) for start in starts]
 
@@ -62,7 +62,7 @@ class ZipArchive(Multipart):
         self._unchanged = False  # No delimiter and no header line leaves.
 
     def _take_output(self, data: bytes, start: int) -> bytes | memoryview:
-        return self._written.take()
+        return self._zip_output.take()
 
     def _begin_part(self, lines: bytes) -> None:
         self._numbers, self._is_named = NumbersReader(self._numbers_patterns), False
@@ -119,7 +119,7 @@ class _Unfinished(ZipFile):
         pass
 
 
-class _Written:
+class _ZipOutput:
     """Output of a ``ZipFile``. It cannot seek, so size and checksum are behind each file."""
 
     def __init__(self) -> None:
