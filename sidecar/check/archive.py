@@ -98,10 +98,10 @@ def _judge(settings: Settings, rows: list[Row], second: list[Row]) -> CheckOutco
         )
     configured, patterns = _issuers(settings), settings.pacs.generated_issuers
     issuers = [issuer for row in rows if (issuer := text(row, "IssuerOfPatientID"))]
-    named = {issuer for issuer in issuers if not is_generated(issuer, patterns)}
+    usable = {issuer for issuer in issuers if not is_generated(issuer, patterns)}
     # A generated issuer that counts as none does not match a configured issuer.
     made_up = sum(
-        is_generated(issuer, [_MADE_UP]) for issuer in issuers if configured or issuer in named
+        is_generated(issuer, [_MADE_UP]) for issuer in issuers if configured or issuer in usable
     )
     if made_up:
         return warning(
@@ -114,22 +114,22 @@ def _judge(settings: Settings, rows: list[Row], second: list[Row]) -> CheckOutco
             f"fixed issuer, or set pacs.generated_issuers: [{_MADE_UP}] if its numbers are unique "
             "(docs/dcm4chee.md).",
         )
-    if configured and not configured & named:
+    if configured and not configured & usable:
         return warning(
             f"none of {len(rows)} studies names an issuer that is configured",
             "With an issuer set, a study "
             "counts only when the archive names the same (docs/configuration.md, patients).",
         )
-    some_without = sum(issuer in named for issuer in issuers) < len(rows)
-    if not configured and len(named) + some_without > 1:
+    some_without = sum(issuer in usable for issuer in issuers) < len(rows)
+    if not configured and len(usable) + some_without > 1:
         return warning(
-            f"{len(rows)} studies name {len(named)} issuers of patient IDs"
+            f"{len(rows)} studies name {len(usable)} issuers of patient IDs"
             + ", or none" * some_without,
             "One number may then be two people: set patients.issuer, or issuer in "
             "patients.identifiers.",
         )
     note = f"; {without} without a PatientID reach nobody" if without else ""
-    if as_none := sum(issuer not in named for issuer in issuers):
+    if as_none := sum(issuer not in usable for issuer in issuers):
         note += f"; {as_none} with an issuer that counts as none (pacs.generated_issuers)"
     return ok(f"{len(rows)} looked at{note}")
 

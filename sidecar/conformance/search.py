@@ -85,9 +85,9 @@ async def _media_type(run: RunContext) -> str:
     answer = await run.client.request(run.search_url())
     if answer.media_type != FHIR_JSON:
         raise Violated(f"Accept: {FHIR_JSON} brings {answer}")
-    refused = await run.client.request(run.search_url(), accept="application/x-nonsense")
-    if refused.status != 406:
-        raise Violated(f"Accept: application/x-nonsense brings {refused}")
+    refusal = await run.client.request(run.search_url(), accept="application/x-nonsense")
+    if refusal.status != 406:
+        raise Violated(f"Accept: application/x-nonsense brings {refusal}")
     return f"{FHIR_JSON}; 406 for nonsense"
 
 

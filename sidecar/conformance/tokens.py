@@ -97,11 +97,11 @@ async def _other_patient(run: RunContext) -> str:
     ]
     for name, value in forms:
         _is_refused(await run.client.request(run.url("ImagingStudy", (name, value))), name)
-    posted = await run.client.request(
+    answer = await run.client.request(
         run.url("ImagingStudy/_search"), method="POST", form=f"patient={absent}"
     )
-    if posted.status not in (404, 405):  # Another check looks for _search itself.
-        _is_refused(posted, "POST _search")
+    if answer.status not in (404, 405):  # Another check looks for _search itself.
+        _is_refused(answer, "POST _search")
     compartment = await run.client.request(run.url(f"Patient/{absent}/ImagingStudy"))
     if compartment.status < 400:  # A server need not have it.
         _is_refused(compartment, "Patient/<id>/ImagingStudy")
