@@ -63,8 +63,8 @@ def _name_test(key: str) -> Callable[[Any], bool]:
 def _names(value: Any) -> Iterable[str]:
     """Return each group of a person name, and all of them joined as in PS3.5 6.2.1."""
     groups = value if isinstance(value, Mapping) else {"Alphabetic": str(value)}
-    written = [str(groups.get(group, "")) for group in _GROUPS]
-    return [*(name for name in written if name), "=".join(written).rstrip("=")]
+    names = [str(groups.get(group, "")) for group in _GROUPS]
+    return [*filter(None, names), "=".join(names).rstrip("=")]
 
 
 def _range_test(vr: str, key: str) -> Callable[[Any], bool]:

@@ -28,9 +28,9 @@ def explicit_little_endian(path: Path) -> bytes:
             # Decoders raise many kinds of exceptions for data that they cannot read.
             raise _undecodable() from error
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    written = DicomBytesIO()
-    dcmwrite(written, dataset, implicit_vr=False, little_endian=True)
-    return written.getvalue()
+    output = DicomBytesIO()
+    dcmwrite(output, dataset, implicit_vr=False, little_endian=True)
+    return output.getvalue()
 
 
 class Pixels:

@@ -173,9 +173,9 @@ def _row(
     # PS3.18 10.6.3.3: a row has the attributes of the levels above that the path does not name.
     in_path = {Level.STUDY: query.study, Level.SERIES: query.series, Level.INSTANCE: None}
     levels = [level, *(above for above in Level if above < level and in_path[above] is None)]
-    always = requested.union(*(ALWAYS_RETURNED[each] for each in levels))
+    always = requested.union(*(ALWAYS_RETURNED[row_level] for row_level in levels))
     row: dict[str, Any] = {name: {"vr": value_representation(name)} for name in always}
-    optional = always.union(*(RETURNED_IF_PRESENT[each] for each in levels))
+    optional = always.union(*(RETURNED_IF_PRESENT[row_level] for row_level in levels))
     for name in candidate.attributes if parameters.all_fields else optional:
         element = candidate.attributes.get(name)
         if element is not None and "BulkDataURI" not in element:
