@@ -46,7 +46,7 @@ _MAXIMUM_ICON_BYTES = 65_536  # It is held until it is whole.
 
 
 class Walk(RunWalk):
-    """Collects the ``wanted`` values and refuses a data set in which an element has two of them.
+    """Collects the ``wanted`` values and refuses a data set with two values of a wanted element.
 
     Elements may be out of order. Since no wanted element has two values, a reader that stops early
     or searches finds the same value or none.
@@ -92,7 +92,7 @@ class Walk(RunWalk):
             self._base += len(data)
             self._check_limits()
             return
-        if self._held:  # The held bytes are an element's head, so few more bytes complete it.
+        if self._held:  # Join few bytes: mostly they complete the element whose begin is held.
             held, self._held = self._held, b""
             self._feed(memoryview(held + data[:_HEAD_BYTES]))
             data = data[_HEAD_BYTES:]

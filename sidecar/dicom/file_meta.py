@@ -94,7 +94,7 @@ def _number(data: bytes | memoryview, element: _MetaElement) -> int:
 
 
 def _syntax(data: bytes | memoryview, elements: list[_MetaElement]) -> str:
-    """Return the TransferSyntaxUID of these elements. Raises ``Unreadable`` if they differ."""
+    """Return the TransferSyntaxUID, which several elements may repeat. Raises ``Unreadable``."""
     matches = [_SYNTAX.fullmatch(data[element.start : element.end]) for element in elements]
     syntaxes = {match[1].decode("ascii") if match else "" for match in matches}
     if not syntaxes or "" in syntaxes:

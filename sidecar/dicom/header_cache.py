@@ -113,7 +113,7 @@ class HeaderPatternCache:
 
     @property
     def has_room_for_header(self) -> bool:
-        """Whether ``learn_header`` would add a header."""
+        """Whether another header should be learnt."""
         return self._learns_headers and self._room > 0 and len(self._headers) < MAXIMUM_CANDIDATES
 
     def learn_header(self, header: HeaderPattern) -> None:
