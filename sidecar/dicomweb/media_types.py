@@ -1,6 +1,6 @@
 """Media types (RFC 9110 8.3.1), the Accept header, and what a retrieval may have (PS3.18 8.7).
 
-All are parsed in linear time.
+Headers are parsed in linear time.
 """
 
 import re
