@@ -42,21 +42,24 @@ class Serving:
 
     url: str
     admin: str
-    process: subprocess.Popen[bytes]
+    process: "subprocess.Popen[bytes] | Forked"
 
     def end(self) -> int:
         """SIGTERM; returns the exit code."""
-        self.process.send_signal(signal.SIGTERM)
+        self.process.terminate()
         return self.process.wait(WAIT_SECONDS)
 
 
 @contextlib.contextmanager
 def serving(
-    directory: Path, *files: Path, changes: Mapping[str, str] | None = None
+    directory: Path,
+    *files: Path,
+    changes: Mapping[str, str] | None = None,
+    imports: bool = False,
 ) -> Iterator[Serving]:
     """``serve`` with ``files`` and, over them, free loopback ports; its log goes to ``directory``.
 
-    A new Python, as an operator starts it, which imports all that it needs.
+    With ``imports`` a new Python, as an operator starts it, which imports all that it needs.
     """
     port, admin_port = free_port(), free_port()
     listeners = {
@@ -67,20 +70,25 @@ def serving(
     }
     arguments = [part for file in files for part in ("--config", str(file))]
     log = directory / "serve.log"
-    with log.open("wb") as stream:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "sidecar", "serve", *arguments],
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            env=environment(listeners | dict(changes or {})),
-        )
+    variables = environment(listeners | dict(changes or {}))
+    process: subprocess.Popen[bytes] | Forked
+    if imports:
+        with log.open("wb") as stream:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "sidecar", "serve", *arguments],
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                env=variables,
+            )
+    else:
+        process = Forked(["serve", *arguments], variables, log)
     running = Serving(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin_port}", process)
     try:
         _wait_for(running, log)
         yield running
     finally:
         if process.poll() is None:
-            process.kill()
+            os.kill(process.pid, signal.SIGKILL)
         process.wait(WAIT_SECONDS)
 
 

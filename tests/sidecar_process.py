@@ -16,7 +16,8 @@ import yaml
 from tests.forked import Forked
 from tests.waiting import wait_until
 
-_FIRST_PORT, _PORTS_OF_A_WORKER, _WORKERS = 10_000, 1_000, 20
+# Beyond those on which the programs of a Kubernetes node listen (10,248 to 10,259).
+_FIRST_PORT, _PORTS_OF_A_WORKER, _WORKERS = 11_000, 1_000, 20
 # Another run of the tests begins elsewhere.
 _given = random.SystemRandom().randrange(_PORTS_OF_A_WORKER)
 
@@ -133,7 +134,8 @@ class SidecarProcess:
     def kill(self) -> None:
         """Kill the supervisor and all workers at once."""
         for process_id in (self.process_id, *self.workers()):
-            os.kill(process_id, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # It has ended with the supervisor.
+                os.kill(process_id, signal.SIGKILL)
 
     def metric(self, line_start: str) -> float:
         """The sum of the metric lines that begin with ``line_start`` (``name{label="…"``)."""

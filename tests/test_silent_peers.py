@@ -14,6 +14,7 @@ from sidecar.bootstrap.build import Sidecar, build
 from sidecar.common.errors import GatewayTimeout, Problem, Unavailable
 from sidecar.dicomweb.paths import Kind, Query, Retrieval
 from sidecar.settings.document import Settings
+from tests.fakes.stream_server import stream_server
 from tests.permits import search_permit, study_permit
 from tests.silent_peers import full_listener
 from tests.waiting import WAIT_SECONDS
@@ -80,21 +81,20 @@ WAITS: dict[str, Callable[[Sidecar], Awaitable[object]]] = {
 @contextlib.asynccontextmanager
 async def silent(after: bytes | None) -> AsyncIterator[str]:
     """A peer that says no more than this; yields its URL."""
-    async with contextlib.AsyncExitStack() as stack:
-        if after is None:
-            yield f"http://127.0.0.1:{stack.enter_context(full_listener())}"
-            return
+    if after is None:
+        with full_listener() as port:
+            yield f"http://127.0.0.1:{port}"
+        return
 
-        async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            with contextlib.suppress(ConnectionError):
-                writer.write(after)
-                await reader.read()
-                await reader.read()
-            writer.close()
+    async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            writer.write(after)
+            await reader.read()
+            await reader.read()
+        writer.close()
 
-        server = await asyncio.start_server(connection, "127.0.0.1", 0)
-        stack.callback(server.close)
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with stream_server(connection) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def settings(url: str, patience: float | None) -> Settings:

@@ -43,7 +43,10 @@ def found(names: set[str]) -> Iterator[str]:
     for file in PACKAGE.rglob("*.py"):
         if file.is_relative_to(DEMO):
             continue
-        for node in ast.walk(ast.parse(file.read_text())):
+        source = file.read_text()
+        if not any(name in source for name in names):
+            continue
+        for node in ast.walk(ast.parse(source)):
             called = node.func if isinstance(node, ast.Call) else None
             if isinstance(called, ast.Subscript):
                 called = called.value

@@ -67,12 +67,12 @@ def audit_event(
         "agent": _agents(record, source),
         "source": {
             "observer": {"display": source.name},
-            "type": [_coding(_SOURCE_TYPE, "4", "Application Server")],
+            "type": [_APPLICATION_SERVER],
         },
         "entity": _entities(record, source),
     }
     if record.reason in INVALID_TOKEN:
-        event["type"] = _coding(_DCM, "110113", "Security Alert")
+        event["type"] = _SECURITY_ALERT
     if source.site is not None:
         event["source"]["site"] = source.site
     return event
@@ -90,6 +90,18 @@ def _coding(system: str, code: str, display: str) -> Json:
     return {"system": system, "code": code, "display": display}
 
 
+_PARTICIPATION = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
+_APPLICATION_SERVER = _coding(_SOURCE_TYPE, "4", "Application Server")
+_SECURITY_ALERT = _coding(_DCM, "110113", "Security Alert")
+_CLIENT = {"coding": [_coding(_DCM, "110153", "Source Role ID")]}
+_SERVER = {"coding": [_coding(_DCM, "110152", "Destination Role ID")]}
+_USER = {"coding": [_coding(_PARTICIPATION, "IRCP", "information recipient")]}
+_PERSON = _coding(_ENTITY_TYPE, "1", "Person")
+_SYSTEM_OBJECT = _coding(_ENTITY_TYPE, "2", "System Object")
+_REQUEST_ID = _coding(_BALP_ENTITY_TYPE, "XrequestId", "XrequestId")
+_PATIENT_ROLE = _coding(_ENTITY_ROLE, "1", "Patient")
+_REPORT_ROLE = _coding(_ENTITY_ROLE, "3", "Report")
+_QUERY_ROLE = _coding(_ENTITY_ROLE, "24", "Query")
 _RESTFUL = _coding(_REST, "rest", "Restful Operation")
 _SEARCH = _Kind(_RESTFUL, _coding(_INTERACTION, "search", "search"), "E", "PatientQuery")
 _READ = _Kind(_RESTFUL, _coding(_INTERACTION, "read", "read"), "R", "PatientRead")
@@ -113,7 +125,7 @@ def _agents(record: AccessRecord, source: AuditSource) -> list[Json]:
     """Return client, server and user. In BALP the client is the source, even of a read."""
     token = record.token
     client: Json = {
-        "type": {"coding": [_coding(_DCM, "110153", "Source Role ID")]},
+        "type": _CLIENT,
         "who": {"display": "unknown client"},
         "requestor": False,
     }
@@ -122,7 +134,7 @@ def _agents(record: AccessRecord, source: AuditSource) -> list[Json]:
     if record.address is not None:
         client["network"] = {"address": record.address, "type": "2"}
     server: Json = {
-        "type": {"coding": [_coding(_DCM, "110152", "Destination Role ID")]},
+        "type": _SERVER,
         "who": {"display": source.name},
         "requestor": False,
     }
@@ -130,9 +142,8 @@ def _agents(record: AccessRecord, source: AuditSource) -> list[Json]:
 
 
 def _user(record: AccessRecord) -> Json:
-    participation = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
     user: Json = {
-        "type": {"coding": [_coding(participation, "IRCP", "information recipient")]},
+        "type": _USER,
         "who": {"display": "unknown user"},
         "requestor": True,
     }
@@ -152,14 +163,14 @@ def _entities(record: AccessRecord, source: AuditSource) -> list[Json]:
         entities.append(
             {
                 "what": {"reference": f"{source.fhir_url}/Patient/{record.patient}"},
-                "type": _coding(_ENTITY_TYPE, "1", "Person"),
-                "role": _coding(_ENTITY_ROLE, "1", "Patient"),
+                "type": _PERSON,
+                "role": _PATIENT_ROLE,
             }
         )
     if record.search is not None:
         query: Json = {
-            "type": _coding(_ENTITY_TYPE, "2", "System Object"),
-            "role": _coding(_ENTITY_ROLE, "24", "Query"),
+            "type": _SYSTEM_OBJECT,
+            "role": _QUERY_ROLE,
             "query": b64encode(record.search.encode()).decode("ascii"),
         }
         if record.left_out:
@@ -171,7 +182,7 @@ def _entities(record: AccessRecord, source: AuditSource) -> list[Json]:
     entities.append(
         {
             "what": {"identifier": {"value": record.request_id}},
-            "type": _coding(_BALP_ENTITY_TYPE, "XrequestId", "XrequestId"),
+            "type": _REQUEST_ID,
         }
     )
     return entities
@@ -182,8 +193,8 @@ def _study(record: AccessRecord) -> Json:
     part = record.part
     study: Json = {
         "what": {"identifier": {"system": "urn:dicom:uid", "value": "urn:oid:" + part.study}},
-        "type": _coding(_ENTITY_TYPE, "2", "System Object"),
-        "role": _coding(_ENTITY_ROLE, "3", "Report"),
+        "type": _SYSTEM_OBJECT,
+        "role": _REPORT_ROLE,
     }
     named = (("SeriesInstanceUID", part.series), ("SOPInstanceUID", part.instance))
     detail = [{"type": keyword, "valueString": uid} for keyword, uid in named if uid is not None]

@@ -1,6 +1,5 @@
 """Sinks of the audit trail: nowhere, standard output, a file."""
 
-import contextlib
 import errno
 import os
 import select
@@ -53,9 +52,10 @@ class FileSink:
 
         A full disk may take a part of a line. The next line then begins after a line end.
         """
-        named = None
-        with contextlib.suppress(FileNotFoundError):
-            named = self._path.stat()
+        try:
+            named = os.stat(self._path)
+        except FileNotFoundError:
+            named = None
         if self._descriptor < 0 or named is None or not os.path.samestat(named, self._status):
             self.close()
             self._open()

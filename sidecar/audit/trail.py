@@ -5,7 +5,6 @@ token. An event is written before its response leaves. If that fails, the respon
 """
 
 import contextlib
-import hashlib
 import hmac
 import json
 import logging
@@ -62,9 +61,7 @@ class AuditTrail:
 
     def token_hash(self, token: str) -> str:
         """Return a keyed hash, which joins the events of a token."""
-        return hmac.new(self._key, token.encode("ascii"), hashlib.sha256).hexdigest()[
-            :HASH_CHARACTERS
-        ]
+        return hmac.digest(self._key, token.encode("ascii"), "sha256").hex()[:HASH_CHARACTERS]
 
     def permitted(self, record: AccessRecord) -> None:
         """Record that a transfer will begin. Raises ``Unavailable`` when that cannot be written."""

@@ -7,7 +7,7 @@ each refusal is raised as ``Denied``.
 import math
 import time
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
 from sidecar.access.decision import (
@@ -184,9 +184,11 @@ class Authorizer(PatientAuthorizer):
         decision = _decide_study(search, part, seen, facts, answer)
         if isinstance(decision, HeaderPermit):
             with measure("ownership"):
-                async with self.queries.place(request.token):
-                    inside = await self._instances.of(decision)
-            facts = replace(facts, inside=inside)
+                inside = self._instances.cached(decision)
+                if inside is None:
+                    async with self.queries.place(request.token):
+                        inside = await self._instances.of(decision)
+            facts = StudyFacts(facts.owners, facts.part_found, inside)
             decision = _decide_study(search, part, seen, facts, answer)
         if isinstance(decision, Deny) and decision.reason is Reason.SHARED_UID:
             self._visible_studies.forget_listed(part.study, search.known_as)
@@ -252,10 +254,15 @@ class Authorizer(PatientAuthorizer):
     async def facts(
         self, request: Request, part: Part, *, max_age_seconds: float = math.inf
     ) -> StudyFacts:
-        """Return the owners of ``part``, asked for in one of the caller's places.
+        """Return the owners of ``part``; what is not cached is asked for in a place of the caller.
 
         Raises ``Problem``.
         """
+        cached = self._ownership.cached_facts(
+            part, request.known_as, max_age_seconds=max_age_seconds
+        )
+        if cached is not None:
+            return cached
         async with self.queries.place(request.token):
             return await self._ownership.facts(
                 part, request.known_as, max_age_seconds=max_age_seconds

@@ -5,14 +5,21 @@ a 503.
 """
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import NoReturn, TypeAlias
+from types import TracebackType
+from typing import NoReturn, Self, TypeAlias
 
 from sidecar.access.facts import Token
 from sidecar.common.errors import Problem, Unavailable
-from sidecar.common.fair_queue import UNLIMITED, FairQueue, HeldPlace, QueueFull, WaitTooLong
+from sidecar.common.fair_queue import (
+    UNLIMITED,
+    FairQueue,
+    HeldPlace,
+    Key,
+    QueueFull,
+    WaitTooLong,
+)
 from sidecar.common.spans import measure
 from sidecar.dicomweb.paths import Kind, Retrieval
 
@@ -85,11 +92,11 @@ class RequestLimits:
         is_whole = retrieval.part.instance is None and retrieval.kind not in _SMALL
         # In this order alone: whoever holds the last place waits for none.
         queues = [self.whole_transfers, self.transfers] if is_whole else [self.transfers]
-        return _places(queues, token, "streams")
+        return _Places(queues, token, "streams")
 
     def search(self, token: Token) -> AbstractAsyncContextManager[Sequence[HeldPlace]]:
         """Wait for a place for a search, and hold it as ``transfer`` does."""
-        return _places([self.searches], token, "searches")
+        return _Places([self.searches], token, "searches")
 
 
 class QueryLimits:
@@ -105,43 +112,62 @@ class QueryLimits:
 
         Entering it raises ``TooManyRequests`` or ``Unavailable``.
         """
-        return _place(self._queue, caller_of(token)[:1], "queries")
+        return _Place(self._queue, caller_of(token)[:1], "queries")
 
 
-@contextlib.asynccontextmanager
-async def _places(
-    queues: Sequence[FairQueue], token: Token, what: str
-) -> AsyncIterator[Sequence[HeldPlace]]:
-    """Hold a place in each of the queues; all of them are waited for ``WAIT_SECONDS`` at most."""
-    clock = asyncio.get_running_loop().time
-    until = clock() + WAIT_SECONDS
-    async with contextlib.AsyncExitStack() as stack:
-        with measure("queue"):
-            places = [
-                await stack.enter_async_context(
-                    _place(queue, caller_of(token), what, until - clock())
-                )
-                for queue in queues
-            ]
-        yield places
+class _Place(HeldPlace):
+    """A place whose refusal says of ``what`` there are too many."""
 
+    __slots__ = ("_what",)
 
-@contextlib.asynccontextmanager
-async def _place(
-    queue: FairQueue, key: tuple[Hashable, ...], what: str, seconds: float | None = None
-) -> AsyncIterator[HeldPlace]:
-    async with contextlib.AsyncExitStack() as stack:
+    def __init__(self, queue: FairQueue, key: Key, what: str) -> None:
+        super().__init__(queue, key, None)
+        self._what = what
+
+    async def __aenter__(self) -> Self:
         try:
-            place = await stack.enter_async_context(queue.place(*key, seconds=seconds))
+            return await super().__aenter__()
         except QueueFull as full:
-            _refuse(full.level, what)
+            _refuse(full.level, self._what)
         except WaitTooLong:
             raise Unavailable(
                 "The server is busy; try again.",
-                reason=f"{what}_queue_timeout",
+                reason=f"{self._what}_queue_timeout",
                 retry_after=RETRY_AFTER_SECONDS,
             ) from None
-        yield place
+
+    def wait_until(self, end: float) -> None:
+        """Wait no longer than until ``end``, in seconds of the event loop's clock."""
+        self._seconds = end - asyncio.get_running_loop().time()
+
+
+class _Places(AbstractAsyncContextManager[Sequence[HeldPlace]]):
+    """A place in each of the queues; all of them are waited for ``WAIT_SECONDS`` at most."""
+
+    def __init__(self, queues: Sequence[FairQueue], token: Token, what: str) -> None:
+        self._wanted = [_Place(queue, caller_of(token), what) for queue in queues]
+        self._held: list[HeldPlace] = []
+
+    async def __aenter__(self) -> Sequence[HeldPlace]:
+        end = asyncio.get_running_loop().time() + WAIT_SECONDS
+        with measure("queue"):
+            for place in self._wanted:
+                place.wait_until(end)
+                try:
+                    self._held.append(await place.__aenter__())
+                except BaseException as error:
+                    await self.__aexit__(type(error), error, error.__traceback__)
+                    raise
+        return self._held
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for place in reversed(self._held):
+            await place.__aexit__(kind, error, traceback)
 
 
 def _refuse(level: int, what: str) -> NoReturn:

@@ -2,9 +2,10 @@
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Hashable, Iterator, Sequence
-from contextlib import asynccontextmanager
-from typing import TypeAlias
+from collections.abc import Hashable, Sequence
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Self, TypeAlias
 
 Key: TypeAlias = tuple[Hashable, ...]
 """The caller, from the whole to the part: ``(patient, app)``."""
@@ -27,12 +28,27 @@ class WaitTooLong(Exception):
     """No place became free in time."""
 
 
-class HeldPlace:
-    """A place that a caller holds."""
+class HeldPlace(AbstractAsyncContextManager["HeldPlace"]):
+    """A place that a caller waits for, and holds while the block runs (``FairQueue.place``)."""
 
-    def __init__(self, queue: "FairQueue", key: Key) -> None:
+    __slots__ = ("_key", "_queue", "_seconds")
+
+    def __init__(self, queue: "FairQueue", key: Key, seconds: float | None) -> None:
         self._queue = queue
         self._key = key
+        self._seconds = seconds
+
+    async def __aenter__(self) -> Self:
+        await self._queue.enter(self._key, self._seconds)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._queue.leave(self._key)
 
     def is_wanted(self) -> bool:
         """Return whether another caller waits who would get a place if this one became free."""
@@ -63,23 +79,27 @@ class FairQueue:
         self._turns: dict[Key, OrderedDict[Hashable, None]] = {}
         self._futures: dict[Key, OrderedDict[asyncio.Future[None], None]] = {}
 
-    @asynccontextmanager
-    async def place(self, *key: Hashable, seconds: float | None = None) -> AsyncIterator[HeldPlace]:
+    def place(self, *key: Hashable, seconds: float | None = None) -> HeldPlace:
         """Wait for a place, and hold it while the block runs.
 
-        ``seconds`` is a limit other than the queue's own. Raises ``QueueFull`` or ``WaitTooLong``.
+        ``seconds`` is a limit other than the queue's own. Entering it raises ``QueueFull`` or
+        ``WaitTooLong``.
         """
+        return HeldPlace(self, key, seconds)
+
+    async def enter(self, key: Key, seconds: float | None) -> None:
+        """Wait for a place, which is held until ``leave``. Raises as ``place``."""
         if len(key) != len(self._at_once) - 1:
             raise ValueError("the key has another number of levels than the limits")
         if self._has_room(key):
             self._count(self._running, key, 1)
         else:
             await self._wait(key, self._seconds if seconds is None else seconds)
-        try:
-            yield HeldPlace(self, key)
-        finally:
-            self._count(self._running, key, -1)
-            self._serve()
+
+    def leave(self, key: Key) -> None:
+        """Give a place back."""
+        self._count(self._running, key, -1)
+        self._serve()
 
     async def _wait(self, key: Key, seconds: float) -> None:
         for level, prefix in enumerate(_prefixes(key)):
@@ -155,10 +175,10 @@ class FairQueue:
             self._count(self._running, key, 1)
 
     def _has_room(self, key: Key) -> bool:
-        return self._is_left_to(key[:1]) and all(
-            self._running[prefix] < at_once
-            for prefix, at_once in zip(_prefixes(key), self._at_once, strict=True)
-        )
+        for prefix, at_once in zip(_prefixes(key), self._at_once, strict=True):
+            if self._running.get(prefix, 0) >= at_once:
+                return False
+        return self._is_left_to(key[:1])
 
     def _is_left_to(self, prefix: Key) -> bool:
         """Return whether ``prefix`` may have a place, if it has one part (others always may).
@@ -175,10 +195,12 @@ class FairQueue:
     def _count(counter: Counter[Key], key: Key, step: int) -> None:
         """Add ``step`` to the counts of the key and its prefixes. Counts of 0 are removed."""
         for prefix in _prefixes(key):
-            counter[prefix] += step
-            if not counter[prefix]:
+            count = counter.get(prefix, 0) + step
+            if count:
+                counter[prefix] = count
+            else:
                 del counter[prefix]
 
 
-def _prefixes(key: Key) -> Iterator[Key]:
-    return (key[:length] for length in range(len(key) + 1))
+def _prefixes(key: Key) -> list[Key]:
+    return [key[:length] for length in range(len(key) + 1)]

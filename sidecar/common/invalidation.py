@@ -61,6 +61,7 @@ class Invalidation:
         self._forgotten: TLRUCache[str, int] = TLRUCache(
             MAX_FORGOTTEN, lambda _, __, now: now + self._longest, timer=clock
         )
+        self._is_any_forgotten = False  # Mostly not: a look costs less than one into the table.
         self._changed: dict[str, int] = {}
         self._of_archive: list[Invalidatable] = []
         self._of_others: list[Invalidatable] = []
@@ -97,7 +98,7 @@ class Invalidation:
 
     def of(self, study: str) -> int:
         """Return the generation of the study with this UID; 0 unless it was forgotten alone."""
-        return self._forgotten.get(study, 0)
+        return self._forgotten.get(study, 0) if self._is_any_forgotten else 0
 
     def stamp(self, study: str) -> tuple[int, int]:
         """Return what changes when anything, or this study alone, is forgotten."""
@@ -105,6 +106,8 @@ class Invalidation:
 
     def of_patients(self, patient_ids: Collection[str]) -> int:
         """Return the latest generation of these PatientIDs; 0 unless one was forgotten alone."""
+        if not self._changed:
+            return 0
         return max([self._changed.get(patient_id, 0) for patient_id in patient_ids], default=0)
 
     def forget_study(self, study: str) -> None:
@@ -122,6 +125,7 @@ class Invalidation:
             self.archive_changed(None)
             self._forgotten.clear()
         self._forgotten[study] = next(self._generations)
+        self._is_any_forgotten = True
 
     def archive_changed(self, patient_ids: Collection[str] | None) -> None:
         """Forget the archive's answers about the patients of these PatientIDs, ``None``: all."""

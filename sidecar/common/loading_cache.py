@@ -115,7 +115,7 @@ class LoadingCache(Generic[Key, Value]):
         """
         entry = self._entry(key)
         if entry is not None:
-            if max_age_seconds == math.inf or self._clock() - entry.asked < max_age_seconds:
+            if self._is_within(entry, max_age_seconds):
                 return entry.value
             self.discard(key)
         return await self.reload(key, load, is_dated=max_age_seconds < math.inf)
@@ -139,10 +139,12 @@ class LoadingCache(Generic[Key, Value]):
 
         return await self._flight.run((key, is_dated, stamp), fill)
 
-    def peek(self, key: Key) -> Value | None:
-        """Return what is cached for ``key``, or ``None``."""
+    def peek(self, key: Key, *, max_age_seconds: float = math.inf) -> Value | None:
+        """Return what is cached for ``key``, if it is as young as for ``get``, or ``None``."""
         entry = self._entry(key)
-        return None if entry is None else entry.value
+        if entry is None or not self._is_within(entry, max_age_seconds):
+            return None
+        return entry.value
 
     def stamp(self, key: Key) -> Stamp:
         """Return what changes when ``key`` is forgotten: to be taken before asking, for ``put``."""
@@ -196,6 +198,9 @@ class LoadingCache(Generic[Key, Value]):
     def _entry(self, key: Key) -> _Entry[Value] | None:
         self._invalidation.catch_up()
         return self._stored((key, self._generation(key)))
+
+    def _is_within(self, entry: _Entry[Value], max_age_seconds: float) -> bool:
+        return max_age_seconds == math.inf or self._clock() - entry.asked < max_age_seconds
 
     def _stored(self, stored: tuple[Key, int]) -> _Entry[Value] | None:
         try:

@@ -26,6 +26,8 @@ class SharedGeneration:
         try:
             os.posix_fallocate(file, 0, 2 * _BYTES)  # On a full disk a write to memory is a SIGBUS.
             self._memory = mmap.mmap(file, 2 * _BYTES)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(folder)) from None
         finally:
             os.close(file)
         # Not closed: it is for the life of the process.

@@ -68,12 +68,12 @@ _BACK_TO_FIRST = re.compile(rb"[\t\n\f\r]")
 def decode(value: bytes, terms: Sequence[str]) -> str:
     """Return a text value, decoded by the defined ``terms`` of its SpecificCharacterSet.
 
-    Raises ``ValueError`` for what cannot be decoded. A first term without code extensions is the
-    only one that counts; behind another term it does not count.
+    Raises ``ValueError`` for what cannot be decoded. Behind a term without code extensions no other
+    term counts.
     """
     first = CODECS[terms[0]]
     others = () if terms[0] in _STAND_ALONE else terms[1:]
-    codecs = {first, _DEFAULT, *(CODECS[term] for term in others if term not in _STAND_ALONE)}
+    codecs = {first, _DEFAULT, *(CODECS[term] for term in others)}
     plain, *escaped = value.split(b"\x1b")
     texts = [_decode_escaped(fragment, first, codecs) for fragment in escaped]
     return "".join([plain.decode(first), *texts])
@@ -84,7 +84,7 @@ def _decode_escaped(fragment: bytes, first: str, codecs: set[str]) -> str:
     size = 3 if fragment.startswith((b"$(", b"$)")) else 2
     codec = _ESCAPES.get(fragment[:size])
     if codec not in codecs:
-        raise ValueError("an escape sequence of no character set that is named")
+        raise ValueError  # No character set that is named has this escape sequence.
     if codec in _ESCAPING_CODECS:
         return (b"\x1b" + fragment).decode(codec)
     text = fragment[size:]

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
+from sidecar.access.facts import Part
 from sidecar.common.errors import NotAcceptable
 from sidecar.dicomweb.media_types import (
     ANYTHING,
@@ -48,6 +50,16 @@ def accepted_types(
     no list and no weights, and gets the best of the ranges. Raises ``NotAcceptable`` when no form
     that can be checked is left, and ``BadRequest``.
     """
+    return _accepted_types(accept, retrieval.kind, len(retrieval.frames[:2]), one_range)
+
+
+@lru_cache(maxsize=256)
+def _accepted_types(
+    accept: str | None, kind: Kind, frame_count: int, one_range: bool
+) -> AcceptedTypes:
+    # An app sends the same header each time, and to parse it takes 50 µs. The answer depends on the
+    # resource's kind, and on whether it has no frame, one frame or several.
+    retrieval = Retrieval(kind, Part(""), frames=(1,) * frame_count)
     ranges = media_ranges(accept)
     return AcceptedTypes(
         _upstream(ranges, retrieval, one_range=one_range),

@@ -47,7 +47,7 @@ class DeferredRequests(Generic[Opened]):
     A caller waits for ``patience_seconds``. The work may take ``warm_seconds`` in all. Its result
     waits for ``keep_seconds`` for the next caller with the same ``key``; then it is passed to
     ``close``. The key contains the patient and his identifiers. At most ``limit`` openings run in
-    the background, and ``limit_per_owner`` for each ``owner``.
+    the background, and ``limit_per_owner`` for each ``owner``. Results that wait count, too.
 
     An answer may be lost while the archive is well. So when an opening has been silent for
     ``silence_seconds``, the next call for its key starts a second one, and takes the first result.
@@ -184,13 +184,27 @@ class DeferredRequests(Generic[Opened]):
             return False  # Another caller has started one in the meantime.
         if len(openings) == _OPENINGS_PER_KEY:
             self._end(openings.pop())
-        else:
-            owners = [other.owner for others in self._deferred.values() for other in others]
-            if len(owners) >= self._limit or owners.count(opening.owner) >= self._limit_per_owner:
-                return False
+        elif not self._has_room(opening.owner):
+            return False
         self._deferred[key] = [*openings, opening]
         opening.task.add_done_callback(lambda _: self._opened(key, opening))
         return True
+
+    def _has_room(self, owner: Hashable) -> bool:
+        """Return whether another opening of ``owner`` may run in the background.
+
+        At a limit the owner's oldest result that nobody has taken makes room. It could stand in the
+        way of what its next caller has to ask first, each time until that caller gives up.
+        """
+        deferred = [(key, other) for key, others in self._deferred.items() for other in others]
+        own = [(key, other) for key, other in deferred if other.owner == owner]
+        if len(deferred) < self._limit and len(own) < self._limit_per_owner:
+            return True
+        for key, other in own:
+            if other.task.done():
+                self._give_up(key, other)
+                return True
+        return False
 
     def _opened(self, key: Hashable, opening: _Opening[Opened]) -> None:
         # A failure waits, too: a repeated request gets it instead of starting anew.

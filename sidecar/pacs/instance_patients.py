@@ -110,6 +110,13 @@ class InstancePatients:
             invalidation, max_entries=max_entries, ttl_seconds=absent_seconds, clock=clock
         )
 
+    def cached(self, permit: HeaderPermit) -> frozenset[PatientIdentifier] | None:
+        """Return what ``of`` has cached of a series or an instance, else ``None``."""
+        if permit.part.series is None:
+            return None
+        asked = self._asked(permit, permit.part)
+        return self._own.peek(asked) or self._refused.peek(asked)
+
     async def of(self, permit: HeaderPermit) -> frozenset[PatientIdentifier]:
         """Return the patients that the permitted part's instances name, one of each series.
 
@@ -152,14 +159,17 @@ class InstancePatients:
         return sorted(uids)
 
     async def _of_series(self, permit: HeaderPermit, part: Part) -> frozenset[PatientIdentifier]:
-        # A study is forgotten when something foreign was seen in it. From then on each instance is
-        # opened, not one for its series.
-        _, forgotten = self._invalidation.stamp(part.study)
-        asked = (part if forgotten else Part(part.study, part.series), permit.known_as)
+        asked = self._asked(permit, part)
         known = self._own.peek(asked) or self._refused.peek(asked)
         if known is None:
             known = await self._own.reload(asked, lambda: self._look(permit, part, asked))
         return known
+
+    def _asked(self, permit: HeaderPermit, part: Part) -> _Asked:
+        # A study is forgotten when something foreign was seen in it. From then on each instance is
+        # opened, not one for its series.
+        _, forgotten = self._invalidation.stamp(part.study)
+        return part if forgotten else Part(part.study, part.series), permit.known_as
 
     async def _look(
         self, permit: HeaderPermit, part: Part, asked: _Asked

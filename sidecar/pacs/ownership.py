@@ -117,6 +117,23 @@ class Ownership:
         part_found = is_own and await self.holds(part, known_as)
         return StudyFacts(owners, part_found, inside=None)
 
+    def cached_facts(
+        self,
+        part: Part,
+        known_as: frozenset[PatientIdentifier],
+        *,
+        max_age_seconds: float = math.inf,
+    ) -> StudyFacts | None:
+        """Return what ``facts`` would return without a query, ``None`` if it needs one.
+
+        Only facts of a part that is the patient's: all others take the same way.
+        """
+        asked = (part.study, known_as)
+        owners = self._owners.peek(asked, max_age_seconds=max_age_seconds)
+        if owners is None or decide_owners(owners, known_as) is not None:
+            return None
+        return StudyFacts(owners, True, inside=None) if self._has(part, known_as) else None
+
     async def owners(
         self,
         study: str,
@@ -146,12 +163,16 @@ class Ownership:
         names no patient. So the rows of the part must name the patient, where the PACS names
         patients there.
         """
+        if self._has(part, known_as):
+            return True
+        return await self._absent.get((part, known_as), lambda: self._find_part(part, known_as))
+
+    def _has(self, part: Part, known_as: KnownAs) -> bool:
+        """Return whether it is known that the part is in the study and this patient's."""
         if part.series is None:
             return True
         series = self._series.peek(_series_of(part, known_as))
-        if series is not None and (part.instance is None or part.instance in series.instances):
-            return True
-        return await self._absent.get((part, known_as), lambda: self._find_part(part, known_as))
+        return series is not None and (part.instance is None or part.instance in series.instances)
 
     async def _find_owners(
         self, study: str, known_as: KnownAs, *, fresh: bool

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby, islice
+from typing import ClassVar
 
 import aiohttp
 from aiohttp import hdrs
@@ -21,7 +22,12 @@ from sidecar.dicomweb.body_filter import Scanner
 from sidecar.dicomweb.metadata import Metadata, takes_long
 
 PIECE_BYTES = 2**20
-"""Limit in bytes of one read. Longer pieces leave the processor's cache before they are sent."""
+"""Limit in bytes of what all bodies read in a turn of the event loop, and so of one read.
+
+Longer pieces leave the processor's cache before they are sent.
+"""
+LEAST_PIECE_BYTES = 2**17
+"""Limit in bytes of one read while many bodies are read: shorter ones cost twice the CPU time."""
 LONG_BYTES = 2 * PIECE_BYTES
 """Least rest in bytes that is worth its connection, which serves no other request afterwards."""
 _ENCODED_BODY_HEADERS = (
@@ -145,8 +151,11 @@ def _decoded(headers: CIMultiDictProxy[str]) -> CIMultiDictProxy[str]:
 class SocketBody:
     """The last ``left`` bytes of a body, from ``own``, a duplicate of the connection's socket.
 
-    The caller closes it.
+    The caller closes it. The more are open, the less each reads at once: small requests have their
+    turn sooner, and slow clients let less wait in memory.
     """
+
+    _open: ClassVar[set["SocketBody"]] = set()
 
     def __init__(self, own: socket.socket, left: int) -> None:
         self._own = own
@@ -154,6 +163,7 @@ class SocketBody:
         self._loop = asyncio.get_running_loop()
         self._is_watched = False
         self._waiter: asyncio.Future[None] | None = None
+        self._open.add(self)
 
     async def read(self) -> bytes:
         """Return the next bytes, as many as are there; none at the end.
@@ -163,7 +173,7 @@ class SocketBody:
         """
         if not self._left:
             return b""
-        most = min(self._left, PIECE_BYTES)
+        most = min(self._left, max(LEAST_PIECE_BYTES, PIECE_BYTES // len(self._open)))
         await asyncio.sleep(0)
         while True:
             try:
@@ -201,6 +211,7 @@ class SocketBody:
 
     def close(self) -> None:
         """Close the socket."""
+        self._open.discard(self)
         self._unwatch()
         self._own.close()
 

@@ -13,6 +13,7 @@ from yarl import URL
 
 from sidecar.access.permits import HeaderPermit, StudyPermit
 from sidecar.common.fetch import FetchedResponse, why_unreachable
+from sidecar.common.memory import MemoryOfMany
 from sidecar.common.spans import KIND, STATUS, span, trace_headers
 from sidecar.dicomweb.paths import Kind, Retrieval
 from sidecar.dicomweb.upstream_errors import failed
@@ -47,10 +48,16 @@ class RetrieveClient:
         self._dialect = dialect
         self._session = session
         self._timeout_seconds = timeout_seconds
+        # No total: a large study takes as long as it takes. ``connect`` has the wait for a free
+        # connection, too.
+        self._timeout = aiohttp.ClientTimeout(
+            total=None, connect=timeout_seconds, sock_connect=timeout_seconds
+        )
         self._deferred = deferred
         self._observe = observe
         self._head_requests = HeadRequests(session, dialect, observe)
         self._json_type = JsonType()
+        self._memory = MemoryOfMany()
         self._headers = request_headers(authorization)
 
     @asynccontextmanager
@@ -77,7 +84,8 @@ class RetrieveClient:
         url, headers = self._request(permit, retrieval, accept, parameters, conditions)
         upstream = await self._wait_for(url, retrieval.kind.value, headers, permit, expected)
         try:
-            yield upstream
+            with self._memory.used():
+                yield upstream
         finally:
             upstream.close()
 
@@ -187,16 +195,12 @@ class RetrieveClient:
         return upstream
 
     async def _get(self, url: URL, headers: dict[str, str]) -> aiohttp.ClientResponse:
-        # No total: a large study takes as long as it takes. ``connect`` has the wait for a free
-        # connection, too.
-        seconds = self._timeout_seconds
-        timeout = aiohttp.ClientTimeout(total=None, connect=seconds, sock_connect=seconds)
         try:
             return await self._session.get(
-                url, headers=headers, timeout=timeout, allow_redirects=False
+                url, headers=headers, timeout=self._timeout, allow_redirects=False
             )
         except (aiohttp.ServerDisconnectedError, ConnectionResetError):
             # The PACS may just have closed a pooled connection (Orthanc: after 1 s).
             return await self._session.get(
-                url, headers=headers, timeout=timeout, allow_redirects=False
+                url, headers=headers, timeout=self._timeout, allow_redirects=False
             )

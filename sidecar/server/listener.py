@@ -68,14 +68,15 @@ class Listener:
             await site.stop()
         self._runner.close_after_answers()
 
-    async def stop(self, drain_seconds: float) -> None:
+    async def stop(self, drain_seconds: float, *, idle_seconds: float = 0) -> None:
         """Accept no more connections, and give running requests ``drain_seconds`` to end.
 
         Clients must have their last bytes in that time, too; what is not whole then is reset.
+        Idle connections have ``idle_seconds`` for one more request.
         """
         until = asyncio.get_running_loop().time() + drain_seconds
         await self.stop_accepting()
-        await self._wait_for_requests(drain_seconds / 10)
+        await self._wait_for_requests(drain_seconds / 10, max(idle_seconds, _ARRIVING_SECONDS))
         # aiohttp waits this long twice: for handlers, and before it cancels them. 0 is for ever.
         self._runner.limit_shutdown(max(drain_seconds / 2, _LEAST_SECONDS))
         unsent = self._runner.keep_unsent()
@@ -90,14 +91,19 @@ class Listener:
         finally:
             unsent.close()
 
-    async def _wait_for_requests(self, seconds: float) -> None:
+    async def _wait_for_requests(self, seconds: float, idle_seconds: float) -> None:
         """Wait, at most ``seconds``, for requests that are on their way.
 
-        A connection that was just accepted is not idle: it has one, which may take its time.
+        A connection that was just accepted is not idle: it has one, which may take its time. Nor
+        is one whose bytes wait to be read: to close it would lose a request (RFC 9112 9.5).
         """
+        clock = asyncio.get_running_loop().time
+        began = clock()
         await asyncio.sleep(min(_ARRIVING_SECONDS, seconds))
-        for _ in range(int(min(_FIRST_REQUEST_SECONDS, seconds) / _LOOK_SECONDS)):
-            if not self._runner.has_new_connections():
+        until = began + min(seconds, idle_seconds + _FIRST_REQUEST_SECONDS)
+        while clock() < until:
+            is_early = clock() - began < idle_seconds
+            if not (self._runner.has_idle() if is_early else self._runner.close_idle()):
                 break
             await asyncio.sleep(_LOOK_SECONDS)
 

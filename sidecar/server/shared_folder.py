@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _PREFIX = "smart-imaging-sidecar-"
+LEAST_BYTES = 2**20
+"""Free space in bytes with which the folder is in memory: some workers' files."""
 _MEMORY = Path("/dev/shm")  # noqa: S108 - mkdtemp makes a name of its own there
 
 
@@ -18,7 +20,7 @@ def shared_folder() -> Iterator[Path]:
 
     Folders of processes that were killed are removed first.
     """
-    parent = _MEMORY if os.access(_MEMORY, os.W_OK) else Path(tempfile.gettempdir())
+    parent = _MEMORY if _has_room(_MEMORY) else Path(tempfile.gettempdir())
     for left in parent.glob(_PREFIX + "*"):
         with contextlib.suppress(OSError), _locked(left):
             shutil.rmtree(left)
@@ -30,6 +32,11 @@ def shared_folder() -> Iterator[Path]:
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _has_room(folder: Path) -> bool:
+    """Return whether files can be made in it."""
+    return os.access(folder, os.W_OK) and shutil.disk_usage(folder).free >= LEAST_BYTES
 
 
 @contextlib.contextmanager

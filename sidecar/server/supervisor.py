@@ -168,7 +168,7 @@ class Supervisor:
         configure_logs(following.configuration.log_level)
         if replaced is None:
             self._log_what_serves("serving")
-            notify("READY=1")
+            self._report_ready()
             return
         self._still_accepting = set(replaced.workers.values())
         for worker in replaced.workers.values():
@@ -198,10 +198,14 @@ class Supervisor:
         log.info(message, extra={"version": __version__, **ports, "workers": workers})
 
     def _reloaded(self, outcome: str) -> None:
-        """Have a worker count the reload, and begin the next one if it is due."""
+        """Have a worker count the reload."""
         serving = [worker for worker in self._workers() if worker.state is WorkerState.SERVING]
         for worker in serving[:1]:
             worker.channel.send(reload=outcome)
+        self._report_ready()
+
+    def _report_ready(self) -> None:
+        """Report it, and begin the next reload if one is due."""
         notify("READY=1")
         if self._reload_is_due:
             self._reload()

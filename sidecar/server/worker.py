@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 RETIRE_SECONDS = 3_600
 """Seconds that the transfers of a replaced worker may go on."""
+IDLE_SECONDS = 5
+"""Seconds that a replaced worker keeps idle connections. Their next answer is the last one."""
 HEARTBEAT_SECONDS = 5
 
 
@@ -95,7 +97,7 @@ async def _serve(
                 await admin.stop_accepting()
                 channel.send(retiring=True)
                 sidecar.audit.hand_over()
-                ending = asyncio.create_task(public.stop(RETIRE_SECONDS))
+                ending = asyncio.create_task(public.stop(RETIRE_SECONDS, idle_seconds=IDLE_SECONDS))
                 await asyncio.wait([stopped, ending], return_when=asyncio.FIRST_COMPLETED)
                 # What breaks off from now on does so because of us.
                 sidecar.readiness.draining = True

@@ -28,7 +28,7 @@ from sidecar.web.connection_limit import (
     refuse,
 )
 from sidecar.web.errors import malformed, unexpected_body
-from sidecar.web.send_buffers import SendBufferTracker, has_unsent, reset
+from sidecar.web.send_buffers import SendBufferTracker, has_unread, has_unsent, reset
 
 log = logging.getLogger("sidecar.request")
 
@@ -113,6 +113,11 @@ class _Connection(RequestHandler):
     def is_answering(self) -> bool:
         """Whether a request is being answered."""
         return self._current_request is not None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it waits for the head of a request."""
+        return self._waiter is not None and not self._waiter.done()
 
     def handle_error(
         self,
@@ -251,9 +256,29 @@ class ConnectionRunner(web.AppRunner):
         for connection, _ in self._connections():
             connection.close_after_answer()
 
-    def has_new_connections(self) -> bool:
-        """Return whether the first request of a connection is on its way."""
-        return any(connection.is_new for connection, _ in self._connections())
+    def has_idle(self) -> bool:
+        """Return whether there is a connection on which a client may send a request."""
+        return any(connection.is_idle for connection, _ in self._connections())
+
+    def close_idle(self) -> bool:
+        """Close each connection on which no request is on its way.
+
+        One is on its way on a new connection, and where bytes of the client wait to be read.
+        Return whether there is such a connection. One whose client has not received all of an
+        answer stays, too.
+        """
+        is_expecting = False
+        if not isinstance(self.server, _Server):
+            return is_expecting
+        for connection, transport in self._connections():
+            if not connection.is_idle:
+                continue
+            if connection.is_new or has_unread(transport):
+                is_expecting = True
+            elif not has_unsent(transport):
+                self.server.unsent.keep(transport)  # Its client sees the end at once.
+                connection.force_close()
+        return is_expecting
 
     def keep_unsent(self) -> SendBufferTracker:
         """Keep the connections whose clients have not received all of their answers yet."""

@@ -55,10 +55,19 @@ def reset(transport: asyncio.Transport) -> None:
 
 def unsent_bytes(own: socket.socket | None) -> int:
     """Return how many written bytes the peer has not acknowledged; 0 if that is unknown."""
+    return _queued_bytes(own, termios.TIOCOUTQ)
+
+
+def has_unread(transport: asyncio.Transport) -> bool:
+    """Return whether the kernel has bytes of the client that were not read yet."""
+    return _queued_bytes(transport.get_extra_info("socket"), termios.FIONREAD) > 0
+
+
+def _queued_bytes(own: socket.socket | None, queue: int) -> int:
     if own is None:
         return 0
     try:
-        count: int = _COUNT.unpack(fcntl.ioctl(own, termios.TIOCOUTQ, bytes(_COUNT.size)))[0]
+        count: int = _COUNT.unpack(fcntl.ioctl(own, queue, bytes(_COUNT.size)))[0]
     except (OSError, ValueError):  # ValueError: it is closed.
         return 0
     return count

@@ -28,7 +28,7 @@ from sidecar.telemetry.metrics import Metrics
 from sidecar.web.middleware import BROKEN_OFF, REASON, REQUEST_ID
 from sidecar.web.pieces import LEAST_COMPRESSED_BYTES, accepts_gzip
 from sidecar.web.send_buffers import abort_connection
-from sidecar.web.stream_body import Pieces, StreamBody, TransferBroken
+from sidecar.web.stream_body import SHORT_BYTES, Pieces, StreamBody, TransferBroken
 from sidecar.web.transfer_timeout import ClientRate, TransferTimeout
 
 log = logging.getLogger(__name__)
@@ -55,21 +55,29 @@ def client_head(head: ResponseHead, kind: Kind, *, unwrap: bool, zipped: bool) -
 
 
 def response_to(
-    headers: Mapping[str, str], head: ResponseHead, kind: str, *, length: int | None, ranges: bool
+    headers: Mapping[str, str],
+    head: ResponseHead,
+    kind: str,
+    *,
+    length: int | None,
+    ranges: bool,
+    body: bytes | None = None,
 ) -> web.StreamResponse:
-    """Return the head of an answer to a client.
+    """Return the answer to a client: its head, or with a ``body`` all of it.
 
     ``headers``: the PACS's; ``length``: in bytes, where known; ``ranges``: whether the client may
     ask for ranges.
     """
-    response = web.StreamResponse(
-        status=206 if head.is_partial else 200,
-        headers={
-            "Content-Type": head.content_type,
-            **to_client(headers, partial=head.is_partial, ranges=ranges),
-        },
-    )
-    if length is not None:
+    status = 206 if head.is_partial else 200
+    lines = {
+        "Content-Type": head.content_type,
+        **to_client(headers, partial=head.is_partial, ranges=ranges),
+    }
+    response: web.StreamResponse
+    if body is not None:
+        response = web.Response(status=status, headers=lines, body=body)
+    else:
+        response = web.StreamResponse(status=status, headers=lines)
         response.content_length = length
     if head.media_type in DOCUMENT_TYPES:
         response.headers["Content-Disposition"] = "attachment"
@@ -120,11 +128,8 @@ class Streamer:
             step.set(KIND, kind)
             try:
                 async with step_timeout:
-                    first = await body.next()
-                    response = _response(request, upstream, head, kind, scanner)
-                    is_long = not body.has_ended or sum(map(len, first)) >= LEAST_COMPRESSED_BYTES
-                    if isinstance(scanner, Metadata) and is_long and accepts_gzip(request):
-                        response.enable_compression(web.ContentCoding.gzip)
+                    first = await body.first(head.content_length)
+                    response = _response(request, upstream, head, kind, scanner, first, body)
                     writer = await response.prepare(request)
                     if request.method != "HEAD" and writer is not None:
                         await self._copy(first, body, response, writer, kind, step_timeout, rate)
@@ -165,8 +170,11 @@ class Streamer:
         step_timeout: TransferTimeout,
         rate: ClientRate,
     ) -> None:
-        """Send ``pieces`` and the rest of ``body``."""
+        """Send ``pieces`` and the rest of ``body``. A whole answer leaves with its head."""
         counter, sent = self.metrics.streamed_bytes.labels(kind), 0
+        if isinstance(response, web.Response):
+            counter.inc(sum(map(len, pieces)))
+            return
         while pieces:
             step_timeout.begin(_WRITING, self.client_seconds)
             rate.wait_for(writer)
@@ -227,15 +235,37 @@ class Streamer:
 
 
 def _response(
-    request: web.Request, upstream: Upstream, head: ResponseHead, kind: str, scanner: Scanner
+    request: web.Request,
+    upstream: Upstream,
+    head: ResponseHead,
+    kind: str,
+    scanner: Scanner,
+    pieces: Pieces,
+    body: StreamBody,
 ) -> web.StreamResponse:
+    """Return the answer: its head, or all of it if it is short and ``pieces`` are its whole body.
+
+    Raises ``TransferBroken``.
+    """
+    size, length = sum(map(len, pieces)), scanner.length(head.content_length)
+    is_short = body.is_complete and size <= SHORT_BYTES and request.method != "HEAD"
+    compress = (
+        isinstance(scanner, Metadata)
+        and not (body.is_complete and size < LEAST_COMPRESSED_BYTES)
+        and accepts_gzip(request)
+    )
+    if is_short and length not in (None, size):
+        raise TransferBroken("length")
     response = response_to(
         upstream.headers,
         head,
         kind,
-        length=scanner.length(head.content_length),
+        length=length,
         ranges=isinstance(scanner, PassThrough) and heeds_ranges(Kind(kind)),
+        body=b"".join(pieces) if is_short and not compress else None,
     )
+    if compress:
+        response.enable_compression(web.ContentCoding.gzip)
     if request.version < HttpVersion11 and response.content_length is None:
         response.force_close()  # The end of the connection is the body's end.
     return response

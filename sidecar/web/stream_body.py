@@ -25,6 +25,11 @@ from sidecar.web.transfer_timeout import TransferTimeout
 
 Pieces = Sequence[bytes | memoryview]
 
+SHORT_BYTES = 262_144
+"""Limit in bytes of an answer that leaves when it is whole: with its head, in one write.
+
+Each further write costs as much as the whole decision.
+"""
 _READING, _SCANNING = "reading", "scanning"
 
 
@@ -108,6 +113,21 @@ class StreamBody:
         self.has_ended = False
         """Whether the archive's body has been read to its end."""
         self._directory: list[bytes] = []  # The pieces of a ZIP's end that are still to be sent.
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all of it has been returned."""
+        return self.has_ended and not self._directory
+
+    async def first(self, length: int | None) -> Pieces:
+        """Return the first bytes, or all of a body that is short. Raises ``TransferBroken``.
+
+        ``length``: that of the archive's body in bytes, where it is known.
+        """
+        pieces = await self.next()
+        while length is not None and length <= SHORT_BYTES and not self.has_ended:
+            pieces = [*pieces, *await self.next()]
+        return pieces
 
     async def next(self) -> Pieces:
         """Return the next bytes that may be sent; none at the end. Raises ``TransferBroken``.

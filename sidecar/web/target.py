@@ -13,7 +13,8 @@ MAXIMUM_LENGTH = 8_000
 
 # The characters of our own paths. "%" only as %24 for "$"; no ";", no backslash, no control,
 # nothing beyond ASCII.
-_SEGMENT = re.compile(r"(?:[A-Za-z0-9._~,$-]|%24)*", re.ASCII)
+# Dot segments and empty segments (but for a whole path of "/") are nobody's resource here.
+_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|\Z))(?:[A-Za-z0-9._~,$-]++|%24)++)++|/", re.ASCII)
 _ABSOLUTE = re.compile(
     r"(?P<scheme>https?)://(?P<authority>[A-Za-z0-9.\[\]:-]+)(?=/|$)", re.ASCII | re.IGNORECASE
 )
@@ -71,17 +72,13 @@ def parse_target(raw: str, own: str = "") -> Target:
     path, _, query = raw.partition("?")
     if not path.startswith("/"):
         raise BadRequest("The request target must be a path.", reason="bad_target")
-    segments = path[1:].split("/")
-    # Dot segments and empty segments (but for a whole path of "/") are nobody's resource here.
-    if not all(
-        _SEGMENT.fullmatch(segment) and segment not in (".", "..") for segment in segments
-    ) or ("" in segments and segments != [""]):
+    if not _PATH.fullmatch(path):
         raise NotFound("There is no such resource.", reason="unknown_path")
     if not _QUERY.fullmatch(query) or "#" in query:
         raise BadRequest(
             "The query has characters that must be percent-encoded.", reason="bad_query"
         )
-    return Target(tuple(segment.replace("%24", "$") for segment in segments), query)
+    return Target(tuple(path[1:].replace("%24", "$").split("/")), query)
 
 
 def form_parameters(text: str) -> list[tuple[str, str]]:

@@ -19,6 +19,7 @@ from tests.fakes.ehr import PATIENT
 BYTES = 2 * 2**20
 """Size of what is added to an instance: it comes from the socket a megabyte a time."""
 UNDEFINED = 0xFFFF_FFFF
+MEBIBYTE = 2**20
 
 
 def head(tag: int, vr: str, length: int) -> bytes:
@@ -87,12 +88,12 @@ def unknown_elements(group: int) -> bytes:
 
 
 def instance(
-    content: bytes, *, before: bool = False, syntax: str = ExplicitVRLittleEndian
+    content: bytes, *, before: bool = False, syntax: str = ExplicitVRLittleEndian, zeros: int = 0
 ) -> bytes:
     """An instance of the patient with ``content`` behind its header, or ``before`` its PatientID.
 
     ``content`` is in Explicit VR Little Endian also where the instance is deflated, and else in
-    that of its syntax.
+    that of its syntax. So many ``zeros`` follow where it is deflated, a multiple of ``MEBIBYTE``.
     """
     place = {
         "PatientID": PATIENT,
@@ -110,16 +111,21 @@ def instance(
         written = written[:at] + content + written[at:]
     else:
         written += content
-    return _deflated(written) if deflated else written
+    return _deflated(written, zeros) if deflated else written
 
 
-def _deflated(written: bytes) -> bytes:
-    """The same in Deflated Explicit VR Little Endian (PS3.5 A.5)."""
+def _deflated(written: bytes, zeros: int) -> bytes:
+    """The same and ``zeros`` in Deflated Explicit VR Little Endian (PS3.5 A.5).
+
+    A mebibyte of them is deflated: after a full flush the same bytes may follow again and again.
+    """
     other = encoded(dataset(), DeflatedExplicitVRLittleEndian)
     start = 132 + 12 + int.from_bytes(other[140:144], "little")
     begin = 132 + 12 + int.from_bytes(written[140:144], "little")
     packed = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
-    return other[:start] + packed.compress(written[begin:]) + packed.flush()
+    body = packed.compress(written[begin:]) + packed.flush(zlib.Z_FULL_FLUSH)
+    more = packed.compress(bytes(MEBIBYTE)) + packed.flush(zlib.Z_FULL_FLUSH) if zeros else b""
+    return other[:start] + body + more * (zeros // MEBIBYTE) + packed.flush()
 
 
 BEHIND, BEFORE = 0x5200_9230, 0x0008_1140
@@ -160,7 +166,7 @@ INSTANCES: dict[str, Callable[[], bytes]] = {
         syntax=DeflatedExplicitVRLittleEndian,
     ),
     "deflated zeros": lambda: instance(
-        head(0x7FE0_0010, "OB", 2**28) + bytes(2**28), syntax=DeflatedExplicitVRLittleEndian
+        head(0x7FE0_0010, "OB", 2**28), syntax=DeflatedExplicitVRLittleEndian, zeros=2**28
     ),
 }
 

@@ -4,6 +4,7 @@ from others.
 
 import asyncio
 import contextlib
+import functools
 import socket
 from urllib.parse import urlsplit
 
@@ -30,6 +31,23 @@ PATIENT_OF = {"1.2.840.1": PATIENT, "1.2.840.2": "p2"}
 MULTIPART = 'multipart/related; type="application/dicom"; boundary=abc'
 
 
+@functools.cache
+def large(uid: str) -> bytes:
+    """Return the answer to a retrieval of the study's instance: 16 MB."""
+    made = dataset(**names_of(uid), EncapsulatedDocument=b"\0" * 2**24)
+    head = b"--abc\r\nContent-Type: application/dicom\r\n\r\n"
+    return head + encoded(made) + b"\r\n--abc--\r\n"
+
+
+def names_of(uid: str) -> dict[str, str]:
+    return {
+        "PatientID": PATIENT_OF[uid],
+        "StudyInstanceUID": uid,
+        "SeriesInstanceUID": uid + ".1",
+        "SOPInstanceUID": uid + ".1.1",
+    }
+
+
 class TwoPatients:
     """An archive with a study of one large instance for each of two patients."""
 
@@ -40,23 +58,11 @@ class TwoPatients:
     async def _answer(self, request: web.Request) -> web.Response:
         named = request.path + request.query.get("StudyInstanceUID", "")
         uid = next((uid for uid in PATIENT_OF if uid in named), "1.2.840.1")
-        names = {
-            "PatientID": PATIENT_OF[uid],
-            "StudyInstanceUID": uid,
-            "SeriesInstanceUID": uid + ".1",
-            "SOPInstanceUID": uid + ".1.1",
-        }
         if request.path.endswith(("/studies", "/series", "/instances")):
             return web.Response(
-                body=orjson.dumps([row(**names)]), content_type="application/dicom+json"
+                body=orjson.dumps([row(**names_of(uid))]), content_type="application/dicom+json"
             )
-        head = b"--abc\r\nContent-Type: application/dicom\r\n\r\n"
-        body = (
-            head
-            + encoded(dataset(**names, EncapsulatedDocument=b"\0" * 2**24))
-            + b"\r\n--abc--\r\n"
-        )
-        return web.Response(body=body, headers={"Content-Type": MULTIPART})
+        return web.Response(body=large(uid), headers={"Content-Type": MULTIPART})
 
 
 class Reader:

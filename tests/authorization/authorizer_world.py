@@ -104,6 +104,16 @@ class Facts(Ownership):
         self.asked: list[Part] = []
         self.ages: list[float] = []
 
+    def cached_facts(
+        self,
+        part: Part,
+        known_as: frozenset[PatientIdentifier],
+        *,
+        max_age_seconds: float = math.inf,
+    ) -> StudyFacts | None:
+        """Nothing is cached."""
+        return None
+
     async def facts(
         self,
         part: Part,
@@ -125,6 +135,10 @@ class Instances(InstancePatients):
     def __init__(self) -> None:
         self.known: frozenset[PatientIdentifier] | Exception = frozenset({OWN})
         self.asked: list[HeaderPermit] = []
+
+    def cached(self, permit: HeaderPermit) -> frozenset[PatientIdentifier] | None:
+        """Nothing is cached."""
+        return None
 
     async def of(self, permit: HeaderPermit) -> frozenset[PatientIdentifier]:
         """As an instance says."""

@@ -5,7 +5,7 @@ wait a 503.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Hashable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 
 import aiohttp
@@ -15,7 +15,7 @@ from sidecar.access.facts import Part, Token
 from sidecar.authorization import limits
 from sidecar.authorization.limits import QueryLimits, RequestLimits, caller_of
 from sidecar.common.errors import Problem
-from sidecar.common.fair_queue import FairQueue, HeldPlace
+from sidecar.common.fair_queue import FairQueue, Key
 from sidecar.dicomweb.paths import Kind, Retrieval
 from sidecar.settings.limits import LimitSettings
 from tests.authorization.limited import Slow, apps, bearer, remembering
@@ -250,15 +250,13 @@ async def test_both_places_of_a_whole_study_are_waited_for_once(
 ) -> None:
     """Not for so long in each queue."""
     waits: list[float | None] = []
-    place = FairQueue.place
+    enter = FairQueue.enter
 
-    def noted(
-        queue: FairQueue, *key: Hashable, seconds: float | None = None
-    ) -> AbstractAsyncContextManager[HeldPlace]:
+    async def noted(queue: FairQueue, key: Key, seconds: float | None) -> None:
         waits.append(seconds)
-        return place(queue, *key, seconds=seconds)
+        await enter(queue, key, seconds)
 
-    monkeypatch.setattr(FairQueue, "place", noted)
+    monkeypatch.setattr(FairQueue, "enter", noted)
     places = RequestLimits(transfers=16, transfers_of_app=4, connections=100)
     async with places.transfer(Token((), 0, patient="p1"), Retrieval(Kind.STUDY, STUDY)):
         first, second = (seconds or 0 for seconds in waits)

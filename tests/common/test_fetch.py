@@ -12,6 +12,7 @@ from aiohttp import web
 
 from sidecar.common.fetch import FetchedResponse, FetchFailed, fetch
 from tests.common.peer import NO_HEADERS, Peer, Reply
+from tests.fakes.stream_server import stream_server
 from tests.waiting import WAIT_SECONDS
 
 LIMIT = 65_536
@@ -200,14 +201,13 @@ async def test_a_peer_that_does_not_speak_well(session: aiohttp.ClientSession, f
         finally:
             writer.close()
 
-    server = await asyncio.start_server(connection, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-    async with asyncio.timeout(WAIT_SECONDS):  # However it drips: then the whole of it has a bound.
-        assert (
-            await failure_of(get(session, url, seconds=0.2 if reason == "timeout" else 60))
-            == reason
-        )
-    server.close()
+    async with (
+        stream_server(connection) as port,
+        asyncio.timeout(WAIT_SECONDS),  # However it drips: then the whole of it has a bound.
+    ):
+        seconds = 0.2 if reason == "timeout" else 60
+        failure = await failure_of(get(session, f"http://127.0.0.1:{port}/", seconds=seconds))
+        assert failure == reason
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,21 @@
 """Freed memory serves the next chunk, unless the environment is set; little garbage collection."""
 
+import asyncio
+import contextlib
 import subprocess
 import sys
 
 import pytest
 
-from sidecar.common.memory import keep_freed_memory
+from sidecar.common import memory
+from sidecar.common.memory import MemoryOfMany, keep_freed_memory
+from tests.waiting import wait_until_async
 
 FAULTS = """
 import resource, sys
-from sidecar.common.memory import keep_freed_memory
+from sidecar.common import memory
+from sidecar.common.memory import MemoryOfMany, keep_freed_memory
+from tests.waiting import wait_until_async
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 def pages():
@@ -64,3 +70,55 @@ def test_what_is_imported_is_not_collected_again_and_again() -> None:
     )
     frozen, left = map(int, shown.stdout.split())
     assert frozen > 20 * left
+
+
+@pytest.mark.parametrize(
+    ("users", "comes_back", "trims"),
+    [
+        (MemoryOfMany.MANY, False, 1),
+        (MemoryOfMany.MANY - 1, False, 0),
+        (MemoryOfMany.MANY, True, 0),
+    ],
+)
+async def test_what_many_have_left_is_given_back_when_it_is_quiet(
+    users: int, comes_back: bool, trims: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[None] = []
+    monkeypatch.setattr(memory, "trim", lambda: done.append(None))
+    monkeypatch.setattr(MemoryOfMany, "QUIET_SECONDS", 0.01)
+    of_many = MemoryOfMany()
+    for _ in range(2):  # Again when many have come again.
+        done.clear()
+        with contextlib.ExitStack() as stack:
+            for _ in range(users):
+                stack.enter_context(of_many.used())
+        with of_many.used() if comes_back else contextlib.nullcontext():
+            timer = of_many._timer
+            await wait_until_async("the quiet", lambda: of_many._timer is None)
+            assert (timer is not None) == (users >= MemoryOfMany.MANY)
+            await asyncio.get_running_loop().run_in_executor(None, bool)
+            await wait_until_async("the memory", lambda: len(done), trims.__eq__)
+    with of_many.used():
+        pass
+
+
+GIVEN_BACK = """
+from sidecar.common.memory import keep_freed_memory, trim
+keep_freed_memory()
+def pages():
+    return int(open("/proc/self/statm").read().split()[1])
+long, short = [], []
+for _ in range(400):
+    long.append(bytearray(2**17))
+    short.append(bytes(3_000))
+del long[:]
+before = pages()
+trim()
+print((before - pages()) * 4096 // 2**20)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="of glibc")
+def test_memory_between_what_is_in_use_is_given_back() -> None:
+    shown = subprocess.run([sys.executable, "-c", GIVEN_BACK], capture_output=True, check=True)
+    assert int(shown.stdout) > 40

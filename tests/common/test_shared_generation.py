@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import itertools
 import multiprocessing
 import os
@@ -175,7 +176,7 @@ def test_no_worker_serves_what_another_has_forgotten() -> None:
         Machine.processes = Processes(Path(folder))
         Machine.numbers = iter(range(1, 10**9))
         try:
-            Machine.TestCase.settings = settings(stateful_step_count=40, deadline=None)
+            Machine.TestCase.settings = settings(stateful_step_count=25, deadline=None)
             Machine.TestCase("runTest").runTest()
         finally:
             Machine.processes.close()
@@ -306,6 +307,20 @@ def test_what_the_archive_changed_for_one_worker_the_others_keep(tmp_path: Path)
 def test_a_folder_that_cannot_be_used_ends_the_start(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=os.strerror(2)):
         SharedGeneration(tmp_path / "missing")
+
+
+def test_a_full_disk_ends_the_start_and_says_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that shares no forgetting must not serve."""
+
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)) as raised:
+        SharedGeneration(tmp_path)
+    assert raised.value.filename == str(tmp_path)
 
 
 def test_the_files_are_the_owners_alone_and_no_descriptor_is_left(tmp_path: Path) -> None:

@@ -262,7 +262,10 @@ def _bent(value: Any, chance: random.Random) -> Any:
     return [_bent(one, chance) for one in value] if isinstance(value, list) else value
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize(
+    "seed",
+    [*range(10), *(pytest.param(seed, marks=pytest.mark.exhaustive) for seed in range(10, 100))],
+)
 async def test_whatever_json_comes_is_a_finding(seed: int) -> None:
     chance = random.Random(seed)
 

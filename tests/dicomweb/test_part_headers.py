@@ -8,7 +8,6 @@ from sidecar.dicomweb.paths import OBJECTS, Kind
 DRAWN = (Kind.RENDERED, Kind.THUMBNAIL)
 
 
-@pytest.mark.parametrize("kind", Kind)
 @pytest.mark.parametrize(
     "content_type",
     [
@@ -34,8 +33,9 @@ DRAWN = (Kind.RENDERED, Kind.THUMBNAIL)
         'text/html; type="application/pdf"',
     ],
 )
-def test_what_is_odd_or_runs_never_passes(kind: Kind, content_type: str) -> None:
-    assert not PartPolicy(kind, "https://us").accepts(content_type)
+def test_what_is_odd_or_runs_never_passes(content_type: str) -> None:
+    for kind in Kind:
+        assert not PartPolicy(kind, "https://us").accepts(content_type), kind
 
 
 @pytest.mark.parametrize("kind", Kind)

@@ -37,11 +37,10 @@ def keys(*parameters: tuple[str, str]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", [*WHO, *WHO.values(), *(tag.lower() for tag in WHO.values())])
-@pytest.mark.parametrize(
-    "value", ["", "p1", "other", "*", "?", "a*", "p1\\other", "p1,other", "''", '""', " "]
-)
-def test_who_is_left_out_in_every_spelling(name: str, value: str) -> None:
-    assert keys((name, value), (STUDY_DATE, "20240101")) == {STUDY_DATE: "20240101"}
+def test_who_is_left_out_in_every_spelling(name: str) -> None:
+    for value in ("", "p1", "other", "*", "?", "a*", "p1\\other", "p1,other", "''", '""', " "):
+        left = keys((name, value), (STUDY_DATE, "20240101"))
+        assert left == {STUDY_DATE: "20240101"}, value
 
 
 def test_who_may_be_repeated_and_is_left_out_each_time() -> None:

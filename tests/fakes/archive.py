@@ -13,6 +13,7 @@ from sidecar.dicom.json_model import Row, tag, text
 from sidecar.server.listener import listen
 from tests.dicom_instances import dataset, encoded
 from tests.fakes.ehr import PATIENT
+from tests.fakes.stream_server import stream_server
 
 STUDY, SERIES, INSTANCE = "1.2.840.1", "1.2.840.1.1", "1.2.840.1.1.1"
 
@@ -51,11 +52,8 @@ class ScriptedPacs:
     @contextlib.asynccontextmanager
     async def serve(self) -> AsyncIterator[str]:
         """Serve; yields the DICOMweb root."""
-        server = await asyncio.start_server(self._connection, "127.0.0.1", 0, limit=2**16)
-        try:
-            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/dicom-web"
-        finally:
-            server.close()
+        async with stream_server(self._connection, limit=2**16) as port:
+            yield f"http://127.0.0.1:{port}/dicom-web"
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -12,6 +12,7 @@ from typing import Any
 from tests.dicom_instances import dataset, encoded
 from tests.fakes.archive import INSTANCE, SERIES, STUDY
 from tests.fakes.ehr import PATIENT
+from tests.fakes.stream_server import stream_server
 
 DICOM_JSON = "application/dicom+json"
 SERIES_PATH = f"/studies/{STUDY}/series/{SERIES}"
@@ -109,11 +110,8 @@ class OddArchive:
     @contextlib.asynccontextmanager
     async def serve(self) -> AsyncIterator[str]:
         """Serve; yields the DICOMweb root."""
-        server = await asyncio.start_server(self._connection, "127.0.0.1", 0, limit=2**16)
-        try:
-            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/rs"
-        finally:
-            server.close()
+        async with stream_server(self._connection, limit=2**16) as port:
+            yield f"http://127.0.0.1:{port}/rs"
 
     def count(self, text: str) -> int:
         """How many requests had this in their target."""

@@ -66,7 +66,6 @@ SHAPES: dict[str, list[Row]] = {
 INCLUDE = ("_include", "ImagingStudy:endpoint")
 
 
-@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("contained", [False, True])
 @pytest.mark.parametrize(
@@ -74,10 +73,9 @@ INCLUDE = ("_include", "ImagingStudy:endpoint")
     [[], [INCLUDE], [INCLUDE, ("_count", "2")], [("_elements", "identifier,modality,endpoint")]],
     ids=str,
 )
-def test_each_rule_holds(
-    rule: str, shape: str, contained: bool, more: list[tuple[str, str]]
-) -> None:
-    assert compiled(rule)(answer(SHAPES[shape], parse(*more), contained=contained)) == [True]
+def test_each_rule_holds(shape: str, contained: bool, more: list[tuple[str, str]]) -> None:
+    bundle = answer(SHAPES[shape], parse(*more), contained=contained)
+    assert [rule for rule in RULES if compiled(rule)(bundle) != [True]] == []
 
 
 @pytest.mark.parametrize(

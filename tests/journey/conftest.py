@@ -20,6 +20,13 @@ ARCHIVES = [
     pytest.param("dcm4chee-documented", marks=pytest.mark.exhaustive),
     pytest.param("orthanc", marks=pytest.mark.orthanc),
 ]
+ONE_OF_OURS = [
+    "embedded",
+    pytest.param("dcm4chee", marks=pytest.mark.exhaustive),
+    pytest.param("dcm4chee-documented", marks=pytest.mark.exhaustive),
+    pytest.param("orthanc", marks=pytest.mark.orthanc),
+]
+"""Of `make test` one archive alone, where its dialect makes no difference."""
 
 
 def dcm4chee_mode(archive: str) -> Mode | None:

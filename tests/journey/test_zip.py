@@ -8,7 +8,10 @@ import subprocess
 from pathlib import Path
 from zipfile import ZipFile
 
+import pytest
+
 from tests.installed import installed
+from tests.journey.conftest import ONE_OF_OURS
 from tests.journey.memory import ALLOWED_GROWTH, retrieve_watching_memory
 from tests.journey.world import LARGE_STUDY, LARGE_STUDY_PATIENT, World
 
@@ -66,6 +69,7 @@ def test_unzip_and_dcmtk_read_it(world: World, tmp_path: Path) -> None:
         assert done.stdout.count(f"[{study}]") == len(saved)
 
 
+@pytest.mark.parametrize("world", ONE_OF_OURS, indirect=True)
 def test_memory_is_bounded(world: World, tmp_path: Path) -> None:
     """As for the multipart of the same 150 MB."""
     session = world.session(LARGE_STUDY_PATIENT)

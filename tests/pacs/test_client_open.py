@@ -16,6 +16,7 @@ from sidecar.common.errors import GatewayTimeout, Problem, Unavailable
 from sidecar.dicomweb.paths import Kind, Retrieval
 from sidecar.pacs.response import Upstream
 from tests.common.peer import Peer, Reply
+from tests.fakes.stream_server import stream_server
 from tests.pacs.paging import PART, PERMIT, RETRIEVAL, STUDIES, pacs, retrievals
 from tests.permits import ASKED, header_permit, study_permit
 from tests.waiting import WAIT_SECONDS, forever
@@ -79,11 +80,8 @@ async def dying(good_answers: list[int], *, abort: bool) -> AsyncIterator[tuple[
                 writer.transport.abort()
         writer.close()
 
-    server = await asyncio.start_server(connection, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", requests
-    finally:
-        server.close()
+    async with stream_server(connection) as port:
+        yield f"http://127.0.0.1:{port}", requests
 
 
 @pytest.mark.parametrize("abort", [False, True])
@@ -309,9 +307,8 @@ async def test_the_end_of_a_chunk_is_no_end(session: aiohttp.ClientSession, codi
         over.set()
 
     over = asyncio.Event()
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        async with session.get(url) as response:
+    async with stream_server(serve) as port:
+        async with session.get(f"http://127.0.0.1:{port}") as response:
             upstream, received = Upstream(response, idle_seconds=60), list[bytes]()
             while pieces := await upstream.read():
                 received += pieces

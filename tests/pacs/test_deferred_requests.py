@@ -161,6 +161,30 @@ async def test_nobody_takes_the_places_of_all() -> None:
     await deferred.close()
 
 
+@pytest.mark.parametrize("limits", [{"limit": 2}, {"limit": 8, "limit_per_owner": 2}])
+async def test_a_result_that_nobody_has_taken_makes_room(limits: dict[str, float]) -> None:
+    """Its caller may have to ask something else first, again: it would never get that."""
+    waiting, slow = Archive(), Archive()
+    deferred = deferred_requests(**limits)
+    for key in ("a", "b"):
+        with pytest.raises(Unavailable):
+            await deferred.open(key, waiting.open, owner="p")
+    waiting.ready.set()
+    await settle()
+    with pytest.raises(Unavailable):  # Others have no part in it.
+        await deferred.open("c", Archive().open, owner="q")
+    assert len(deferred) == (2 if limits == {"limit": 2} else 3)
+    with pytest.raises(Unavailable):
+        await deferred.open("first", slow.open, owner="p")
+    await settle()
+    assert [door.closed for door in waiting.doors] == [True, False]
+    slow.ready.set()
+    await deferred.open("first", slow.open, owner="p")
+    assert slow.asked == 1
+    assert await deferred.open("b", waiting.open, owner="p") is waiting.doors[1]
+    await deferred.close()
+
+
 async def test_a_client_that_leaves_while_it_waits_ends_what_it_started() -> None:
     archive, deferred = Archive(), deferred_requests(patience_seconds=60)
     waiting = asyncio.create_task(deferred.open("a", archive.open))

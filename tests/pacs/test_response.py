@@ -17,7 +17,14 @@ import pytest
 
 from sidecar.bootstrap.context import open_session
 from sidecar.pacs import response as upstream_module
-from sidecar.pacs.response import LONG_BYTES, PIECE_BYTES, SocketBody, Upstream, take_over
+from sidecar.pacs.response import (
+    LEAST_PIECE_BYTES,
+    LONG_BYTES,
+    PIECE_BYTES,
+    SocketBody,
+    Upstream,
+    take_over,
+)
 from tests.certificates import certificate, server_context
 from tests.event_loops import Run
 from tests.waiting import WAIT_SECONDS, wait_until_async
@@ -153,6 +160,30 @@ def test_no_piece_is_longer_than_was_agreed(run: Run) -> None:
     assert PIECE_BYTES <= 2**20
     assert run(read()) == [PIECE_BYTES] * 3 + [5]
     assert Stub.asked == [PIECE_BYTES] * 3 + [5]
+
+
+@pytest.mark.parametrize(
+    ("others", "size"), [(0, 2**20), (1, 2**19), (7, 2**17), (500, LEAST_PIECE_BYTES)]
+)
+def test_the_more_bodies_are_read_the_less_at_once(run: Run, others: int, size: int) -> None:
+    """A small request has its turn behind a megabyte, whether one study is read or sixteen."""
+    asked: list[int] = []
+
+    class Stub(socket.socket):
+        def recv(self, size: int, flags: int = 0) -> bytes:
+            asked.append(size)
+            return bytes(size)
+
+    async def read() -> None:
+        bodies = [SocketBody(Stub(), 2**24) for _ in range(others + 1)]
+        await bodies[-1].read()
+        for body in bodies[:-1]:
+            body.close()
+        await bodies[-1].read()
+        bodies[-1].close()
+
+    run(read())
+    assert asked == [size, PIECE_BYTES]
 
 
 def test_what_aiohttp_still_held_back_is_not_left_behind(run: Run) -> None:

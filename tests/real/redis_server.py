@@ -59,6 +59,12 @@ class RedisProcess:
             end(self._process)
             self._process = None
 
+    def kill(self) -> None:
+        """Kill it. What it had is gone."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
         """Freeze it while the block runs; its connections stay."""

@@ -3,8 +3,11 @@ metrics and log.
 """
 
 import asyncio
+import contextlib
 import logging
+import socket
 import time
+from typing import Self
 
 import aiohttp
 import pytest
@@ -15,11 +18,14 @@ from sidecar.server.listener import _ARRIVING_SECONDS, Listener, listen
 from sidecar.server.sockets import listen_on
 from sidecar.settings.document import Settings
 from tests.authorization.limited import Slow
+from tests.event_loops import Run
 from tests.fakes.archive import ScriptedPacs
 from tests.fakes.ehr import ScriptedEhr
 from tests.fakes.retrievals import BROKEN, PATH
 from tests.fakes.site import HEADERS, sidecar_between
 from tests.waiting import WAIT_SECONDS, wait_until_async
+
+KEPT = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 @pytest.mark.parametrize("seconds", [0.5, 1.0])
@@ -88,6 +94,90 @@ async def test_a_request_that_is_on_its_way_is_answered(monkeypatch: pytest.Monk
     assert (await asyncio.wait_for(reader.read(), WAIT_SECONDS)).endswith(b"here")
     await ending
     writer.close()
+
+
+class Kept:
+    """A listener, and clients' connections to it that are kept after an answer."""
+
+    def __init__(self, count: int = 1) -> None:
+        async def answer(request: web.Request) -> web.Response:
+            return web.Response(text="here")
+
+        app = web.Application()
+        app.router.add_get("/", answer)
+        self.listener = Listener(app, listen_on("127.0.0.1", 0, "listener"))
+        self.clients = [socket.socket() for _ in range(count)]
+
+    async def __aenter__(self) -> Self:
+        await self.listener.start()
+        loop = asyncio.get_running_loop()
+        for client in self.clients:
+            client.setblocking(False)
+            await loop.sock_connect(client, ("127.0.0.1", self.listener.port))
+            client.send(KEPT)
+            assert b"Connection: close" not in await loop.sock_recv(client, 1_000)
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        for client in self.clients:
+            client.close()
+
+
+async def last_answer(client: socket.socket) -> bytes:
+    """Return everything up to the end of the connection."""
+    loop, answer = asyncio.get_running_loop(), b""
+    while part := await asyncio.wait_for(loop.sock_recv(client, 1_000), WAIT_SECONDS):
+        answer += part
+    return answer
+
+
+async def test_an_idle_connection_has_one_more_request() -> None:
+    """A replaced worker closes none that its client uses (RFC 9112 9.5)."""
+    async with Kept() as kept:
+        (client,) = kept.clients
+        ending = asyncio.create_task(kept.listener.stop(600, idle_seconds=60))
+        await asyncio.sleep(_ARRIVING_SECONDS * 3)
+        client.send(KEPT)
+        answered = await last_answer(client)
+        assert answered.endswith(b"here")
+        assert b"\r\nConnection: close\r\n" in answered
+        await asyncio.wait_for(ending, WAIT_SECONDS)
+
+
+async def test_a_connection_that_stays_idle_is_closed() -> None:
+    async with Kept() as kept:
+        ending = asyncio.create_task(kept.listener.stop(600, idle_seconds=0.5))
+        assert await last_answer(kept.clients[0]) == b""
+        await asyncio.wait_for(ending, WAIT_SECONDS)
+
+
+def test_no_request_on_an_open_connection_is_lost(run: Run) -> None:
+    """One after the other is sent while the loop is held, at whichever step of the end."""
+    sent: list[socket.socket] = []
+
+    async def scenario() -> None:
+        async with Kept(100) as kept:
+            unsent, loop = list(kept.clients), asyncio.get_running_loop()
+            ending = asyncio.create_task(kept.listener.stop(600))
+
+            def send_next() -> None:
+                client = unsent.pop()
+                with contextlib.suppress(BlockingIOError):  # Nothing to read: it is open.
+                    assert client.recv(1) == b""
+                    return
+                sent.append(client)
+                client.send(KEPT)
+                time.sleep(0.01)
+                if unsent and not ending.done():
+                    loop.call_soon(send_next)
+
+            loop.call_soon(send_next)
+            await asyncio.wait_for(ending, WAIT_SECONDS)
+            for client in sent:
+                assert (await last_answer(client)).endswith(b"here")
+
+    run(scenario())
+    assert sent
 
 
 @pytest.mark.parametrize("waits", [True, False])

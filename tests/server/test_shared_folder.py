@@ -65,6 +65,17 @@ def test_without_memory_it_is_a_temporary_folder(
         assert folder.parent == memory
 
 
+def test_without_room_in_memory_it_is_a_temporary_folder(
+    memory: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Another program may have filled it."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.setattr("tempfile.tempdir", str(elsewhere))
+    monkeypatch.setattr(module, "LEAST_BYTES", 2**63)
+    with shared_folder() as folder:
+        assert folder.parent == elsewhere
+
+
 def test_another_that_starts_at_the_same_moment_leaves_it(
     memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -170,6 +170,19 @@ def test_a_change_while_workers_start_is_not_lost(toy: Toy, tmp_path: Path) -> N
     toy.wait_for_workers(3)
 
 
+def test_a_reload_while_the_first_workers_start_is_not_lost(tmp_path: Path) -> None:
+    toy = Toy(tmp_path)
+    toy.write(behaviour="late", workers=1)
+    with toy:
+        wait_until("a worker starts", (tmp_path / "waiting").exists)
+        toy.write(workers=3)
+        toy.signal(signal.SIGHUP)
+        (tmp_path / "go").touch()
+        toy.wait_for("serving")
+        toy.wait_for("reloaded")
+        toy.wait_for_workers(3)
+
+
 def test_a_replaced_worker_may_go_on(tmp_path: Path) -> None:
     """Only so many of them: beyond, the oldest one ends."""
     toy = Toy(tmp_path, {"RETIRING_WORKERS": 2})
@@ -206,6 +219,23 @@ def test_a_silent_worker_is_killed(tmp_path: Path) -> None:
     with toy:
         toy.wait_for("a worker is silent: it is killed")
         assert toy.wait_for("a worker has ended: it is started again")["code"] == -9
+
+
+def test_a_worker_that_was_stopped_is_replaced(tmp_path: Path) -> None:
+    """It ends no reload: that waits for its end, while the new ones serve."""
+    toy = Toy(tmp_path, {"SILENT_SECONDS": 6})
+    toy.write()
+    with toy:
+        toy.wait_for("serving")
+        before = toy.wait_for_workers(2)
+        (_, stopped), (_, other) = sorted(before)
+        os.kill(stopped, signal.SIGSTOP)
+        assert toy.wait_for("a worker has ended: it is started again")["code"] == -9
+        assert len(toy.wait_for_workers(2) & before) == 1
+        os.kill(other, signal.SIGSTOP)
+        toy.signal(signal.SIGHUP)
+        toy.wait_for("reloaded")
+        assert not toy.wait_for_workers(2) & before
 
 
 def test_a_worker_that_is_never_ready_is_killed(tmp_path: Path) -> None:

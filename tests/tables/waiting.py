@@ -5,6 +5,9 @@
 SLEEPS = {
     "server/toy.py _work": "a worker that has nothing to do",
     "server/test_draining.py test_a_request_that_is_on_its_way_is_answered": "a client that takes its time",
+    "server/test_draining.py test_an_idle_connection_has_one_more_request": "a client that pauses",
+    "server/test_draining.py test_no_request_on_an_open_connection_is_lost": "the loop is held for so long",
+    "fakes/two_workers.py SlowArchive": "an archive that needs so long for a query",
     "server/test_many_reloads.py retrieve": "a study takes some time to send",
     "attacks/raw.py send": "a client that sends a head in small pieces",
     "common/test_connector.py asked": "a server that says more some time later",
@@ -55,6 +58,8 @@ SLEEPS = {
 }
 # Limits below a minute: why a busy machine cannot make the test fail by them.
 LIMITS = {
+    "real/test_kubernetes_node.py test_a_roll_out_under_load_breaks_nothing": "a client that reads slowly",
+    "real/test_workers_redis.py slow": "a server that runs for some of the time",
     "server/test_supervisor.py test_changed_files_are_seen_where_that_is_wanted": "the interval of looks at files",
     "attacks/fuzz.py run": "it goes on for so long",
     "attacks/test_searches.py test_made_up_searches": "it goes on for so long",

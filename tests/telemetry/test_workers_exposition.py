@@ -1,6 +1,7 @@
 """The exposition of a worker: as that of a process alone, with what all workers have counted."""
 
 import contextlib
+import errno
 import multiprocessing
 import os
 import signal
@@ -64,6 +65,26 @@ def test_openmetrics_has_exemplars(tmp_path: Path) -> None:
         '# {trace_id="abc"} 0.3'
     )
     assert "trace_id" not in metrics.expose().decode()
+
+
+@pytest.mark.usefixtures("value_class")
+def test_on_a_full_disk_a_worker_starts_and_exposes_what_others_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its own counts are lost."""
+    use(Metrics("1", tmp_path))
+
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    monkeypatch.setattr(Path, "write_text", refuse)
+    metrics = Metrics("1", tmp_path)
+    use(metrics)
+    exposed = metrics.expose()
+    assert value(exposed, "requests_total", route="wado-rs") == 1
+    assert value(exposed, "streams_active") == 1
+    assert "the metrics of this worker are lost" in caplog.messages
 
 
 def serve(folder: Path, orders: Connection) -> None:

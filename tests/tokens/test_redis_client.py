@@ -15,6 +15,7 @@ from sidecar.tokens.redis_client import CONNECTIONS, LIMIT_BYTES, RedisClient, R
 from sidecar.tokens.shared_answers import AnswerSeal, SharedAnswer
 from sidecar.tokens.shared_cache import SharedTokenCache
 from tests.certificates import certificate, server_context
+from tests.fakes.stream_server import stream_server
 from tests.silent_peers import full_listener
 from tests.stalls import measured
 from tests.waiting import WAIT_SECONDS, wait_until_async
@@ -52,9 +53,8 @@ class Scripted:
     @contextlib.asynccontextmanager
     async def listening(self, **options: Any) -> AsyncIterator[int]:
         """Listen; yields the port."""
-        server = await asyncio.start_server(self.serve, "127.0.0.1", 0, **options)
-        async with server:
-            yield server.sockets[0].getsockname()[1]
+        async with stream_server(self.serve, **options) as port:
+            yield port
 
 
 @contextlib.asynccontextmanager

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import json
 import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import aiohttp
 import pytest
 
 from sidecar.bootstrap.build import Sidecar
-from tests.fakes.archive import INSTANCE, SERIES, STUDY, ScriptedPacs
+from tests.fakes.archive import INSTANCE, SERIES, STUDY, Answer, ScriptedPacs
 from tests.fakes.ehr import PATIENT, ScriptedEhr
 from tests.fakes.retrievals import MULTIPART, PART, PATH, WHOLE, answer
 from tests.fakes.site import HEADERS, sidecar_between
@@ -39,24 +40,43 @@ def parts(root: bytes, *types: bytes) -> bytes:
     return single(b'multipart/related; type="%b"; boundary=abc' % root, body)
 
 
-def pacs_of(written: bytes) -> ScriptedPacs:
+Got = tuple[int, dict[str, str], bytes, ScriptedPacs]
+
+
+def writing(written: bytes) -> Answer:
     async def write(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(written)
 
-    return ScriptedPacs(write)
+    return write
 
 
-async def get(
-    written: bytes, accept: str, path: str = VALUE, **more: str
-) -> tuple[int, dict[str, str], bytes, ScriptedPacs]:
-    pacs = pacs_of(written)
+def pacs_of(written: bytes) -> ScriptedPacs:
+    return ScriptedPacs(writing(written))
+
+
+@contextlib.asynccontextmanager
+async def site() -> AsyncIterator[Callable[..., Awaitable[Got]]]:
+    """Yield what asks a sidecar for bulk data, whose archive answers with what is ``written``."""
+    pacs = pacs_of(b"")
+
+    async def get(written: bytes, accept: str, path: str = VALUE, **more: str) -> Got:
+        pacs.retrieve = writing(written)
+        headers = {**HEADERS, "Accept": accept, **more}
+        async with client.get(url + path, headers=headers) as response:
+            received = {name.lower(): value for name, value in response.headers.items()}
+            return response.status, received, await response.read(), pacs
+
     async with (
         sidecar_between(ScriptedEhr(), pacs) as (url, _),
         aiohttp.ClientSession() as client,
-        client.get(url + path, headers={**HEADERS, "Accept": accept, **more}) as response,
     ):
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        return response.status, headers, await response.read(), pacs
+        yield get
+
+
+async def get(written: bytes, accept: str, path: str = VALUE, **more: str) -> Got:
+    """Ask a sidecar of its own."""
+    async with site() as ask:
+        return await ask(written, accept, path, **more)
 
 
 RELATED = 'multipart/related; type="application/pdf"'
@@ -155,14 +175,17 @@ async def test_what_a_browser_would_run_never_passes(content_type: bytes, accept
         "first part": parts(good, content_type),
         "of octets": parts(b"application/octet-stream", content_type),
     }
-    for where, written in answers.items():
-        status, _, body, _ = await get(written, accept)
-        assert status == 502, where
-        assert PDF not in body
-    with contextlib.suppress(aiohttp.ClientError):
-        status, _, body, _ = await get(parts(good, good, content_type), accept)
-        # 406: of one alone there were several.
-        assert status in (406, 502), "a complete-looking success"
+    async with site() as ask:
+        for count, (where, written) in enumerate(answers.items(), 1):
+            status, _, body, pacs = await ask(written, accept)
+            assert status == 502, where
+            assert PDF not in body
+            # It was for this answer.
+            assert sum("/bulkdata/" in target for target in pacs.requests) == count
+        with contextlib.suppress(aiohttp.ClientError):
+            status, _, body, _ = await ask(parts(good, good, content_type), accept)
+            # 406: of one alone there were several.
+            assert status in (406, 502), "a complete-looking success"
 
 
 @pytest.mark.parametrize(

@@ -170,8 +170,15 @@ async def test_others_are_told_what_there_is() -> None:
         assert status == 406
 
 
-@pytest.mark.parametrize("framing", FRAMINGS)
-@pytest.mark.parametrize("case", COUNTS)
+@pytest.mark.parametrize(
+    ("case", "framing"),
+    [
+        # In each framing as a multipart (test_completeness.py), of which a ZIP is made.
+        pytest.param(case, framing, marks=pytest.mark.exhaustive if framing != FRAMINGS[0] else ())
+        for case in COUNTS
+        for framing in FRAMINGS
+    ],
+)
 async def test_the_directory_waits_for_the_count(case: str, framing: str) -> None:
     """As a multipart's closing delimiter does."""
     first, sent, then, is_whole = COUNTS[case]
@@ -323,9 +330,11 @@ async def test_the_trail_has_its_beginning_and_its_end(
     assert told(file) == [("0", "permitted"), end]
 
 
-async def test_many_instances_do_not_hold_the_event_loop(request: pytest.FixtureRequest) -> None:
-    """Each of 30,000 has an entry in the directory; that is written aside, and leaves in blocks."""
-    number = 30_000
+@pytest.mark.parametrize("number", [10_000, pytest.param(30_000, marks=pytest.mark.exhaustive)])
+async def test_many_instances_do_not_hold_the_event_loop(
+    number: int, request: pytest.FixtureRequest
+) -> None:
+    """Each has an entry in the directory; that is written aside, and leaves in blocks."""
     small = dataset(
         PatientID=PATIENT, StudyInstanceUID=STUDY, SeriesInstanceUID=SERIES, InstanceNumber=1
     )
