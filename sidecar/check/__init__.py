@@ -1,1 +1,1 @@
-"""The command ``check``: are the configuration, the EHR and the PACS as ``serve`` needs them."""
+"""The command ``check``: whether configuration, EHR and PACS are as ``serve`` needs them."""

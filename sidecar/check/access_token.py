@@ -4,7 +4,7 @@ import time
 
 from sidecar.access.reasons import Reason
 from sidecar.bootstrap.build import Sidecar
-from sidecar.check.outcome import CheckOutcome, failed, failure, ok
+from sidecar.check.outcome import CheckOutcome, failure, failure_of, ok
 from sidecar.common.errors import Problem
 from sidecar.tokens.bearer import MalformedCredentials, bearer_token
 from sidecar.tokens.rejection import TokenRejected
@@ -36,15 +36,15 @@ async def access_token(sidecar: Sidecar, token: str) -> CheckOutcome:
             "it is no bearer token", "It has characters that no token has: was it copied whole?"
         )
     try:
-        found = await sidecar.tokens.cache.validate(bearer)
-    except TokenRejected as rejected:
-        return failure(rejected.for_operators(), _HINTS[rejected.reason])
+        claims = await sidecar.tokens.cache.validate(bearer)
+    except TokenRejected as rejection:
+        return failure(rejection.for_operators(), _HINTS[rejection.reason])
     except Problem as problem:
-        return failed(problem, "See docs/configuration.md, what the EHR has to answer.")
-    if found is None:
+        return failure_of(problem, "See docs/configuration.md, what the EHR has to answer.")
+    if claims is None:
         return failure(
             "the authorization server says that the token is not active",
             "It has expired, was revoked, is of another server, or our client may not see it.",
         )
-    issuer = "" if found.issuer is None else f", of {found.issuer}"
-    return ok(f"active for {max(0, found.expires_at - time.time()):.0f} s more{issuer}")
+    issuer = "" if claims.issuer is None else f", of {claims.issuer}"
+    return ok(f"active for {max(0, claims.expires_at - time.time()):.0f} s more{issuer}")

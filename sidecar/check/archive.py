@@ -4,23 +4,21 @@ from sidecar.access.facts import KnownAs, Part
 from sidecar.bootstrap.build import Sidecar
 from sidecar.bootstrap.pacs import CHANGES_SECONDS
 from sidecar.check.character_sets import TOO_SLOW, hint_of_rows
-from sidecar.check.outcome import OURS, CheckOutcome, failed, failure, ok, skipped, warning
+from sidecar.check.outcome import CheckOutcome, failure, failure_of, ok, skipped, warning
+from sidecar.check.sample import NO_STUDY, sample
 from sidecar.common.errors import Problem
 from sidecar.common.fetch import FetchFailed
 from sidecar.dicom.json_model import Row, text
 from sidecar.dicom.owner import owner_of
 from sidecar.dicomweb.paths import Query
-from sidecar.dicomweb.query import includefield
 from sidecar.pacs.counts import count_instances
 from sidecar.pacs.detection import detect_dialect
 from sidecar.pacs.issuer_check import is_generated
 from sidecar.settings.document import Settings
 
-_SAMPLE = 50
-"""Number of studies in the sample of what the archive writes."""
 _MADE_UP = "DCM4CHEE.*"
 """Pattern of dcm4chee's default ``DCM4CHEE.{PatientName,hash}.{PatientBirthDate,hash}``."""
-_FIELDS = includefield("PatientID", "IssuerOfPatientID", "StudyInstanceUID")
+_KEYWORDS = ("PatientID", "IssuerOfPatientID", "StudyInstanceUID")
 
 
 async def query(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
@@ -28,7 +26,7 @@ async def query(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
     try:
         await sidecar.pacs.ping()
     except Problem as problem:
-        return failed(
+        return failure_of(
             problem,
             _QUERY_HINTS.get(
                 "tls" if "tls_" in problem.for_operators() else problem.reason,
@@ -53,35 +51,35 @@ _QUERY_HINTS = {
 async def dialect(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
     """Check that the archive is the product that ``pacs.dialect`` names."""
     configured = settings.pacs.dialect
-    found = await detect_dialect(sidecar.pacs)
-    if found is None:
+    detected = await detect_dialect(sidecar.pacs)
+    if detected is None:
         if configured == "generic":
             return ok("generic: neither Orthanc nor dcm4chee was recognized")
         return warning(
             f"{configured}, but nothing shows that it is one",
             f"Is pacs.url its DICOMweb root? Is {configured} what runs there?",
         )
-    if found != configured:
+    if detected != configured:
         return failure(
-            f"{configured}, but this is {found}",
-            f"Set pacs.dialect: {found}; else queries may be misread.",
+            f"{configured}, but this is {detected}",
+            f"Set pacs.dialect: {detected}; else queries may be misread.",
         )
-    return ok(f"{found}, as recognized")
+    return ok(f"{detected}, as recognized")
 
 
 async def studies(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
-    """Check what the archive's rows say of patients, and that it pages."""
+    """Check the patients and issuers in the archive's rows, and that it pages."""
     try:
-        rows = await sidecar.pacs.search(Query("studies"), (_FIELDS,), limit=_SAMPLE, permit=OURS)
+        rows = await sample(sidecar, Query("studies"), *_KEYWORDS)
         second = (
-            await sidecar.pacs.search(Query("studies"), (_FIELDS,), limit=1, offset=1, permit=OURS)
+            await sample(sidecar, Query("studies"), *_KEYWORDS, limit=1, offset=1)
             if len(rows) > 1
             else []
         )
     except Problem as problem:
-        return failed(problem, hint_of_rows(problem))
+        return failure_of(problem, hint_of_rows(problem))
     if not rows:
-        return skipped("the archive has no study that we may see: nothing to look at")
+        return NO_STUDY
     return _judge(settings, rows, second)
 
 
@@ -98,71 +96,67 @@ def _judge(settings: Settings, rows: list[Row], second: list[Row]) -> CheckOutco
         return failure(
             f"none of {len(rows)} studies has a PatientID", "Its QIDO-RS must return 0010,0020."
         )
-    issuers, patterns = _issuers(settings), settings.pacs.generated_issuers
-    found = [issuer for row in rows if (issuer := text(row, "IssuerOfPatientID"))]
-    named = {issuer for issuer in found if not is_generated(issuer, patterns)}
-    # With an issuer configured, one that counts as none is not that one.
+    configured, patterns = _issuers(settings), settings.pacs.generated_issuers
+    issuers = [issuer for row in rows if (issuer := text(row, "IssuerOfPatientID"))]
+    usable = {issuer for issuer in issuers if not is_generated(issuer, patterns)}
+    # A generated issuer that counts as none does not match a configured issuer.
     made_up = sum(
-        is_generated(issuer, [_MADE_UP]) for issuer in found if issuers or issuer in named
+        is_generated(issuer, [_MADE_UP]) for issuer in issuers if configured or issuer in usable
     )
-    if made_up and issuers:
-        return warning(
-            f"{made_up} of {len(rows)} studies have an issuer that dcm4chee made up from name and "
-            "birth date",
-            "With an issuer configured they are nobody's. Have the archive use that issuer "
-            "(docs/dcm4chee.md), and correct what it has already.",
-        )
     if made_up:
         return warning(
             f"{made_up} of {len(rows)} studies have an issuer that dcm4chee made up from name and "
             "birth date",
-            "A patient whose name is spelled in two ways gets nothing. Have the archive use a "
+            "With an issuer configured they are nobody's. Have the archive use that issuer "
+            "(docs/dcm4chee.md), and correct what it has already."
+            if configured
+            else "A patient whose name is spelled in two ways gets nothing. Have the archive use a "
             f"fixed issuer, or set pacs.generated_issuers: [{_MADE_UP}] if its numbers are unique "
             "(docs/dcm4chee.md).",
         )
-    if issuers and not issuers & named:
+    if configured and not configured & usable:
         return warning(
             f"none of {len(rows)} studies names an issuer that is configured",
             "With an issuer set, a study "
             "counts only when the archive names the same (docs/configuration.md, patients).",
         )
-    some_without = sum(issuer in named for issuer in found) < len(rows)
-    if not issuers and len(named) + some_without > 1:
+    some_without = sum(issuer in usable for issuer in issuers) < len(rows)
+    if not configured and len(usable) + some_without > 1:
         return warning(
-            f"{len(rows)} studies name {len(named)} issuers of patient IDs"
+            f"{len(rows)} studies name {len(usable)} issuers of patient IDs"
             + ", or none" * some_without,
             "One number may then be two people: set patients.issuer, or issuer in "
             "patients.identifiers.",
         )
     note = f"; {without} without a PatientID reach nobody" if without else ""
-    if as_none := sum(issuer not in named for issuer in found):
+    if as_none := sum(issuer not in usable for issuer in issuers):
         note += f"; {as_none} with an issuer that counts as none (pacs.generated_issuers)"
     return ok(f"{len(rows)} looked at{note}")
 
 
 async def counts(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
-    """Check that the archive says how many instances a study and a series have."""
+    """Check that the archive returns the number of instances of a study and of a series."""
     try:
-        rows = await sidecar.pacs.search(Query("studies"), (_FIELDS,), limit=_SAMPLE, permit=OURS)
+        rows = await sample(sidecar, Query("studies"), *_KEYWORDS)
     except Problem as problem:
-        return failed(problem, hint_of_rows(problem))
+        return failure_of(problem, hint_of_rows(problem))
     usable = [row for row in rows if text(row, "StudyInstanceUID") and owner_of(row).patient_id]
     if not usable:
         return skipped("the archive has no study of a patient that we may see: nothing to look at")
     study = Part(text(usable[0], "StudyInstanceUID") or "")
     known_as = frozenset({owner_of(usable[0])})
     try:
-        counted = await count_instances(sidecar.pacs, study, known_as)
-        of_series = await _count_a_series(sidecar, study, known_as)
+        in_study = await count_instances(sidecar.pacs, study, known_as)
+        in_series = await _count_a_series(sidecar, study, known_as)
     except Problem as problem:
-        return failed(problem, _COUNT_HINTS.get(problem.reason, hint_of_rows(problem)))
-    if counted is None or of_series is None:
+        return failure_of(problem, _COUNT_HINTS.get(problem.reason, hint_of_rows(problem)))
+    if in_study is None or in_series is None:
         return warning("the study that was looked at changed meanwhile", "Run the check again.")
     return ok("the archive says how many instances a study and a series have")
 
 
 async def _count_a_series(sidecar: Sidecar, study: Part, known_as: KnownAs) -> int | None:
-    rows = await sidecar.pacs.search(Query("series", study=study.study), (), limit=1, permit=OURS)
+    rows = await sample(sidecar, Query("series", study=study.study), limit=1)
     series = next((uid for row in rows if (uid := text(row, "SeriesInstanceUID"))), None)
     if series is None:
         return None
@@ -181,24 +175,24 @@ _COUNT_HINTS = {
 
 def _issuers(settings: Settings) -> set[str | None]:
     patients = settings.patients
-    listed = [patients.issuer, *(identifier.issuer for identifier in patients.identifiers)]
-    return {issuer for issuer in listed if issuer is not None}
+    issuers = [patients.issuer, *(identifier.issuer for identifier in patients.identifiers)]
+    return {issuer for issuer in issuers if issuer is not None}
 
 
 async def changes(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
-    """Check that Orthanc's ``/changes`` can be read, where they are followed."""
+    """Check that Orthanc's ``/changes`` can be read, if ``serve`` follows them."""
     if sidecar.changes is None:
         return ok(f"not followed: lists are up to {settings.limits.search_cache_seconds:g} s old")
     try:
         await sidecar.changes.poll()
-    except FetchFailed as failure:
-        return failure_of_changes(failure)
+    except FetchFailed as error:
+        return failure_of_changes(error)
     return ok(f"followed, every {CHANGES_SECONDS} s")
 
 
-def failure_of_changes(failed: FetchFailed) -> CheckOutcome:
-    """Return what is wrong with ``/changes``."""
-    why = failed.reason if failed.detail is None else f"{failed.reason} ({failed.detail})"
+def failure_of_changes(error: FetchFailed) -> CheckOutcome:
+    """Return the outcome for ``/changes`` that cannot be read."""
+    why = error.reason if error.detail is None else f"{error.reason} ({error.detail})"
     return failure(
         f"/changes cannot be read: {why}",
         "It wants Orthanc's REST root (http://orthanc:8042), not its DICOMweb root; pacs.auth must "

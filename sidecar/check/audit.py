@@ -41,7 +41,7 @@ def _spool(folder: Path, audit: Audit) -> CheckOutcome:
             f"{folder} cannot be used by this user",
             "Run check as the service's user, or mend its rights.",
         )
-    # Not by its group: with fsGroup Kubernetes gives a volume to that.
+    # Its group may write: Kubernetes gives a volume to the group of fsGroup.
     if stat.S_IMODE(folder.stat().st_mode) & 0o002:
         return warning(
             f"{folder} can be written by others", f"chmod 700 {folder}: they could remove events."
@@ -61,7 +61,7 @@ def _room(path: Path) -> CheckOutcome | None:
 
 
 def _waiting(folder: Path, audit: Audit) -> CheckOutcome:
-    """Check how much waits in the spool, since when, and whether there is room for more."""
+    """Check the size and the age of the events in the spool, and whether it has room for more."""
     segments = [folder / name for name in segment_names(folder)]
     used = sum(file.stat().st_size for file in (folder / REJECTED, *segments) if file.exists())
     if used + _LITTLE_BYTES // 16 > audit.spool.max_bytes and audit.when_full == "refuse":
@@ -79,19 +79,19 @@ def _waiting(folder: Path, audit: Audit) -> CheckOutcome:
 
 
 def _since(file: Path) -> float | None:
-    """Return since when an event in ``file`` waits, in seconds since 1970; ``None`` if none does.
+    """Return when an event in ``file`` began to wait, in seconds since 1970; ``None`` if none does.
 
     That is the file's beginning while nothing in it was delivered, and then its last change.
     """
     try:
-        found = file.stat()
+        status = file.stat()
     except FileNotFoundError:
         return None
     positions, retries = progress(file.parent)
     delivered = positions.get(file.name, 0)
-    if found.st_size <= delivered and all(name != file.name for name, *_ in retries):
+    if status.st_size <= delivered and all(name != file.name for name, *_ in retries):
         return None
-    return found.st_mtime if delivered else begun_ns(file.name) / 1e9
+    return status.st_mtime if delivered else begun_ns(file.name) / 1e9
 
 
 def _writable(path: Path, key: str) -> CheckOutcome:
@@ -132,9 +132,9 @@ async def audit_repository(settings: Settings) -> CheckOutcome:
                 "Is audit.repository.url its FHIR base?",
             )
         missing = _missing(answer.json(), repository)
-    except FetchFailed as failed:
+    except FetchFailed as error:
         return failure(
-            f"{repository.url}: {failed.detail or failed.reason}",
+            f"{repository.url}: {error.detail or error.reason}",
             "Is it reachable from here? ca_file trusted?",
         )
     if missing:
@@ -148,7 +148,7 @@ async def audit_repository(settings: Settings) -> CheckOutcome:
 def _missing(statement: Any, repository: AuditRepository) -> str | None:
     """Return what we need and the server does not announce; ``None`` when nothing is missing."""
     try:
-        (rest,) = [each for each in statement["rest"] if each["mode"] == "server"]
+        (rest,) = [rest for rest in statement["rest"] if rest["mode"] == "server"]
         offered = {
             interaction["code"]
             for resource in rest.get("resource", [])

@@ -1,4 +1,4 @@
-"""Checks of the certificates that connections rest on: none may end soon."""
+"""Checks of the certificates of our connections: none may expire soon."""
 
 import time
 from datetime import UTC, datetime
@@ -9,13 +9,13 @@ from sidecar.settings.document import Settings
 from sidecar.telemetry.metrics import Metrics
 
 SOON_SECONDS = 14 * 86_400
-"""Time before the end at which a warning begins, as in the alert SmartImagingCertificateExpires."""
+"""Seconds before the end in which there is a warning, as in SmartImagingCertificateExpires."""
 
 
 async def certificates(settings: Settings) -> dict[str, CheckOutcome]:
     """Return the outcome for each certificate that can be seen, by the check's name.
 
-    One that cannot be seen fails the check that connects to its server.
+    A certificate that cannot be seen fails the check that connects to its server.
     """
     ends = await watched(settings, Metrics("check")).ends()
     return {f"certificate.{name}": _outcome(end) for name, end in ends.items()}

@@ -1,16 +1,15 @@
 """Check of the archive's character sets: a PatientID that lost a character is another patient's."""
 
 from sidecar.bootstrap.build import Sidecar
-from sidecar.check.outcome import OURS, CheckOutcome, failed, failure, ok, skipped, warning
+from sidecar.check.outcome import CheckOutcome, failure, failure_of, ok, warning
+from sidecar.check.sample import NO_STUDY, sample
 from sidecar.common.errors import Problem
 from sidecar.dicom.json_model import text
 from sidecar.dicom.owner import owner_of
 from sidecar.dicomweb.paths import Query
-from sidecar.dicomweb.query import includefield
 from sidecar.dicomweb.upstream_errors import UnknownTexts
 from sidecar.settings.document import Settings
 
-_SAMPLE = 50
 _UTF8 = "ISO_IR 192"
 TOO_SLOW = "It answers too slowly: limits.defer_after_seconds, limits.pacs_timeout_seconds."
 _UNKNOWN_HINT = (
@@ -35,20 +34,20 @@ def hint_of_rows(problem: Problem) -> str:
 async def character_sets(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
     """Check the archive's character set, and that the PatientIDs of a sample can be read.
 
-    Orthanc writes rows in the character set of its ``DefaultEncoding`` and names it.
+    Orthanc writes rows in the character set of its ``DefaultEncoding``, and names that set.
     """
-    fields = includefield("PatientID", "IssuerOfPatientID", "StudyDescription")
     try:
-        written = await sidecar.pacs.character_set()
-        rows = await sidecar.pacs.search(Query("studies"), (fields,), limit=_SAMPLE, permit=OURS)
+        character_set = await sidecar.pacs.character_set()
+        keywords = ("PatientID", "IssuerOfPatientID", "StudyDescription")
+        rows = await sample(sidecar, Query("studies"), *keywords)
     except UnknownTexts:
         return failure(
             "it would leave characters out of texts, so its lists are refused", _ORTHANC_HINT
         )
     except Problem as problem:
-        return failed(problem, hint_of_rows(problem))
+        return failure_of(problem, hint_of_rows(problem))
     if not rows:
-        return skipped("the archive has no study that we may see: nothing to look at")
+        return NO_STUDY
     unknown = sum(
         text(row, "PatientID") is not None and not owner_of(row).patient_id for row in rows
     )
@@ -58,7 +57,7 @@ async def character_sets(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
             "they reach nobody",
             _UNKNOWN_HINT,
         )
-    if settings.pacs.dialect == "orthanc" and written != _UTF8:
-        named = written or "a character set that it does not name"
-        return warning(f"Orthanc writes {named}, which lacks characters", _ORTHANC_HINT)
+    if settings.pacs.dialect == "orthanc" and character_set != _UTF8:
+        shown = character_set or "a character set that it does not name"
+        return warning(f"Orthanc writes {shown}, which lacks characters", _ORTHANC_HINT)
     return ok(f"the PatientIDs of {len(rows)} studies can be read")

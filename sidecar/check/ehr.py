@@ -1,10 +1,10 @@
-"""Checks of the EHR that need no patient's token: discovery, keys, introspection, Patients."""
+"""Checks of the EHR that need no patient's token: discovery, keys, introspection, Patient."""
 
 import secrets
 
 from sidecar.bootstrap.build import Sidecar
 from sidecar.bootstrap.discovery import needed_of_discovery
-from sidecar.check.outcome import CheckOutcome, failed, failure, ok, slow_ehr, warning
+from sidecar.check.outcome import CheckOutcome, failure, failure_of, ok, slow_ehr, warning
 from sidecar.common.errors import BadGateway, Forbidden, Problem
 from sidecar.settings.document import Settings
 from sidecar.tokens.rejection import TokenRejected
@@ -19,7 +19,7 @@ async def discovery(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
     url, needed = settings.ehr.fhir_url, needed_of_discovery(settings)
     try:
         await sidecar.discovery.probe()
-        found = await sidecar.discovery.configuration()
+        configuration = await sidecar.discovery.configuration()
     except Problem as problem:
         if not needed:
             hint = slow_ehr(problem, "Not needed here; but apps find their login there (SIA-2).")
@@ -27,10 +27,10 @@ async def discovery(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
                 hint += _ISSUER_UNKNOWN
             return warning(problem.for_operators(), hint)
         hint = f"Is ehr.fhir_url right ({url}), and reachable from here? ehr.ca_file trusted?"
-        return failed(problem, slow_ehr(problem, hint))
-    if found.introspection_endpoint is None and "introspection_endpoint" in needed:
+        return failure_of(problem, slow_ehr(problem, hint))
+    if configuration.introspection_endpoint is None and "introspection_endpoint" in needed:
         return failure(f"{url} names no introspection_endpoint", "Set tokens.introspection.url.")
-    unnamed = found.issuer is None and settings.ehr.issuer is None
+    unnamed = configuration.issuer is None and settings.ehr.issuer is None
     if unnamed and "issuer" in needed:
         return failure(
             f"{url} names no issuer", "Tokens cannot be verified without it: set ehr.issuer."
@@ -38,30 +38,30 @@ async def discovery(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
     missing = [
         name
         for name in ("authorization_endpoint", "token_endpoint")
-        if getattr(found, name) is None
+        if getattr(configuration, name) is None
     ]
     if missing:
         hint = "Apps find their login there (SIA-2)." + (_ISSUER_UNKNOWN if unnamed else "")
         return warning(f"{url} names no {' and no '.join(missing)}", hint)
     if unnamed:
         return warning(f"{url} names no issuer", _ISSUER_UNKNOWN.strip())
-    if settings.ehr.issuer and found.issuer and found.issuer != settings.ehr.issuer:
+    if settings.ehr.issuer and configuration.issuer and configuration.issuer != settings.ehr.issuer:
         return warning(
-            f"its issuer is {found.issuer}",
+            f"its issuer is {configuration.issuer}",
             f"ehr.issuer is {settings.ehr.issuer}: tokens of another issuer are refused.",
         )
     return ok(url)
 
 
 async def keys(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
-    """Check that there are keys to verify tokens, or introspection answers, with."""
+    """Check that there are keys that verify tokens or introspection answers."""
     if sidecar.tokens.jwks is None:
         return ok("not used: tokens.validation is introspection")
     try:
         count = await sidecar.tokens.jwks.probe()
     except Problem as problem:
         hint = "Does the EHR's smart-configuration name jwks_uri? Else set tokens.jwt.jwks_url."
-        return failed(problem, slow_ehr(problem, hint))
+        return failure_of(problem, slow_ehr(problem, hint))
     if count == 0:
         return failure(
             "the JWKS has no key that verifies signatures",
@@ -81,13 +81,13 @@ async def introspection(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
     except TokenRejected:
         is_active = True
     except BadGateway as problem:
-        return failed(
+        return failure_of(
             problem,
             "The authorization server refuses us: check tokens.client (id, secret, method), and "
             "that this client may introspect.",
         )
     except Problem as problem:
-        return failed(
+        return failure_of(
             problem,
             slow_ehr(
                 problem,
@@ -110,11 +110,11 @@ async def patients(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
     try:
         await sidecar.patients.identifiers("check-" + secrets.token_hex(8))
     except Forbidden as problem:
-        return failed(
+        return failure_of(
             problem, "The EHR answers a made-up Patient with another one's record. Do not serve."
         )
     except Problem as problem:
-        return failed(
+        return failure_of(
             problem,
             slow_ehr(
                 problem,

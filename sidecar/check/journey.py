@@ -1,7 +1,7 @@
 """The requests of an app with a patient's token, through a listener of our own.
 
-It searches, finds, describes and retrieves, and is refused once. The outcomes are counts: they
-show nothing of the patient.
+They are a search, queries, metadata, a retrieval, and a request that must be refused. The outcomes
+are counts, and show nothing of the patient.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ _ABSENT = "2.25.999999999999999999999999999999999999"
 async def journey(sidecar: Sidecar, token: str, *, rules: bool) -> dict[str, CheckOutcome]:
     """Serve on a free loopback port, and return the outcome of each step by its name.
 
-    Each step builds on the one before; the first that fails ends the journey. ``rules``: whether
+    Each step builds on the step before, and a failed step ends the journey. ``rules``: whether
     there are ``access.rules`` that may hide studies.
     """
     async with listen(sidecar.public, "127.0.0.1", 0, drain_seconds=1, name="check") as port:
@@ -44,7 +44,7 @@ async def journey(sidecar: Sidecar, token: str, *, rules: bool) -> dict[str, Che
         outcomes = {"token.search": ok(f"{bundle.get('total')} studies as ImagingStudy")}
         client = DICOMwebClient(f"{url}/wado-rs", session=_bounded_session(token))
         for name, step in _STEPS.items():
-            outcomes[name] = await asyncio.to_thread(_tried, step, client)
+            outcomes[name] = await asyncio.to_thread(_outcome_of, step, client)
             if outcomes[name].state in (State.FAIL, State.SKIP):
                 break
         return without_studies(outcomes, rules=rules)
@@ -108,7 +108,7 @@ class _BoundedSession(requests.Session):
     """Session that limits requests to ``_SECONDS`` and ``_MAXIMUM_BYTES`` and repeats none."""
 
     def send(self, request: requests.PreparedRequest, **keywords: Any) -> requests.Response:
-        """As in ``Session``."""
+        """Send a request as ``Session`` does, and read the whole answer within the limits."""
         response = super().send(request, **{**keywords, "timeout": _SECONDS, "stream": True})
         body, began = bytearray(), time.monotonic()
         for chunk in response.iter_content(2**16):
@@ -116,12 +116,14 @@ class _BoundedSession(requests.Session):
             if len(body) > _MAXIMUM_BYTES or time.monotonic() - began > _SECONDS:
                 response.close()
                 raise requests.exceptions.ChunkedEncodingError("too long")
-        response._content = bytes(body)  # noqa: SLF001 - no public way sets what was read
+        response._content = bytes(body)  # noqa: SLF001 - no public way sets the body
         return response
 
 
-def _tried(step: Callable[[DICOMwebClient], CheckOutcome], client: DICOMwebClient) -> CheckOutcome:
-    """Return the outcome of a step. Whatever an archive answers leads to one."""
+def _outcome_of(
+    step: Callable[[DICOMwebClient], CheckOutcome], client: DICOMwebClient
+) -> CheckOutcome:
+    """Return the outcome of a step, a failure for any exception."""
     try:
         return step(client)
     except requests.HTTPError as error:
@@ -168,7 +170,7 @@ def _body(error: requests.HTTPError) -> Any:
 
 
 def without_studies(outcomes: dict[str, CheckOutcome], *, rules: bool) -> dict[str, CheckOutcome]:
-    """Add a warning when the search works and finds nothing: mostly the mapping is wrong then."""
+    """Add a warning when the search returns no study, mostly because the mapping is wrong."""
     if not outcomes["token.search"].text.startswith("0 "):
         return outcomes
     hint = (

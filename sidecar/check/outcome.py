@@ -1,13 +1,9 @@
-"""The outcomes of the checks of a configuration, in their four states."""
+"""The outcomes of the checks of a configuration, in four states."""
 
 from typing import NamedTuple
 
-from sidecar.access.permits import Inquiry
 from sidecar.common.errors import Problem
 from sidecar.conformance.finding import State
-
-OURS = Inquiry(frozenset())
-"""Samples of rows that a check asks for, for no patient."""
 
 
 class CheckOutcome(NamedTuple):
@@ -19,27 +15,27 @@ class CheckOutcome(NamedTuple):
 
 
 def ok(text: str) -> CheckOutcome:
-    """Return that something works as it should."""
+    """Return the outcome of something that works."""
     return CheckOutcome(State.OK, text)
 
 
 def warning(text: str, hint: str) -> CheckOutcome:
-    """Return that something works, but probably not as meant."""
+    """Return the outcome of something that works, but probably not as meant."""
     return CheckOutcome(State.WARN, text, hint)
 
 
 def failure(text: str, hint: str) -> CheckOutcome:
-    """Return that something does not work."""
+    """Return the outcome of something that does not work."""
     return CheckOutcome(State.FAIL, text, hint)
 
 
 def skipped(text: str) -> CheckOutcome:
-    """Return that something was not looked at; ``text`` says why."""
+    """Return the outcome of something that was not checked. ``text`` says why."""
     return CheckOutcome(State.SKIP, text)
 
 
-def failed(problem: Problem, hint: str) -> CheckOutcome:
-    """Return a failure that shows the problem's reason and detail for operators."""
+def failure_of(problem: Problem, hint: str) -> CheckOutcome:
+    """Return a failure with the problem's reason and detail for operators."""
     return failure(problem.for_operators(), hint)
 
 

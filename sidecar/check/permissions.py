@@ -5,48 +5,45 @@ from typing import TypeVar
 
 from sidecar.bootstrap.build import Sidecar
 from sidecar.check.character_sets import TOO_SLOW
-from sidecar.check.outcome import OURS, CheckOutcome, failed, ok, skipped, slow_ehr, warning
+from sidecar.check.outcome import CheckOutcome, failure_of, ok, slow_ehr, warning
+from sidecar.check.sample import NO_STUDY, sample
 from sidecar.common.errors import Problem
 from sidecar.dicom.json_model import Row, text, texts
 from sidecar.dicomweb.paths import Query
-from sidecar.dicomweb.query import includefield
 from sidecar.settings.document import Settings
-
-_SAMPLE = 50
 
 
 async def rules(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
-    """Check how often a sample of the archive has the attributes that rules and clients need."""
-    listed = settings.access.rules
-    for rule in listed:
+    """Check how often rows of the archive have the attributes that rules and clients need."""
+    all_rules = settings.access.rules
+    for rule in all_rules:
         if rule.study is None and rule.series is None and rule.effect != "show":
             return warning(
                 f"the rule {rule.name!r} has no condition: it applies to every study",
                 "Is that what it is for?",
             )
-    of_studies = _looked_at([rule.study for rule in listed]) | _looked_at(
-        [client.studies for client in settings.access.clients.values()]
-    )
-    of_series = _looked_at([rule.series for rule in listed])
+    clients_studies = [client.studies for client in settings.access.clients.values()]
+    of_studies = _keywords([*(rule.study for rule in all_rules), *clients_studies])
+    of_series = _keywords([rule.series for rule in all_rules])
     if not of_studies and not of_series:
-        return ok("none: nothing is left out" if not listed else "no rule leaves anything out")
+        return ok("none: nothing is left out" if not all_rules else "no rule leaves anything out")
     try:
-        studies = await _sample(sidecar, Query("studies"), ["StudyInstanceUID", *of_studies])
+        studies = await sample(sidecar, Query("studies"), "StudyInstanceUID", *of_studies)
         if not studies:
-            return skipped("the archive has no study that we may see: nothing to look at")
+            return NO_STUDY
         series = [
             row
             for study in studies[: 5 if of_series else 0]
             if (uid := text(study, "StudyInstanceUID"))
-            for row in await _sample(
-                sidecar, Query("series", study=uid), ["SeriesInstanceUID", *of_series]
+            for row in await sample(
+                sidecar, Query("series", study=uid), "SeriesInstanceUID", *of_series
             )
         ]
     except Problem as problem:
         is_slow = problem.reason in ("pacs_warming", "pacs_timeout")
         hint = "The archive does not answer for the attributes that the rules name; see its log."
-        return failed(problem, TOO_SLOW if is_slow else hint)
-    # Where a study does not say its modalities, its series do.
+        return failure_of(problem, TOO_SLOW if is_slow else hint)
+    # The modalities of a study without ModalitiesInStudy are taken from its series.
     rare = _rare(studies, of_studies - {"ModalitiesInStudy"}) + _rare(series, of_series)
     if rare:
         return warning(
@@ -56,19 +53,20 @@ async def rules(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
             "archive send it in QIDO-RS? Orthanc: ExtraMainDicomTags.",
         )
     return ok(
-        f"{len(listed)} rule{'' if len(listed) == 1 else 's'}; the archive has their attributes"
+        f"{len(all_rules)} rule{'' if len(all_rules) == 1 else 's'}; "
+        "the archive has their attributes"
     )
 
 
 Keyword = TypeVar("Keyword", bound=str)
 
 
-def _looked_at(conditions: Iterable[Mapping[Keyword, list[str]] | None]) -> set[str]:
+def _keywords(conditions: Iterable[Mapping[Keyword, list[str]] | None]) -> set[str]:
     return {keyword for condition in conditions for keyword in condition or ()}
 
 
 def _rare(rows: Sequence[Row], keywords: Iterable[str]) -> list[str]:
-    """Return each keyword that some rows have no value of, and how many rows have one."""
+    """Return each keyword without a value in some rows, and how many rows have a value."""
     counts = {
         keyword: sum(bool(texts(row, keyword)) for row in rows) for keyword in sorted(keywords)
     }
@@ -77,11 +75,6 @@ def _rare(rows: Sequence[Row], keywords: Iterable[str]) -> list[str]:
         for keyword, count in counts.items()
         if count < len(rows)
     ]
-
-
-async def _sample(sidecar: Sidecar, query: Query, keywords: list[str]) -> list[Row]:
-    fields = includefield(*keywords)
-    return await sidecar.pacs.search(query, (fields,), limit=_SAMPLE, permit=OURS)
 
 
 async def clients(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
@@ -96,9 +89,9 @@ async def clients(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
     without = 0
     for client_id in settings.access.clients:
         try:
-            found = await sidecar.clients.client(client_id)
+            client = await sidecar.clients.client(client_id)
         except Problem as problem:
-            return failed(
+            return failure_of(
                 problem,
                 slow_ehr(
                     problem,
@@ -106,7 +99,7 @@ async def clients(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
                     "system/Group.r.",
                 ),
             )
-        without += found is None or not found.patients
+        without += client is None or not client.patients
     if without:
         return warning(
             f"{without} of {len(settings.access.clients)} may see nobody",
@@ -128,9 +121,9 @@ async def external(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
     if sidecar.external is None:
         return ok("off")
     try:
-        found = await sidecar.external.probe()
+        verdict = await sidecar.external.probe()
     except Problem as problem:
-        return failed(
+        return failure_of(
             problem,
             _EXTERNAL_HINTS.get(
                 problem.reason,
@@ -139,7 +132,7 @@ async def external(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
                 "default.",
             ),
         )
-    if found.allow:
+    if verdict.allow:
         return warning(
             "it allows a made-up patient's study to nobody in particular",
             "Is its default false, as it should be?",

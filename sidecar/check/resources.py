@@ -1,18 +1,17 @@
 """Check of the DICOMweb resources that the archive offers below a study (PS3.18 10.4.1, 10.6.1)."""
 
 from sidecar.bootstrap.build import Sidecar
-from sidecar.check.outcome import OURS, CheckOutcome, failed, ok, skipped, warning
+from sidecar.check.outcome import CheckOutcome, failure_of, ok, warning
+from sidecar.check.sample import NO_STUDY, sample
 from sidecar.common.errors import Problem
-from sidecar.dicom.json_model import Row, text
+from sidecar.dicom.json_model import text
 from sidecar.dicomweb.media_types import DICOM_JSON, PLAIN_JSON
 from sidecar.dicomweb.paths import UID_OF_LEVEL, Query
-from sidecar.dicomweb.query import includefield
 from sidecar.dicomweb.upstream_errors import QueryRefused, ResourceNotOffered
 from sidecar.settings.document import Settings
 
 METADATA_BYTES = 16 * 2**20
-"""Limit in bytes of the one instance's metadata that are requested."""
-_FIELDS = includefield(*UID_OF_LEVEL.values())
+"""Limit in bytes of the metadata of the instance that is looked at."""
 _LACKING = {
     "series": "FHIR searches need fhir.detail: study, and ModalitiesInStudy in the rows of "
     "studies; nothing is retrieved series by series.",
@@ -27,10 +26,10 @@ async def resources(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
     try:
         study = await _first(sidecar, Query("studies"))
         if study is None:
-            return skipped("the archive has no study that we may see: nothing to look at")
+            return NO_STUDY
         missing = await _missing(sidecar, study)
     except Problem as problem:
-        return failed(problem, "See what the other lines say of the archive.")
+        return failure_of(problem, "See what the other lines say of the archive.")
     if missing:
         return warning(
             "the archive does not offer " + ", ".join(missing),
@@ -40,17 +39,17 @@ async def resources(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
 
 
 async def _missing(sidecar: Sidecar, study: str) -> list[str]:
-    """Return what the archive lacks, by its name in a path."""
+    """Return the resources that the archive lacks, by their names in paths."""
     missing, uids = [], [study]
     for level in ("series", "instances"):
         try:
-            found = await _first(sidecar, Query(level, *uids))
+            uid = await _first(sidecar, Query(level, *uids))
         except (ResourceNotOffered, QueryRefused):
             missing.append(level)
-            return missing  # What is below cannot be named.
-        if found is None:
+            return missing  # Without its UID nothing below can be requested.
+        if uid is None:
             return missing
-        uids.append(found)
+        uids.append(uid)
     path = "studies/{}/series/{}/instances/{}/metadata".format(*uids)
     for accept in (DICOM_JSON, PLAIN_JSON):
         if await sidecar.pacs.peek(path, accept=accept, limit_bytes=METADATA_BYTES) is not None:
@@ -59,6 +58,6 @@ async def _missing(sidecar: Sidecar, study: str) -> list[str]:
 
 
 async def _first(sidecar: Sidecar, query: Query) -> str | None:
-    """Return the UID of the first row that has one."""
-    rows: list[Row] = await sidecar.pacs.search(query, (_FIELDS,), limit=1, permit=OURS)
+    """Return the UID of the first row that has a UID."""
+    rows = await sample(sidecar, query, *UID_OF_LEVEL.values(), limit=1)
     return next((uid for row in rows if (uid := text(row, UID_OF_LEVEL[query.level]))), None)

@@ -40,17 +40,17 @@ PACS: Mapping[str, Check] = {
     "access.rules": permissions.rules,
 }
 NOT_NEEDED = frozenset({"pacs.changes_url", "pacs.counts", "pacs.resources"})
-"""Checks whose failure skips none of those behind them."""
+"""Checks whose failure does not skip the checks behind them."""
 
 
 async def check(settings: Settings, token: str | None) -> list[Finding]:
     """Check everything that ``serve`` with these ``settings`` would need.
 
-    With a patient's ``token``, make the requests of an app as well. EHR and PACS are asked
-    concurrently. A check that builds on one that failed is skipped. Raises ``ValueError`` like
-    ``build``.
+    With a patient's ``token``, make the requests of an app as well. EHR and PACS are checked
+    concurrently. A check is skipped if a check that it needs has failed. Raises ``ValueError`` as
+    ``build`` does.
     """
-    # The checks must leave no traces in the audit trail, nor learn from others about a token.
+    # The checks must leave no traces in the audit trail, and use no cached answer about a token.
     tokens = settings.tokens.model_copy(update={"cache": TokenCacheSettings()})
     quiet = settings.model_copy(update={"audit": Audit(), "tokens": tokens})
     async with build(quiet) as sidecar:
@@ -97,7 +97,7 @@ async def _in_order(
         # A fixed introspection URL needs no discovery.
         if broken == "ehr.smart_configuration" and settings.tokens.introspection.url is not None:
             broken = None
-        # Whoever sees a refused query needs to know whether the dialect is right.
+        # A wrong dialect is a common cause of a refused query.
         refused = any("pacs_query_refused" in outcome.text for outcome in outcomes.values())
         if broken is None or (name == "pacs.dialect" and refused):
             outcomes[name] = await function(settings, sidecar)

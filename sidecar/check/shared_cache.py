@@ -22,8 +22,8 @@ async def shared_cache(settings: Settings) -> CheckOutcome:
         return ok("none")
     try:
         await shared.probe()
-    except Exception as failed:  # The library raises more than its own.
-        reason = type(failed).__name__
+    except Exception as error:  # The library raises not only exceptions of its own.
+        reason = type(error).__name__
         return failure(
             f"{cache.url}: {reason}",
             _HINTS.get(reason, "Is it reachable from here? ca_file trusted?"),

@@ -10,7 +10,7 @@ _SECONDS = 5
 
 
 async def collector(settings: Settings) -> CheckOutcome:
-    """Check that ``tracing.endpoint`` takes spans from us."""
+    """Check that ``tracing.endpoint`` accepts our spans."""
     section = settings.tracing
     if section.endpoint is None:
         return ok("none")
@@ -28,9 +28,9 @@ async def collector(settings: Settings) -> CheckOutcome:
                 limit_bytes=_LIMIT_BYTES,
                 timeout_seconds=_SECONDS,
             )
-    except FetchFailed as failed:
+    except FetchFailed as error:
         return failure(
-            f"{section.endpoint}: {failed.detail or failed.reason}",
+            f"{section.endpoint}: {error.detail or error.reason}",
             "Is it reachable from here? ca_file trusted?",
         )
     if answer.status in (401, 403):

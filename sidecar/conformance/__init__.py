@@ -1,1 +1,1 @@
-"""A test kit for servers of SMART Imaging Access: a client of any of them."""
+"""A test kit for SMART Imaging Access: a client that can check any server of it."""

@@ -21,7 +21,7 @@ from yarl import URL
 FHIR_JSON = "application/fhir+json"
 _CHUNK_BYTES = 2**16
 _TOKEN_BYTES = 16
-"""Length from which a token is searched for in answers. A shorter one can be there by chance."""
+"""Shortest token that is searched for in answers. A shorter one can be there by chance."""
 _BEARER_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*", re.ASCII)
 _NO_TYPE = "no content type"
 _SHOWN = {
@@ -42,7 +42,7 @@ _SHOWN = {
     "text/plain",
     "text/xml",
 }
-"""Media types that are shown. A server may have written the token, or a patient, into another."""
+"""Media types that a report shows. A server may write the token, or a patient, into another."""
 _RETRY_AFTER = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
@@ -72,7 +72,7 @@ def is_base(url: str) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """Return why the server was not reached. The error's own text would have its address."""
+    """Return why the server was not reached. The error's own text would contain its address."""
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return ": the name does not resolve (dns)"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
@@ -86,27 +86,27 @@ def _reason(error: Exception) -> str:
 
 
 class Violated(Exception):
-    """A requirement is not kept; the text says what was seen."""
+    """A requirement is not kept. The text says what was seen."""
 
 
 class NotTested(Exception):
-    """A requirement could not be checked; the text says why."""
+    """A requirement could not be checked. The text says why."""
 
 
 class NoAnswer(Violated):
-    """There was no HTTP answer, or not all of one."""
+    """There was no HTTP answer, or no whole one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Limits of a run.
 
-    - ``seconds``, ``answer_bytes``: of an answer; a longer one is read no further
-    - ``retrieval_seconds``, ``retrieval_bytes``: of one with images
-    - ``overall_seconds``, ``silences``: of the run, and of requests in a row without an answer;
-      after these nothing more is requested
-    - ``pages``: of a search
-    - ``repeats``, ``repeat_seconds``: repeats of a request after a 503, and the wait before each
+    - ``seconds``, ``answer_bytes``: limits of an answer, which is read no further
+    - ``retrieval_seconds``, ``retrieval_bytes``: limits of an answer with images
+    - ``overall_seconds``: limit of the run, after which nothing more is requested
+    - ``silences``: limit of consecutive requests without an answer, with the same effect
+    - ``pages``: limit of the pages of a search
+    - ``repeats``, ``repeat_seconds``: limits of the repeats after a 503, and of the wait for each
     """
 
     seconds: float = 15
@@ -122,7 +122,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """HTTP answer: ``body`` as far as it was read; ``stopped`` says why not to its end."""
+    """HTTP answer. ``body`` is as far as it was read; ``stopped`` says why not to its end."""
 
     status: int
     headers: CIMultiDictProxy[str]
@@ -138,15 +138,15 @@ class Response:
         """Return a parameter of Content-Type; ``None`` if it is missing or stands twice."""
         message = Message()
         message["Content-Type"] = self.headers.get("Content-Type", "")
-        found = [value for key, value in message.get_params([]) if key.lower() == name]
-        return found[0] if len(found) == 1 and isinstance(found[0], str) else None
+        values = [value for key, value in message.get_params([]) if key.lower() == name]
+        return values[0] if len(values) == 1 and isinstance(values[0], str) else None
 
     def __str__(self) -> str:
         shown = self.media_type if self.media_type in _SHOWN else "another media type"
         return f"{self.status}, {shown}, {len(self.body)} bytes"
 
     def expect(self, *media_types: str) -> None:
-        """Raise ``Violated`` unless this is a 200, of one of ``media_types`` if there are any."""
+        """Raise ``Violated`` unless this is a 200, of one of ``media_types`` if any are given."""
         if self.status != 200 or (media_types and self.media_type not in media_types):
             raise Violated(str(self))
 
@@ -165,10 +165,10 @@ class Response:
     def resource(self, resource_type: str) -> dict[str, Any]:
         """Return the FHIR resource of a 200. Raises ``Violated``."""
         self.expect()
-        found = self.json()
-        if not isinstance(found, dict) or found.get("resourceType") != resource_type:
+        resource = self.json()
+        if not isinstance(resource, dict) or resource.get("resourceType") != resource_type:
             raise Violated(f"no {resource_type}: {self}")
-        return found
+        return resource
 
 
 @dataclass
@@ -234,7 +234,7 @@ class Client:
     ) -> Response:
         """Send a request, and again after a 503 or 429 with Retry-After; return the last answer.
 
-        ``url`` is sent as it is, ``form`` is a form-encoded body. ``images``: use the limits of
+        ``url`` is sent unchanged, ``form`` is a form-encoded body. ``images``: use the limits of
         retrievals. Raises ``NoAnswer``; ``NotTested`` when too many requests had no answer;
         ``Violated`` when the token would go to another server.
         """
@@ -290,7 +290,7 @@ class Client:
         self, url: str, method: str, headers: Mapping[str, str], form: str | None, *, images: bool
     ) -> Response:
         limits = self.limits
-        most = limits.retrieval_bytes if images else limits.answer_bytes
+        limit_bytes = limits.retrieval_bytes if images else limits.answer_bytes
         began = time.monotonic()
         timeout = aiohttp.ClientTimeout(
             total=limits.retrieval_seconds + limits.seconds,
@@ -308,8 +308,8 @@ class Client:
             body, stopped = bytearray(), None
             async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
                 body += chunk
-                if len(body) > most:
-                    stopped = f"read no further than {most / 2**20:g} MB"
+                if len(body) > limit_bytes:
+                    stopped = f"read no further than {limit_bytes / 2**20:g} MB"
                 elif time.monotonic() - began > limits.retrieval_seconds:
                     stopped = f"read no longer than {limits.retrieval_seconds:g} s"
                 if stopped is not None:

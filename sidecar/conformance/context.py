@@ -20,11 +20,10 @@ _PATIENT = re.compile(r"(?:.*/)?Patient/([A-Za-z0-9.-]{1,64})(?:/_history/[^/]*)
 
 @dataclass(frozen=True, slots=True)
 class SeenInstance:
-    """Instance that was seen, with the SHA-256 of its bytes when they were retrieved."""
+    """Instance in an answer. ``digest`` is the SHA-256 of its bytes, if they were retrieved."""
 
     series: str
     uid: str
-    patient_id: str
     digest: bytes | None = None
 
     @property
@@ -35,19 +34,19 @@ class SeenInstance:
 
 @dataclass
 class RunContext:
-    """State of one run: what its checks have found, for later ones.
+    """State of a run: the observations of its checks, for later checks.
 
     - ``patient``: FHIR id of the token's patient, as soon as it is known
     - ``origin``: origin of an app's pages
     - ``studies``: the patient's ImagingStudies, all of them if ``has_all_pages``
     - ``foreign``: number of other patients' ImagingStudies that came with them
     - ``endpoints``: Endpoints by reference
-    - ``study``: UID of the study that is retrieved below ``root``, which ``is_local`` when the
-      address is for one answer alone (SIA-33)
+    - ``study``: UID of the study that is retrieved below ``root``
+    - ``is_local``: whether ``root`` is for a single answer (SIA-33)
     - ``rows``: study rows of QIDO-RS
     - ``patients_inside``: PatientIDs in the instances
-    - ``patient_ids``, ``names``: what must not stand in errors
-    - ``absent_…``: made up, nobody's
+    - ``patient_ids``, ``names``: texts that errors must not contain
+    - ``absent_…``: made-up identifiers, of nobody
     """
 
     client: Client
@@ -124,13 +123,13 @@ class RunContext:
         return "{}/studies/{}".format(*self.known_study())
 
     def known_capability(self) -> tuple[str, str]:
-        """As ``known_study``, where its address is a capability URL. Raises ``NotTested``."""
-        known = self.known_study()
+        """Return ``known_study`` if its address is a capability URL. Raises ``NotTested``."""
+        study = self.known_study()
         if not self.is_local:
             raise NotTested(
                 "the address is no capability URL, but for all of the patient's studies"
             )
-        return known
+        return study
 
     def known_instance(self) -> tuple[str, SeenInstance]:
         """Return the address of the study, and an instance in it. Raises ``NotTested``."""
@@ -145,9 +144,9 @@ class RunContext:
         return (await self.client.request(url)).resource("Bundle")
 
     async def pages(self, bundle: dict[str, Any]) -> tuple[list[dict[str, Any]], bool]:
-        """Return a Bundle and the pages behind it, and whether these are all.
+        """Return a Bundle and at most ``Limits.pages`` pages behind it, and whether these are all.
 
-        There are at most ``Limits.pages``. Raises ``Violated``.
+        Raises ``Violated``.
         """
         pages = [bundle]
         while (following := link(pages[-1], "next", self.base)) is not None:
@@ -175,10 +174,10 @@ CheckFunction = Callable[[RunContext], Awaitable[str]]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Check of requirement ``number``; ``title`` says what of it is checked.
+    """Check of requirement ``number``. ``title`` says what part of it is checked.
 
-    ``function`` returns what was seen when the requirement is kept. It raises ``Violated`` or
-    ``NotTested``. ``requirement``: the text, where it is not that of ``REQUIREMENTS``.
+    ``function`` returns what was seen when the requirement is kept, and raises ``Violated`` or
+    ``NotTested``. ``requirement`` is the text where it is not that of ``REQUIREMENTS``.
     """
 
     number: int
@@ -199,8 +198,8 @@ def strings(value: Any) -> list[str]:
 
 def resources(bundle: Mapping[str, Any], resource_type: str) -> list[dict[str, Any]]:
     """Return the Bundle's resources of a type."""
-    found = objects([entry.get("resource") for entry in objects(bundle.get("entry"))])
-    return [resource for resource in found if resource.get("resourceType") == resource_type]
+    entries = objects([entry.get("resource") for entry in objects(bundle.get("entry"))])
+    return [resource for resource in entries if resource.get("resourceType") == resource_type]
 
 
 def ids(bundle: Mapping[str, Any]) -> list[str]:
@@ -241,9 +240,9 @@ def uid_of(study: Mapping[str, Any]) -> str | None:
 
 
 def patient_in(token: str | None) -> str | None:
-    """Return the ``patient`` claim of an access token that is a JWT.
+    """Return the ``patient`` claim of an access token that is a JWT, without verifying it.
 
-    It only says what to search for, so nothing is verified.
+    The claim is used for searches alone.
     """
     parts = (token or "").split(".")
     if len(parts) != 3:
@@ -264,7 +263,7 @@ def plural(number: int, noun: str) -> str:
 
 
 def raise_for_faults(faults: Iterable[str], total: int) -> None:
-    """Raise ``Violated`` with how often each fault was met, if there is any."""
+    """Raise ``Violated`` with the count of each fault, if there is any."""
     counts = Counter(faults)
     if counts:
         raise Violated(

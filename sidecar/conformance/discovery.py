@@ -1,4 +1,4 @@
-"""Checks of what a server publishes without a token (SIA-1..3), and of CORS."""
+"""Checks of the documents that a server publishes without a token (SIA-1..3), and of CORS."""
 
 import re
 from typing import Any
@@ -18,18 +18,17 @@ async def _configuration(run: RunContext) -> str:
         run.base + _WELL_KNOWN, token=False, accept="application/json"
     )
     answer.expect()
-    found = answer.json()
-    if not isinstance(found, dict):
+    configuration = answer.json()
+    if not isinstance(configuration, dict):
         raise Violated("no JSON object")
-    run.configuration = found
-    return f"{answer.status}, {len(found)} members"
+    run.configuration = configuration
+    return f"{answer.status}, {len(configuration)} members"
 
 
 async def _metadata(run: RunContext) -> str:
     answer = await run.client.request(run.url("metadata"), token=False)
-    found = answer.resource("CapabilityStatement")
-    run.metadata = found
-    if found.get("fhirVersion") != "4.0.1":
+    run.metadata = answer.resource("CapabilityStatement")
+    if run.metadata.get("fhirVersion") != "4.0.1":
         raise Violated("fhirVersion is not 4.0.1")
     return "CapabilityStatement, fhirVersion 4.0.1"
 
@@ -37,13 +36,13 @@ async def _metadata(run: RunContext) -> str:
 async def _capabilities(run: RunContext) -> str:
     if not run.configuration:
         raise NotTested("there is no smart-configuration")
-    found = strings(run.configuration.get("capabilities"))
-    if ACCESS not in found:
+    capabilities = strings(run.configuration.get("capabilities"))
+    if ACCESS not in capabilities:
         raise Violated(f"capabilities has no {ACCESS}")
     kinds = [
         name
         for name, url in (("app-launch", APP_LAUNCH), ("backend-services", BACKEND_SERVICES))
-        if url in found
+        if url in capabilities
     ]
     if not kinds:
         raise Violated(f"capabilities has neither {APP_LAUNCH} nor {BACKEND_SERVICES}")
@@ -63,16 +62,18 @@ async def _endpoints_of_the_ehr(run: RunContext) -> str:
         raise NotTested(
             f"the EHR that the studies' subject names has no smart-configuration: {answer}"
         )
-    found = answer.json()
-    if not isinstance(found, dict):
+    configuration = answer.json()
+    if not isinstance(configuration, dict):
         raise Violated("the EHR's smart-configuration is no JSON object")
-    if ehr == run.base and ACCESS in strings(found.get("capabilities")):
+    if ehr == run.base and ACCESS in strings(configuration.get("capabilities")):
         return "the EHR serves ImagingStudy itself, and says so"
-    for endpoint in objects(found.get("associated_endpoints")):
+    for endpoint in objects(configuration.get("associated_endpoints")):
         if str(endpoint.get("url")).rstrip("/") in _own_bases(run):
             if ACCESS in strings(endpoint.get("capabilities")):
-                return "the EHR that the studies' subject names has this base among its "
-                "associated_endpoints"
+                return (
+                    "the EHR that the studies' subject names has this base among its "
+                    "associated_endpoints"
+                )
             raise Violated(f"the EHR names this base in associated_endpoints without {ACCESS}")
     raise Violated(
         "the EHR that the studies' subject names does not name this base in associated_endpoints"
@@ -84,14 +85,14 @@ def _ehr_base(run: RunContext) -> str:
         match = re.fullmatch(r"(https?://.+)/Patient/[^/]+", subject_of(study))
         if match is not None:
             return match[1]
-    return run.base  # A relative reference: the Patient is here.
+    return run.base  # With a relative reference the Patient is at the same base.
 
 
 def _own_bases(run: RunContext) -> set[str]:
-    """Return the FHIR base as it was given, and as the server names itself."""
+    """Return the FHIR base of the command line, and the one in the CapabilityStatement."""
     implementation = run.metadata.get("implementation")
-    named: Any = implementation.get("url") if isinstance(implementation, dict) else None
-    return {run.base} | ({named.rstrip("/")} if isinstance(named, str) else set())
+    url: Any = implementation.get("url") if isinstance(implementation, dict) else None
+    return {run.base} | ({url.rstrip("/")} if isinstance(url, str) else set())
 
 
 async def _resources(run: RunContext) -> str:
@@ -148,7 +149,7 @@ async def _cors_of_search(run: RunContext) -> str:
 
 
 async def _preflight(run: RunContext, url: str) -> str:
-    """Send the request with which a browser asks whether a page may send the token.
+    """Send the request by which a browser asks whether a page may send the token.
 
     Raises ``Violated`` (https://fetch.spec.whatwg.org/#cors-preflight-fetch).
     """
@@ -163,7 +164,7 @@ async def _preflight(run: RunContext, url: str) -> str:
     if not 200 <= answer.status < 300:
         raise Violated(f"OPTIONS from a page in a browser: {answer}")
     _allows(run, answer, "OPTIONS")
-    # "*" does not stand for Authorization.
+    # "*" does not include Authorization.
     allowed = answer.headers.get("Access-Control-Allow-Headers", "").lower().split(",")
     if "authorization" not in map(str.strip, allowed):
         raise Violated("OPTIONS: Access-Control-Allow-Headers has no Authorization")

@@ -1,4 +1,4 @@
-"""Checks of search parameters: matches match, and what is known to match is found (SIA-20, 21)."""
+"""Checks of search parameters: results match, and known matches are among them (SIA-20, 21)."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -22,11 +22,10 @@ Study = dict[str, Any]
 async def _by_identifier(run: RunContext) -> str:
     study, uid = _identified(run)
     for value in (f"urn:oid:{uid}", f"urn:dicom:uid|urn:oid:{uid}"):
-        found = await run.search(("identifier", value))
-        how = value.replace(uid, "<UID>")
-        if ids(found) != [str(study.get("id"))]:
-            studies = plural(len(ids(found)), "study")
-            raise Violated(f"identifier={how} of one study brings {studies}, or another one")
+        study_ids = ids(await run.search(("identifier", value)))
+        if study_ids != [str(study.get("id"))]:
+            shown, studies = value.replace(uid, "<UID>"), plural(len(study_ids), "study")
+            raise Violated(f"identifier={shown} of one study brings {studies}, or another one")
     return "identifier=urn:oid:<UID> and urn:dicom:uid|urn:oid:<UID> bring that study"
 
 
@@ -60,10 +59,10 @@ async def _included(run: RunContext) -> str:
 
 
 def endpoint_of(run: RunContext, study: Study, reference: str) -> dict[str, Any] | None:
-    """Return the Endpoint that a study's reference means: contained, or from a Bundle."""
+    """Return the Endpoint of a study's reference: a contained one, or one from a Bundle."""
     if reference.startswith("#"):
         contained = objects(study.get("contained"))
-        return next((each for each in contained if f"#{each.get('id')}" == reference), None)
+        return next((item for item in contained if f"#{item.get('id')}" == reference), None)
     short = "/".join(reference.split("/")[-2:])
     return run.endpoints.get(reference) or run.endpoints.get(short)
 
@@ -77,14 +76,14 @@ async def _by_last_updated(run: RunContext) -> str:
         raise NotTested("no study has meta.lastUpdated; what none can be was not found")
     since = max(moments) - timedelta(seconds=1)
     written = since.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    found = await run.search(("_lastUpdated", f"gt{written}"))
-    for study in resources(found, "ImagingStudy"):
+    updated = resources(await run.search(("_lastUpdated", f"gt{written}")), "ImagingStudy")
+    for study in updated:
         moment = _moment(_last_updated(study))
         if moment is None or moment <= since:
             raise Violated("_lastUpdated=gt… brings a study that is older")
-    if not ids(found):
+    if not updated:
         raise Violated("_lastUpdated=gt… leaves out the study that was updated last")
-    number = plural(len(ids(found)), "study")
+    number = plural(len(updated), "study")
     return f"{number} since just before the last update; none before 1900, none after 2999"
 
 
@@ -140,10 +139,10 @@ async def _by_status(run: RunContext) -> str:
 
 async def _by_id(run: RunContext) -> str:
     _announced(run, "_id")
-    wanted = str(run.known_studies()[0].get("id"))
+    study_id = str(run.known_studies()[0].get("id"))
     await _empty(run, "_id", run.absent_uid)
     return await _matching(
-        run, "_id", wanted, lambda study: study.get("id") == wanted, shown="<id>"
+        run, "_id", study_id, lambda study: study.get("id") == study_id, shown="<id>"
     )
 
 
@@ -162,10 +161,10 @@ def _identified(run: RunContext) -> tuple[Study, str]:
 
 
 async def _empty(run: RunContext, name: str, value: str) -> None:
-    found = ids(await run.search((name, value)))
-    if found:
-        what = value if value != run.absent_uid else "<made-up>"
-        raise Violated(f"{name}={what} brings {plural(len(found), 'study')}")
+    study_ids = ids(await run.search((name, value)))
+    if study_ids:
+        shown = value if value != run.absent_uid else "<made-up>"
+        raise Violated(f"{name}={shown} brings {plural(len(study_ids), 'study')}")
 
 
 async def _matching(
@@ -174,28 +173,26 @@ async def _matching(
     value: str,
     matches: Callable[[Study], bool],
     *,
-    shown: str | None = None,
+    shown: str = "…",
 ) -> str:
-    """Check that each study that comes matches, and that no known match is missing.
+    """Check that each study of a search matches, and that no known match is missing.
 
-    Missing ones are only known where all matches come on one page. Raises ``Violated``.
+    A missing match is noticed where all matches are on the same page. ``shown`` stands for the
+    value in texts. Raises ``Violated``.
     """
     bundle = await run.search((name, value))
-    found = resources(bundle, "ImagingStudy")
-    wrong = sum(not matches(study) for study in found)
+    studies = resources(bundle, "ImagingStudy")
+    number = plural(len(studies), "study")
+    wrong = sum(not matches(study) for study in studies)
     if wrong:
-        raise Violated(
-            f"{name}={shown or '…'}: {wrong} of {plural(len(found), 'study')} do not match"
-        )
+        raise Violated(f"{name}={shown}: {wrong} of {number} do not match")
     known = {str(study.get("id")) for study in run.studies if matches(study)}
     missing = known & set(run.first_page_ids()) - set(ids(bundle))
-    if missing and bundle.get("total") in (len(found), None):
-        raise Violated(
-            f"{name}={shown or '…'}: {plural(len(missing), 'study')} that match are missing"
-        )
-    if not found:
-        raise Violated(f"{name}={shown or '…'}: no study, though one matches")
-    return f"{plural(len(found), 'study')}, each matches; none for a value that none has"
+    if missing and bundle.get("total") in (len(studies), None):
+        raise Violated(f"{name}={shown}: {plural(len(missing), 'study')} that match are missing")
+    if not studies:
+        raise Violated(f"{name}={shown}: no study, though one matches")
+    return f"{number}, each matches; none for a value that none has"
 
 
 FILTERS = (

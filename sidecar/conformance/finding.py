@@ -8,11 +8,11 @@ from textwrap import wrap
 
 _WIDTH = 100
 _NAME_WIDTH = 30
-"""Width of names in columns. The text of a longer one stands below it."""
+"""Width of names in columns. The text of a longer name stands below it."""
 
 
 class State(StrEnum):
-    """State of what was checked: ``WARN`` works, but probably not as meant; ``SKIP`` is unknown."""
+    """Result of a check. ``WARN``: it works, but probably not as meant. ``SKIP``: not known."""
 
     OK = "ok"
     WARN = "warn"
@@ -22,10 +22,10 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Line of the report: ``name`` is stable, ``text`` says what was found.
+    """Line of the report. ``name`` is stable, ``text`` says what was seen.
 
-    ``hint`` says what to do, or what is demanded. None of them names a patient or a study, or holds
-    a secret: the report can be sent to support.
+    ``hint`` says what to do, or what is required. No field names a patient or a study, or has a
+    secret: the report can be sent to support.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Finding:
 
 
 def has_failed(findings: Sequence[Finding]) -> bool:
-    """Return whether something does not work, or a requirement is not kept."""
+    """Return whether a check has failed, or a requirement is not kept."""
     return any(finding.state is State.FAIL for finding in findings)
 
 
@@ -59,7 +59,7 @@ def table(findings: Sequence[Finding]) -> str:
 def _wrapped(begin: str, text: str) -> list[str]:
     """Return lines of ``text`` behind and below ``begin``, without control characters.
 
-    What a server wrote must not steer a terminal.
+    A server's text must not steer a terminal.
     """
     width = _WIDTH - len(begin)
     lines = wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]

@@ -13,7 +13,7 @@ _KEYWORDS = ["PatientID", "PatientName", "StudyInstanceUID", "SeriesInstanceUID"
 
 
 class Truncated(Violated):
-    """The answer ends like a whole one, and is none (SIA-43)."""
+    """The answer ends like a whole one, and is not whole (SIA-43)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def parts_of(answer: Response, media_type: str) -> list[MultipartPart]:
     for number, piece in enumerate(pieces):
         if piece.startswith(b"--"):
             break
-        # The last one is not followed by a delimiter: it is not whole.
+        # No delimiter follows the last piece: it is not whole.
         if number < len(pieces) - 1:
             parts.append(_part(piece))
     else:
@@ -80,17 +80,17 @@ class Identity:
 
 
 def identity_of(content: bytes) -> Identity:
-    """Return the identifiers in an instance's bytes. Raises ``Violated`` when it is none."""
+    """Return the identifiers in an instance's bytes. Raises ``Violated`` for other bytes."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Odd attributes are not what is looked at.
+            warnings.simplefilter("ignore")  # Other attributes may be odd.
             dataset = pydicom.dcmread(
                 io.BytesIO(content), stop_before_pixels=True, specific_tags=list(_KEYWORDS)
             )
             patient_id, name, *uids = (
                 str(dataset.get(keyword, "")).strip(" \0") for keyword in _KEYWORDS
             )
-    except Exception:  # pydicom raises whatever it stumbles over.
+    except Exception:  # pydicom raises many kinds of exceptions for bytes that it cannot read.
         raise Violated("an instance that pydicom cannot read") from None
     study, series, uid = uids
     return Identity(patient_id, name, study, series, uid, hashlib.sha256(content).digest())

@@ -77,12 +77,12 @@ async def _series_of_another_study(run: RunContext) -> str:
             if is_uid(str(series.get("uid"))) and series["uid"] not in own:
                 return str(series["uid"])
         if run.is_local:
-            continue  # Its address is for one study alone.
+            continue  # The address is for a single study.
         answer = await run.client.request(f"{root}/studies/{uid}/series", accept=DICOM_JSON)
         rows = answer.json() if answer.status == 200 else []
         for row in objects(rows):
-            if (found := text(row, "SeriesInstanceUID")) and found not in own:
-                return found
+            if (series_uid := text(row, "SeriesInstanceUID")) and series_uid not in own:
+                return series_uid
     raise NotTested("the patient has no series of another study")
 
 
@@ -161,14 +161,14 @@ async def _writes(run: RunContext) -> str:
     """Check that writes are refused. Ids are made up and bodies empty: nothing can be written."""
     run.first_bundle()
     made_up = run.url(f"ImagingStudy/{run.absent_uid}")
-    tries = [
+    writes = [
         ("POST", run.url("ImagingStudy")),
         ("PUT", made_up),
         ("PATCH", made_up),
         ("DELETE", made_up),
     ]
     statuses = set()
-    for method, url in tries:
+    for method, url in writes:
         answer = await run.client.request(url, method=method, headers={"Content-Type": FHIR_JSON})
         if answer.status in (400, 412, 415, 422):
             raise NotTested(f"{method} brings {answer.status}: with a body it might write")

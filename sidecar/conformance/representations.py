@@ -41,7 +41,7 @@ async def _metadata_of_instance(run: RunContext) -> str:
 
 
 async def _metadata(run: RunContext, url: str) -> Rows:
-    """Return the rows, all of the study and of its instances' patient. Raises ``Violated``."""
+    """Return the rows, which must be of the study and its patient. Raises ``Violated``."""
     answer = await run.client.request(f"{url}/metadata", accept=DICOM_JSON, images=True)
     answer.raise_if_not_offered()
     if answer.stopped is not None:
@@ -89,7 +89,7 @@ async def _frame(run: RunContext) -> str:
     _offered(answer)
     if answer.media_type != "multipart/related":
         raise Violated(f"Accept: {_FRAMES} brings {answer}")
-    # Some name the transfer syntax in it, too.
+    # Some servers add the transfer syntax to the parameter's value.
     part_type = (answer.parameter("type") or "application/octet-stream").partition(";")[0]
     parts = parts_of(answer, part_type.strip().lower())
     if answer.stopped is None and len(parts) != 1:

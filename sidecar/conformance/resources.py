@@ -46,7 +46,7 @@ async def _studies(run: RunContext) -> str:
 
 def _faults_of_study(study: Resource) -> Iterator[str]:
     identifiers = objects(study.get("identifier"))
-    values = [str(each.get("value")) for each in identifiers if each.get("system") == UID_SYSTEM]
+    values = [str(item.get("value")) for item in identifiers if item.get("system") == UID_SYSTEM]
     if len(values) != 1:
         yield f"{len(values)} identifiers with system {UID_SYSTEM}"
     elif uid_of(study) is None or not values[0].startswith("urn:oid:"):
@@ -70,7 +70,7 @@ def _faults_of_study(study: Resource) -> Iterator[str]:
 
 
 async def _recommended(run: RunContext) -> str:
-    """Report what SHOULD be there and is not; what is there must be right."""
+    """Report missing elements that SHOULD be there; those that are there must be right."""
     studies = run.known_studies()
     raise_for_faults(
         (fault for study in studies for fault in _faults_of_recommended(study)), len(studies)
@@ -104,7 +104,7 @@ def _faults_of_recommended(study: Resource) -> Iterator[str]:
 
 
 def _has_uid(element: Resource) -> bool:
-    """Return whether there is a UID, or a reason why not: it may be too long for R4's ``id``."""
+    """Return whether there is a UID, or a reason for none: it may be too long for R4's ``id``."""
     has_reason = "uid" not in element and isinstance(element.get("_uid"), dict)
     return has_reason or is_uid(str(element.get("uid")))
 
@@ -132,17 +132,17 @@ def _effort(study: Resource) -> tuple[bool, bool, int]:
     """Return a sort key: small studies with images first, of several instances if possible."""
     codes = {str(coding.get("code")) for coding in objects(study.get("modality"))}
     count = study.get("numberOfInstances")
-    known = count if isinstance(count, int) and count > 0 else 10**6
-    return not codes & _DRAWABLE, known == 1, known
+    instances = count if isinstance(count, int) and count > 0 else 10**6
+    return not codes & _DRAWABLE, instances == 1, instances
 
 
 async def _resolved(run: RunContext, study: Resource, reference: str) -> Resource | None:
-    found = endpoint_of(run, study, reference)
-    if found is None and reference.startswith("Endpoint/"):
+    endpoint = endpoint_of(run, study, reference)
+    if endpoint is None and reference.startswith("Endpoint/"):
         answer = await run.client.request(run.url(reference))
         if answer.status == 200:
-            found = run.endpoints[reference] = answer.resource("Endpoint")
-    return found
+            endpoint = run.endpoints[reference] = answer.resource("Endpoint")
+    return endpoint
 
 
 def _faults_of_endpoint(endpoint: Resource) -> Iterator[str]:
@@ -164,7 +164,7 @@ def _faults_of_endpoint(endpoint: Resource) -> Iterator[str]:
 
 
 def _flags(endpoint: Resource) -> list[Any]:
-    """Return the values of requires-access-token, else those of the extension of 2023."""
+    """Return the values of the extension requires-access-token, else those of its form of 2023."""
     flags: dict[Any, list[Any]] = {}
     for extension in objects(endpoint.get("extension")):
         flags.setdefault(str(extension.get("url")), []).append(extension.get("valueBoolean"))
@@ -188,25 +188,24 @@ def _choose(run: RunContext, study: Resource, endpoint: Resource, *, is_local: b
 
 
 async def _read_study(run: RunContext) -> str:
-    study = run.known_studies()[0]
-    found = (await run.client.request(run.url(f"ImagingStudy/{study.get('id')}"))).resource(
-        "ImagingStudy"
-    )
-    if found.get("id") != study.get("id") or uid_of(found) != uid_of(study):
+    listed = run.known_studies()[0]
+    answer = await run.client.request(run.url(f"ImagingStudy/{listed.get('id')}"))
+    study = answer.resource("ImagingStudy")
+    if study.get("id") != listed.get("id") or uid_of(study) != uid_of(listed):
         raise Violated("another study than the one of this id")
-    raise_for_faults(_faults_of_study(found), 1)
-    if patient_of(found) != patient_of(study):
+    raise_for_faults(_faults_of_study(study), 1)
+    if patient_of(study) != patient_of(listed):
         raise Violated("its subject is another than in the search")
     return "the same study"
 
 
 async def _read_endpoint(run: RunContext) -> str:
     run.known_studies()
-    for reference, endpoint in run.endpoints.items():
+    for reference, listed in run.endpoints.items():
         if reference.startswith("Endpoint/"):
-            found = (await run.client.request(run.url(reference))).resource("Endpoint")
-            raise_for_faults(_faults_of_endpoint(found), 1)
-            if found.get("address") != endpoint.get("address"):
+            endpoint = (await run.client.request(run.url(reference))).resource("Endpoint")
+            raise_for_faults(_faults_of_endpoint(endpoint), 1)
+            if endpoint.get("address") != listed.get("address"):
                 raise Violated("its address is another than in the search")
             return "the same address"
     raise NotTested("no Endpoint of its own: they are contained")
@@ -214,8 +213,8 @@ async def _read_endpoint(run: RunContext) -> str:
 
 async def _address(run: RunContext) -> str:
     root, _ = run.known_study()
-    wanted = f"Patient/{run.known_patient()}/$wado-rs"
-    if not root.replace("%24", "$").endswith("/" + wanted):
+    suffix = f"/Patient/{run.known_patient()}/$wado-rs"
+    if not root.replace("%24", "$").endswith(suffix):
         raise NotTested("the address is another, which newer texts allow")
     return "[base]/Patient/<id>/$wado-rs"
 

@@ -19,21 +19,21 @@ from sidecar.conformance.rows import Row, number, text
 
 
 async def _query(run: RunContext) -> str:
-    """Check that QIDO-RS brings this patient's studies alone: those that the search found."""
+    """Check that QIDO-RS brings this patient's studies alone: those of the search."""
     root, study = run.known_study()
     rows = await _rows(run, f"{root}/studies")
     run.rows = rows
-    known = {uid_of(known) for known in run.known_studies()}
+    known = {uid_of(imaging_study) for imaging_study in run.known_studies()}
     listed = [text(row, "StudyInstanceUID") for row in rows]
     if run.has_all_pages and any(uid not in known for uid in listed):
         raise Violated("QIDO-RS lists a study that the search for ImagingStudy does not have")
-    everybody = await run.client.request(f"{root}/studies?PatientID=*", accept=DICOM_JSON)
-    more = rows_of(everybody) if everybody.status == 200 and run.has_all_pages else []
-    if any(text(row, "StudyInstanceUID") not in known for row in more):
+    answer = await run.client.request(f"{root}/studies?PatientID=*", accept=DICOM_JSON)
+    everybody = rows_of(answer) if answer.status == 200 and run.has_all_pages else []
+    if any(text(row, "StudyInstanceUID") not in known for row in everybody):
         raise Violated("PatientID=* lists a study that the search for ImagingStudy does not have")
     if study not in listed and len(rows) < 100:  # Lists may be cut by the server.
         raise Violated("QIDO-RS does not list a study whose address this is")
-    run.patient_ids |= {found for row in rows if (found := text(row, "PatientID"))}
+    run.patient_ids |= {patient_id for row in rows if (patient_id := text(row, "PatientID"))}
     return f"{plural(len(rows), 'study')}, all known from the search"
 
 
@@ -71,7 +71,7 @@ def rows_of(answer: Response) -> list[dict[str, Any]]:
 def instances_of(rows: list[Row]) -> list[SeenInstance]:
     """Return the instances that rows or metadata name."""
     return [
-        SeenInstance(series, uid, text(row, "PatientID") or "")
+        SeenInstance(series, uid)
         for row in rows
         if (series := text(row, "SeriesInstanceUID")) and (uid := text(row, "SOPInstanceUID"))
     ]
@@ -82,11 +82,10 @@ async def _study(run: RunContext) -> str:
     try:
         instances = _of_study(run, answer)
     except Truncated:
-        # Without an end it is no whole study. That it looks like one is the next check's fault.
+        # Without an end the study is not whole. The next check fails if it looks whole.
         raise Violated("the multipart has no end") from None
     run.instances = [
-        SeenInstance(instance.series, instance.uid, instance.patient_id, instance.digest)
-        for instance in instances
+        SeenInstance(instance.series, instance.uid, instance.digest) for instance in instances
     ]
     run.names |= {instance.name for instance in instances} - {""}
     run.patient_ids |= {instance.patient_id for instance in instances} - {""}
@@ -115,23 +114,23 @@ def _of_study(run: RunContext, answer: Response) -> list[Identity]:
 
 
 async def _whole(run: RunContext) -> str:
-    """Check that nothing is missing: the multipart ends, with as many instances as announced."""
+    """Check that no instance is missing: the multipart ends after as many as announced."""
     url, studies = run.study_url(), run.known_studies()
     counts = [study.get("numberOfInstances") for study in studies if uid_of(study) == run.study]
     counts += [number(row, "NumberOfStudyRelatedInstances") for row in _rows_of_study(run)]
-    wanted = {count for count in counts if isinstance(count, int)}
+    announced = {count for count in counts if isinstance(count, int)}
     if not run.instances:
         parts_of(await _retrieved(run, url), "application/dicom")
         raise NotTested("the study could not be retrieved")
     if not run.has_whole_study:
         raise NotTested("the study was not read to its end")
-    if not wanted:
+    if not announced:
         raise NotTested("no number of instances is announced")
-    came = plural(len(run.instances), "instance")
-    if wanted != {len(run.instances)}:
-        announced = " or ".join(map(str, sorted(wanted)))
-        raise Violated(f"{came} came, announced were {announced}")
-    return f"{came}, as announced"
+    retrieved = plural(len(run.instances), "instance")
+    if announced != {len(run.instances)}:
+        counted = " or ".join(map(str, sorted(announced)))
+        raise Violated(f"{retrieved} came, announced were {counted}")
+    return f"{retrieved}, as announced"
 
 
 def _rows_of_study(run: RunContext) -> list[Row]:
@@ -139,7 +138,7 @@ def _rows_of_study(run: RunContext) -> list[Row]:
 
 
 async def _one_patient(run: RunContext) -> str:
-    """Check that the PatientID in the instances is the one that QIDO-RS has for the study."""
+    """Check that the PatientID in the instances is that of the study in QIDO-RS."""
     run.known_study()
     listed = {text(row, "PatientID") for row in _rows_of_study(run)} - {None}
     if not run.patients_inside:
@@ -159,10 +158,10 @@ async def _series(run: RunContext) -> str:
     if any(other.series != instance.series for other in instances):
         raise Violated("an instance of another series")
     if run.has_whole_study and answer.stopped is None:
-        wanted = sum(other.series == instance.series for other in run.instances)
-        if wanted != len(instances):
-            came = plural(len(instances), "instance")
-            raise Violated(f"{came} of a series of which {wanted} came with the study")
+        expected = sum(other.series == instance.series for other in run.instances)
+        if expected != len(instances):
+            number_text = plural(len(instances), "instance")
+            raise Violated(f"{number_text} of a series of which {expected} came with the study")
     return _number(instances, answer)
 
 
@@ -189,7 +188,7 @@ async def _single(run: RunContext) -> str:
     answer.expect("application/dicom")
     is_known = answer.stopped is None and instance.digest is not None
     if is_known and hashlib.sha256(answer.body).digest() != instance.digest:
-        # The transfer syntax was not asked for: it may have been transcoded.
+        # The request names no transfer syntax, so the instance may have been transcoded.
         if identity_of(answer.body).uid != instance.uid:
             raise Violated("another instance")
         return "that instance, in other bytes"

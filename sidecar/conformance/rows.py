@@ -1,4 +1,4 @@
-"""Attributes of a DICOM JSON object (PS3.18 Annex F), and what may be a UID (PS3.5 section 9.1)."""
+"""Attributes of a DICOM JSON object (PS3.18 Annex F), and the form of UIDs (PS3.5 section 9.1)."""
 
 import re
 from typing import Any
@@ -32,5 +32,5 @@ def text(row: Row, keyword: str) -> str | None:
 
 def number(row: Row, keyword: str) -> int | None:
     """Return the first value as a whole number; VR IS may be a JSON string (PS3.18 F.2.3)."""
-    found = text(row, keyword) or ""
-    return int(found) if _WHOLE_NUMBER.fullmatch(found) else None
+    value = text(row, keyword) or ""
+    return int(value) if _WHOLE_NUMBER.fullmatch(value) else None

@@ -1,4 +1,4 @@
-"""All checks of conformance in their order; none stops the others."""
+"""All checks of conformance in their order. A failed check does not stop the others."""
 
 from dataclasses import replace
 
@@ -32,7 +32,7 @@ CHECKS: tuple[Check, ...] = (
     *WHOLE_RUN,
     *BEYOND,
 )
-"""A check may use what those before it have stored in the ``RunContext``."""
+"""A check may use what earlier checks have stored in the ``RunContext``."""
 
 
 async def conformance(
@@ -45,43 +45,43 @@ async def conformance(
 ) -> list[Finding]:
     """Check the server whose FHIR base is ``base`` from outside, as an app with ``token``.
 
-    ``patient``: FHIR id of the token's patient. ``origin``: origin of the app's pages, for CORS;
-    without it a made-up one is used.
+    ``patient`` is the FHIR id of the token's patient. ``origin`` is that of the app's pages, for
+    CORS; without it a made-up origin is used.
     """
     async with connected(base.rstrip("/"), token, limits) as client:
         run = RunContext(client, patient or patient_in(token))
         run.origin = origin or run.origin
         findings = {check: await _finding(check, run) for check in CHECKS}
         if not client.was_reached:
-            findings = {check: _not_reached(check, found) for check, found in findings.items()}
-    # The sort is stable: checks of one number stay in their order.
+            findings = {check: _not_reached(check, finding) for check, finding in findings.items()}
+    # The sort is stable: checks of the same requirement stay in their order.
     ordered = sorted(findings, key=lambda check: check.number)
     return [_without(token, findings[check]) for check in ordered]
 
 
 async def _finding(check: Check, run: RunContext) -> Finding:
     name = f"SIA-{check.number} {check.title}"
-    demanded = check.requirement or REQUIREMENTS[check.number]
+    requirement = check.requirement or REQUIREMENTS[check.number]
     try:
         return Finding(name, State.OK, await check.function(run))
     except NotTested as error:
         return Finding(name, State.SKIP, str(error))
     except Violated as error:
-        return Finding(name, State.FAIL, str(error), demanded)
-    except Exception as error:  # Whatever a server answers is a finding.
+        return Finding(name, State.FAIL, str(error), requirement)
+    except Exception as error:  # Any answer of a server must become a finding.
         text = f"the answer cannot be read ({type(error).__name__})"
-        return Finding(name, State.FAIL, text, demanded)
+        return Finding(name, State.FAIL, text, requirement)
 
 
 def _not_reached(check: Check, finding: Finding) -> Finding:
-    """Return the finding with the reason why nothing was learnt, in place of what that led to."""
+    """Return the finding; if it was skipped, say that the server was not reached."""
     if finding.state is State.SKIP and check not in BEYOND:
         return replace(finding, text="the server was not reached")
     return finding
 
 
 def _without(token: str | None, finding: Finding) -> Finding:
-    """Return the finding without the token, should its text have it after all."""
+    """Return the finding without the token in its text."""
     if token is None or token not in finding.text:
         return finding
     return replace(finding, text=finding.text.replace(token, "(the token)"))

@@ -22,27 +22,27 @@ _JSON = (FHIR_JSON, "application/json")
 
 
 async def _finds(run: RunContext) -> str:
-    """Find the patient's studies on all pages, for this check and later ones."""
+    """Collect the patient's studies of all pages, for this check and later checks."""
     run.bundle = await run.search(("_include", "ImagingStudy:endpoint"))
     pages, run.has_all_pages = await run.pages(run.bundle)
-    found = [study for page in pages for study in resources(page, "ImagingStudy")]
+    studies = [study for page in pages for study in resources(page, "ImagingStudy")]
     for page in pages:
         for entry in objects(page.get("entry")):
-            _keep_endpoint(run, entry)
+            _store_endpoint(run, entry)
     if run.patient is None:
-        # The patient of most studies: one that leaked must not pass for the token's.
-        subjects = Counter(subject for study in found if (subject := patient_of(study)))
+        # The patient of most studies is the token's. A leaked study must not decide.
+        subjects = Counter(subject for study in studies if (subject := patient_of(study)))
         run.patient = next((subject for subject, _ in subjects.most_common(1)), None)
-    run.studies = [study for study in found if patient_of(study) in (run.patient, None)]
-    run.foreign = len(found) - len(run.studies)
+    run.studies = [study for study in studies if patient_of(study) in (run.patient, None)]
+    run.foreign = len(studies) - len(run.studies)
     more = "" if run.has_all_pages else f" on {plural(len(pages), 'page')}; there are more"
-    return f"{plural(len(found), 'study')}{more}"
+    return f"{plural(len(studies), 'study')}{more}"
 
 
-def _keep_endpoint(run: RunContext, entry: dict[str, Any]) -> None:
+def _store_endpoint(run: RunContext, entry: dict[str, Any]) -> None:
     resource = entry.get("resource")
     if isinstance(resource, dict) and resource.get("resourceType") == "Endpoint":
-        if "id" in resource:  # One of this Bundle alone need not have an id (SIA-33).
+        if "id" in resource:  # An Endpoint of this Bundle alone need not have an id (SIA-33).
             run.endpoints[f"Endpoint/{resource['id']}"] = resource
         run.endpoints[str(entry.get("fullUrl"))] = resource
 
@@ -85,9 +85,9 @@ async def _media_type(run: RunContext) -> str:
     answer = await run.client.request(run.search_url())
     if answer.media_type != FHIR_JSON:
         raise Violated(f"Accept: {FHIR_JSON} brings {answer}")
-    refused = await run.client.request(run.search_url(), accept="application/x-nonsense")
-    if refused.status != 406:
-        raise Violated(f"Accept: application/x-nonsense brings {refused}")
+    refusal = await run.client.request(run.search_url(), accept="application/x-nonsense")
+    if refusal.status != 406:
+        raise Violated(f"Accept: application/x-nonsense brings {refusal}")
     return f"{FHIR_JSON}; 406 for nonsense"
 
 
@@ -114,18 +114,18 @@ async def _pages(run: RunContext) -> str:
 
 async def _spellings(run: RunContext) -> str:
     patient, _ = run.known_patient(), run.known_studies()
-    wanted = sorted(run.first_page_ids())
+    expected = sorted(run.first_page_ids())
     spellings = [
         ("patient", patient),
         ("patient", f"Patient/{patient}"),
         ("subject", f"Patient/{patient}"),
     ]
     for name, value in spellings:
-        found = await run.search((name, value), patient=False)
-        if sorted(ids(found)) != wanted:
-            spelling, studies = value.replace(patient, "<id>"), plural(len(ids(found)), "study")
+        study_ids = ids(await run.search((name, value), patient=False))
+        if sorted(study_ids) != expected:
+            spelling, studies = value.replace(patient, "<id>"), plural(len(study_ids), "study")
             raise Violated(
-                f"{name}={spelling} brings {studies}, not the {len(wanted)} of patient=<id>"
+                f"{name}={spelling} brings {studies}, not the {len(expected)} of patient=<id>"
             )
     return "patient=<id>, patient=Patient/<id> and subject=Patient/<id> are the same"
 
@@ -135,12 +135,11 @@ async def _posted(run: RunContext) -> str:
     answer = await run.client.request(
         run.url("ImagingStudy/_search"), method="POST", form=f"patient={patient}"
     )
-    found = ids(answer.resource("Bundle"))
-    if sorted(found) != sorted(run.first_page_ids()):
-        raise Violated(
-            f"POST _search brings {plural(len(found), 'study')}, GET {len(run.first_page_ids())}"
-        )
-    return f"{plural(len(found), 'study')}, as by GET"
+    study_ids, expected = ids(answer.resource("Bundle")), run.first_page_ids()
+    studies = plural(len(study_ids), "study")
+    if sorted(study_ids) != sorted(expected):
+        raise Violated(f"POST _search brings {studies}, GET {len(expected)}")
+    return f"{studies}, as by GET"
 
 
 async def _head(run: RunContext) -> str:
@@ -166,7 +165,7 @@ async def _unchanged(run: RunContext) -> str:
         tagged += 1
         again = await run.client.request(url, headers={"If-None-Match": tag})
         if again.status == 200 and again.headers.get("ETag") not in (None, tag):
-            continue  # Something in it is new each time, as capability URLs are.
+            continue  # Part of the answer is new each time, as capability URLs are.
         if again.status != 304:
             raise Violated(f"If-None-Match with the ETag that just came: {again}")
         unchanged += 1

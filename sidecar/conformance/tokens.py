@@ -1,4 +1,4 @@
-"""Checks of requests without a token, with a made-up one, or for others (SIA-10, 12, 22)."""
+"""Checks of requests without a token, with a made-up token, or for others (SIA-10, 12, 22)."""
 
 import secrets
 
@@ -62,7 +62,7 @@ async def _referrers(run: RunContext) -> str:
 
 
 def _addresses(run: RunContext) -> list[str]:
-    """Return a search, another patient's search, and reads: each needs a token first."""
+    """Return the URLs of a search, another patient's search, and reads: all need a token."""
     patients = (run.patient or run.absent_patient, run.absent_patient)
     study_ids = [*run.first_page_ids()[:1], run.absent_uid]
     return [
@@ -97,13 +97,13 @@ async def _other_patient(run: RunContext) -> str:
     ]
     for name, value in forms:
         _is_refused(await run.client.request(run.url("ImagingStudy", (name, value))), name)
-    posted = await run.client.request(
+    answer = await run.client.request(
         run.url("ImagingStudy/_search"), method="POST", form=f"patient={absent}"
     )
-    if posted.status not in (404, 405):  # Whether there is _search at all is looked at elsewhere.
-        _is_refused(posted, "POST _search")
+    if answer.status not in (404, 405):  # Another check looks for _search itself.
+        _is_refused(answer, "POST _search")
     compartment = await run.client.request(run.url(f"Patient/{absent}/ImagingStudy"))
-    if compartment.status < 400:  # It need not be there.
+    if compartment.status < 400:  # A server need not have it.
         _is_refused(compartment, "Patient/<id>/ImagingStudy")
     return "403 for a made-up patient, by patient, subject and POST"
 
@@ -118,8 +118,8 @@ async def _both_patients(run: RunContext) -> str:
 
 def _is_refused(answer: Response, what: str) -> None:
     if answer.status == 200:
-        found = len(ids(answer.resource("Bundle")))
-        raise Violated(f"{what} of a made-up patient: 200, a Bundle with {plural(found, 'study')}")
+        studies = plural(len(ids(answer.resource("Bundle"))), "study")
+        raise Violated(f"{what} of a made-up patient: 200, a Bundle with {studies}")
     if answer.status != 403:
         raise Violated(f"{what} of a made-up patient: {answer}")
 
@@ -132,7 +132,7 @@ async def _subjects(run: RunContext) -> str:
 
 
 async def _without_patient(run: RunContext) -> str:
-    """Check that a search that names nobody brings the token's patient, or nothing."""
+    """Check that a search without a patient brings the token's patient's studies, or none."""
     patient, _ = run.known_patient(), run.first_bundle()
     answer = await run.client.request(run.url("ImagingStudy"))
     if answer.status in (400, 403):

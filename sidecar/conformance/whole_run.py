@@ -1,4 +1,4 @@
-"""Checks of the whole run: errors, waiting, caching; and requirements that no client can see."""
+"""Checks of a run's answers: errors, waiting, caching; and what no client can check."""
 
 import json
 
@@ -8,7 +8,7 @@ from sidecar.conformance.requirements import BEYOND_A_CLIENT, OUTCOMES
 
 
 async def _outcomes(run: RunContext) -> str:
-    """FHIR errors come as OperationOutcome (R4 http.html#summary)."""
+    """Check that FHIR errors come as OperationOutcome (R4 http.html#summary)."""
     bodies = [body for request, body in run.client.record.refusals if _is_fhir(run, request)]
     if not bodies:
         raise NotTested("no error of FHIR was met")
@@ -25,14 +25,14 @@ def _is_fhir(run: RunContext, request: str) -> bool:
 
 def _is_outcome(body: bytes) -> bool:
     try:
-        found = json.loads(body.decode("utf-8"))
+        resource = json.loads(body.decode("utf-8"))
     except (ValueError, RecursionError):
         return False
-    return isinstance(found, dict) and found.get("resourceType") == "OperationOutcome"
+    return isinstance(resource, dict) and resource.get("resourceType") == "OperationOutcome"
 
 
 async def _error_texts(run: RunContext) -> str:
-    """Check that no error has an identifier that its request did not have."""
+    """Check that no error has an identifier that is not in its request."""
     uids = {uid_of(study) or "" for study in run.studies}
     known = {run.patient or ""} | run.patient_ids | run.names | uids
     identifiers = [identifier for identifier in known if len(identifier) > 2]
@@ -49,7 +49,7 @@ async def _error_texts(run: RunContext) -> str:
 
 
 def _stands_alone(identifier: str, text: str) -> bool:
-    """Return whether ``text`` has the identifier, not as a part of a longer name, number or UID."""
+    """Return whether ``text`` has the identifier, and not in a longer name, number or UID."""
     at = text.find(identifier)
     while at >= 0:
         end = at + len(identifier)

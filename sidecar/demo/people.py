@@ -22,7 +22,7 @@ class DemoPatient:
 
 
 PATIENTS: tuple[DemoPatient, ...] = (
-    # One person under several medical record numbers, as after a merger of hospitals.
+    # A person with several medical record numbers, as after a merger of hospitals.
     DemoPatient(
         "robin",
         "Sample",

@@ -35,14 +35,14 @@ KEY_ID = "demo"
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Addresses of the four listeners."""
+    """Addresses of the four listeners. ``sidecar`` is the first of their ports."""
 
     host: str
     sidecar: int
 
     @property
     def sidecar_url(self) -> str:
-        """Our public URL."""
+        """The sidecar's public URL."""
         return self._url(0)
 
     @property
@@ -62,7 +62,7 @@ class Ports:
 
     @property
     def beside_url(self) -> str:
-        """URL of a second sidecar in the configuration that is written for it."""
+        """The URL of a second sidecar, in the configuration that the demo writes."""
         return self._url(4)
 
     def _url(self, offset: int) -> str:
@@ -77,7 +77,7 @@ _ABOUT = "# Of a running `demo`: good until it ends.\n"
 class DemoArchive:
     """Archive behind the demo's sidecar: a folder of DICOM files, or a real PACS.
 
-    ``write_config``: file for the configuration, for `check` and `serve` beside the demo.
+    ``write_config`` is the file for a configuration of `check` and `serve` beside the demo.
     """
 
     data: Path | None = None
@@ -141,7 +141,7 @@ async def _demo(
     document = demo_document(ports, secret, key_file, pacs)
     settings = Settings.model_validate(document)
     if archive.write_config is not None:
-        document["server"] |= {  # Others than the demo's: `serve` beside it.
+        document["server"] |= {  # Not the demo's own ports, so that `serve` can run beside it.
             "port": ports.sidecar + 4,
             "admin_port": ports.sidecar + 5,
             "public_url": ports.beside_url,
@@ -172,7 +172,7 @@ async def _demo(
 
 
 def make_key(file: Path) -> dict[str, object]:
-    """Write a new private key (PEM) that only we can read; return the public JWKS for the EHR."""
+    """Write a new private key (PEM) that only its owner can read; return the EHR's public JWKS."""
     key = ec.generate_private_key(ec.SECP384R1())
     file.touch(mode=0o600)
     file.write_bytes(

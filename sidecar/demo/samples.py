@@ -1,7 +1,7 @@
 """The demo's images: copies of the invented DICOM files that pydicom has for its own tests.
 
 Only files inside the installed package are read. pydicom's own file finders would download missing
-ones.
+files.
 """
 
 import shutil
@@ -18,7 +18,7 @@ _DATA = Path(pydicom.__file__).parent / "data"
 _FOLDERS = ("test_files", "charset_files")
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 
-# Wrong on purpose, to test a reader with.
+# Files that are wrong on purpose, to test a reader with.
 _DAMAGED = frozenset(
     {
         "badVR.dcm",  # NumberOfFrames is "1A"
@@ -34,24 +34,24 @@ _DAMAGED = frozenset(
 def fill(folder: Path) -> None:
     """Copy pydicom's bundled files into ``folder`` as ``<SOPInstanceUID>.dcm``, one for each UID.
 
-    Left out are files that no archive could store or no viewer could show:
+    Files that no archive could store or no viewer could show are left out:
 
-    - what is not DICOM, or has no file meta information (PS3.10 7.1), and DICOMDIRs, which are no
-      instances;
+    - files that are not DICOM, or have no file meta information (PS3.10 7.1), and DICOMDIRs, which
+      are no instances;
     - data sets without PatientID, SOPClassUID, or a valid study, series or instance UID;
     - Explicit VR Big Endian, which is retired;
     - files that are wrong on purpose;
-    - other encodings of an instance that is there. The file with the shortest name is taken, which
-      is the plain one (``MR_small.dcm`` before ``MR_small_RLE.dcm``).
+    - other encodings of the same instance. The file with the shortest name is copied, which is not
+      compressed (``MR_small.dcm`` before ``MR_small_RLE.dcm``).
 
     Raises ``OSError`` when the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    taken: set[str] = set()
+    copied: set[str] = set()
     for source in sorted(_bundled(), key=lambda path: (len(path.name), str(path))):
         uid = _instance_uid(source)
-        if uid is not None and uid not in taken:
-            taken.add(uid)
+        if uid is not None and uid not in copied:
+            copied.add(uid)
             shutil.copyfile(source, folder / f"{uid}.dcm")
 
 

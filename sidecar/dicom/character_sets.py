@@ -1,8 +1,8 @@
 """Character sets of instances and of DICOM JSON rows (PS3.3 C.12.1.1.2, PS3.5 6.1, PS3.18 F.2).
 
-JSON is UTF-8, but what stands in it went through the character set of an image and that of an
-archive first. A text that cannot have come through whole is unknown: it is nobody's PatientID, and
-it does not satisfy a rule.
+JSON is UTF-8, but its texts went through the character set of an image and that of an archive
+first. A text that cannot have come through whole is unknown: it is nobody's PatientID, and it does
+not satisfy a rule.
 """
 
 import re
@@ -19,7 +19,7 @@ SPECIFIC_CHARACTER_SET = tag("SpecificCharacterSet")
 REPLACEMENT = "\ufffd"
 """The character that stands for what could not be read."""
 
-# The replacement character, escape sequences that were not undone, and control characters: those
+# The replacement character, escape sequences that were not decoded, and control characters. Those
 # from 0x80 to 0x9F are UTF-8 that was read as Latin-1. Tab, line feed, form feed and carriage
 # return may stand in a text (PS3.5 6.1.3).
 _NOT_TEXT = re.compile("[\ufffd\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]")
@@ -37,8 +37,8 @@ def is_known_text(text: str) -> bool:
 def decode_text(value: bytes, character_set: bytes) -> str:
     """Return a text value, decoded by its instance's SpecificCharacterSet (PS3.5 6.1).
 
-    Raises ``Unreadable`` for what cannot be decoded, and for a value that is not ASCII where
-    none is named.
+    Raises ``Unreadable`` for what cannot be decoded, and for a value that is not ASCII where no
+    character set is named.
     """
     if value.isascii() and b"\x1b" not in value:
         return value.decode("ascii").strip(" \0")
@@ -68,7 +68,7 @@ def is_utf8(row: Row) -> bool:
 
 
 def with_known_texts(row: Row) -> Row:
-    """Return the row without the texts that are unknown. Sequences stay as they are."""
+    """Return the row without its unknown texts. Sequences stay as they are."""
     if not has_known_character_set(row):
         return without_texts(row)
     unknown = {
@@ -82,14 +82,14 @@ def with_known_texts(row: Row) -> Row:
 
 
 def without_texts(row: Row) -> Row:
-    """Return the row without all that is in a character set. Sequences stay as they are."""
+    """Return the row without what depends on a character set. Sequences stay as they are."""
     return {name: element for name, element in row.items() if not _is_text(name)}
 
 
 def with_unknown_texts(row: Row) -> Row:
-    """Return the row of an unknown character set.
+    """Return the row with the replacement character for each text that is not ASCII.
 
-    Each text that is not ASCII becomes the replacement character.
+    The row's character set is unknown.
     """
     unknown = {
         name
@@ -103,7 +103,7 @@ def with_unknown_texts(row: Row) -> Row:
 
 
 def _texts(element: Any) -> list[str]:
-    """Return an attribute's texts without their padding; of a person's name, its groups."""
+    """Return an attribute's texts without padding. The texts of a person's name are its groups."""
     groups = [
         group
         for value in values_of(element)
@@ -115,10 +115,11 @@ def _texts(element: Any) -> list[str]:
 @lru_cache(4_096)
 def _is_text(name: str) -> bool:
     try:
-        known = entry(int(name, 16))
+        attribute = entry(int(name, 16))
     except ValueError:
         return True
-    return known is None or known.vr in _TEXT_VRS  # Of a private attribute nobody can say.
+    # The VR of a private attribute is unknown.
+    return attribute is None or attribute.vr in _TEXT_VRS
 
 
 @lru_cache(256)

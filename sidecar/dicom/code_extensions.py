@@ -1,6 +1,6 @@
 """Texts with code extensions: escape sequences that change the character set (PS3.5 6.1.2.5).
 
-pydicom has the same, but brings numpy along; in the tests both decode the same bytes.
+pydicom can decode them, but brings numpy along. The tests compare both.
 """
 
 import re
@@ -60,8 +60,8 @@ _ESCAPES = {
     b"$)C": "euc_kr",
 }
 """Codecs by what stands behind the escape character (PS3.3 Tables C.12-3 and C.12-4)."""
-_OF_PYTHON = frozenset({"iso2022_jp", "iso2022_jp_2"})
-"""Codecs that know their escape sequences."""
+_ESCAPING_CODECS = frozenset({"iso2022_jp", "iso2022_jp_2"})
+"""Python's codecs that take the escape sequence as part of the text."""
 _BACK_TO_FIRST = re.compile(rb"[\t\n\f\r]")
 
 
@@ -69,7 +69,7 @@ def decode(value: bytes, terms: Sequence[str]) -> str:
     """Return a text value, decoded by the defined ``terms`` of its SpecificCharacterSet.
 
     Raises ``ValueError`` for what cannot be decoded. Behind a term without code extensions no other
-    counts.
+    term counts.
     """
     first = CODECS[terms[0]]
     others = () if terms[0] in _STAND_ALONE else terms[1:]
@@ -80,12 +80,12 @@ def decode(value: bytes, terms: Sequence[str]) -> str:
 
 
 def _decode_escaped(fragment: bytes, first: str, codecs: set[str]) -> str:
-    """Return the text of what stands behind an escape character, up to the next one."""
+    """Return the text between an escape character and the next."""
     size = 3 if fragment.startswith((b"$(", b"$)")) else 2
     codec = _ESCAPES.get(fragment[:size])
     if codec not in codecs:
         raise ValueError  # No character set that is named has this escape sequence.
-    if codec in _OF_PYTHON:
+    if codec in _ESCAPING_CODECS:
         return (b"\x1b" + fragment).decode(codec)
     text = fragment[size:]
     reset = _BACK_TO_FIRST.search(text)

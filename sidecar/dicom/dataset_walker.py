@@ -1,4 +1,4 @@
-"""Stepping over the data elements of a DICOM data set that comes in pieces (PS3.5 section 7).
+"""A walk over the data elements of a DICOM data set that comes in pieces (PS3.5 section 7).
 
 No byte is read twice.
 """
@@ -17,17 +17,17 @@ from sidecar.dicom.element import (
     NeedMore,
     TwoReadings,
     Unreadable,
-    element,
     looks_like_a_vr,
     may_be_sequence,
+    read_element,
 )
 from sidecar.dicom.element_runs import FIRST_TAG, MAXIMUM_VALUE_BYTES, RunWalk, TagSelection
 from sidecar.dicom.header_cache import ElementRun, HeaderPatternCache
 
 LIMIT_BYTES = 4 * 2**20
-"""Limit in bytes of what comes before the wanted elements, after inflating."""
+"""Limit in bytes of the data set before the last wanted element, after inflating."""
 LIMIT_ELEMENTS = 50_000
-"""Limit of elements, nested ones among them, before the wanted ones are known."""
+"""Limit of elements, nested elements among them, before the wanted elements are known."""
 LIMIT_ALL_ELEMENTS = 2_000_000
 """Limit of elements of an instance.
 
@@ -46,13 +46,13 @@ _MAXIMUM_ICON_BYTES = 65_536  # It is held until it is whole.
 
 
 class Walk(RunWalk):
-    """Collects the ``wanted`` values and refuses a data set that has another one.
+    """Collects the ``wanted`` values and refuses a data set with two values of a wanted element.
 
-    Elements may be out of order: since no wanted element has two values, a reader that stops early
+    Elements may be out of order. Since no wanted element has two values, a reader that stops early
     or searches finds the same value or none.
     """
 
-    _element = staticmethod(element)
+    _element = staticmethod(read_element)
 
     def __init__(
         self, encoding: Encoding, wanted: TagSelection, patterns: HeaderPatternCache | None = None
@@ -60,10 +60,10 @@ class Walk(RunWalk):
         super().__init__(encoding, wanted, patterns)
         self._frames: list[Frame] = []
         self._held = b""
-        self._base = 0  # Where the held bytes, or else the next ones, stand in the data set.
+        self._base = 0  # Position in the data set of the held bytes, or else of the next bytes.
         self._skip = 0
         self._is_in_wanted = False
-        # What all the rest consists of, once there is no element any more.
+        # The byte that all the rest consists of, once no element is left.
         self._padding: bytes | None = None
 
     def is_between_elements(self) -> bool:
@@ -74,8 +74,8 @@ class Walk(RunWalk):
     def may_be_cut(self) -> bool:
         """Return whether all readers agree on a data set that is cut here.
 
-        Some take what there is of a wanted value. In fragments that do not end some look for a
-        delimiter.
+        Some readers take what there is of a wanted value. In fragments that do not end, some look
+        for a delimiter.
         """
         return not (self._is_in_wanted or any(frame.fragments for frame in self._frames))
 
@@ -92,7 +92,7 @@ class Walk(RunWalk):
             self._base += len(data)
             self._check_limits()
             return
-        if self._held:  # Only so much is joined as completes what is held.
+        if self._held:  # Join few bytes: mostly they complete the element whose begin is held.
             held, self._held = self._held, b""
             self._feed(memoryview(held + data[:_HEAD_BYTES]))
             data = data[_HEAD_BYTES:]
@@ -102,7 +102,7 @@ class Walk(RunWalk):
         self._feed(data)
 
     def begin_behind(self, run: ElementRun, data: memoryview) -> None:
-        """Take the first bytes, of which it is known that they begin with this ``run``."""
+        """Take the first bytes, which are known to begin with this ``run``."""
         position = self._pass(run, data, 0)
         self._base = min(position, len(data))
         self._skip = position - self._base
@@ -110,7 +110,7 @@ class Walk(RunWalk):
             self._feed(data[position:])
 
     def pass_over(self, size: int) -> int:
-        """Take up to ``size`` of the next bytes unseen; return how many are inside a value."""
+        """Take up to ``size`` of the next bytes unread; return how many are inside a value."""
         if self._padding is not None or not self.is_past_wanted:
             return 0
         passed = min(size, self._skip)
@@ -131,7 +131,7 @@ class Walk(RunWalk):
         except TwoReadings:
             raise
         except Unreadable:
-            # Padding is fine. Past anything else, and out of a sequence, some readers find a way.
+            # Padding is fine. Some readers go on past anything else, or out of a sequence.
             padding = bytes(data[position : position + 1])
             if not self.is_past_wanted or self._frames or padding not in _PADDINGS:
                 raise
@@ -153,7 +153,7 @@ class Walk(RunWalk):
             raise TwoReadings("too_many_elements")
 
     def _step(self, data: memoryview, position: int) -> int:
-        """Step over one element or into it; return where the next one is. Raises ``NeedMore``."""
+        """Step over an element or into it; return the next one's position. Raises ``NeedMore``."""
         here = self._base + position
         while self._frames and self._frames[-1].end is not None and here >= self._frames[-1].end:
             if here > self._frames[-1].end:
@@ -174,29 +174,29 @@ class Walk(RunWalk):
         return self._into_or_over(data, tag, vr, length, start, self._encoding)
 
     def _note(self, tag: int) -> None:
-        """Take note of an element that is not wanted."""
+        """Record the tag of an element that is not wanted. Raises ``Unreadable``."""
         if self.is_past_wanted or tag > self._last:
             self._last = tag
         elif tag >> 16 == _PATIENT_GROUP:
-            # It may stand twice, such as a PatientName: readers take different ones.
+            # An element such as PatientName may stand twice, and readers take different values.
             raise Unreadable("patient_group_out_of_order")
         self.is_past_wanted = self.is_past_wanted or tag > self._last_wanted
 
     def _take(self, data: memoryview, tag: int, vr: bytes, length: int, start: int) -> int:
         if length > MAXIMUM_VALUE_BYTES:
-            raise TwoReadings(_word(tag) + "_length")
+            raise TwoReadings(_rule_word(tag) + "_length")
         if self._encoding.explicit and not _is_vr_of(self._wanted[tag], vr):
-            raise TwoReadings(_word(tag) + "_vr")
+            raise TwoReadings(_rule_word(tag) + "_vr")
         self._is_in_wanted = len(data) < start + length
         if self._is_in_wanted:
             raise NeedMore
         value = bytes(data[start : start + length])
         if tag in self.values:
             if value != self.values[tag]:
-                raise TwoReadings(_word(tag) + "_twice")
+                raise TwoReadings(_rule_word(tag) + "_twice")
             return start + length
         if self.is_past_wanted or (tag == self._first_wanted and self.values):
-            raise TwoReadings(_word(tag) + "_out_of_order")
+            raise TwoReadings(_rule_word(tag) + "_out_of_order")
         self.values[tag] = value
         self._last = max(self._last, tag)
         self.is_past_wanted = tag == self._last_wanted
@@ -205,13 +205,13 @@ class Walk(RunWalk):
     def _into_or_over(
         self, data: memoryview, tag: int, vr: bytes, length: int, start: int, encoding: Encoding
     ) -> int:
-        # PS3.5 6.2.2: what is unknown is implicit inside.
+        # PS3.5 6.2.2: the items of an element with VR UN are in implicit VR.
         inside = IMPLICIT_LITTLE if vr == b"UN" else encoding
         if length == UNDEFINED_LENGTH:
             if tag == _PIXEL_DATA and vr in (b"OB", b"OW"):
                 self._enter(Frame(True, encoding, None, fragments=True))
             elif tag == _PIXEL_DATA:
-                # Fragments are for explicit VR (PS3.5 A.4); walked over as items they would hide
+                # Fragments are for explicit VR (PS3.5 A.4). A walk over them as items would hide
                 # what follows.
                 raise TwoReadings("fragments_implicit")
             elif encoding.explicit and vr not in (b"SQ", b"UN"):
@@ -220,9 +220,9 @@ class Walk(RunWalk):
                 self._enter(Frame(True, inside, None))
             return start
         if may_be_sequence(data, tag, vr, length, start):
-            # By its items, too: readers that trust one or the other length must end at the same
-            # place. Behind the header as well: who goes by the items takes an early delimiter for
-            # the end, and what follows for the image's own IssuerOfPatientID or
+            # Readers that trust the sequence's length, and readers that trust its items, must end
+            # at the same place. This is so behind the header, too: a reader of items takes an early
+            # delimiter for the end, and what follows for the image's own IssuerOfPatientID or
             # SpecificCharacterSet.
             self._enter(Frame(True, inside, self._base + start + length))
             return start
@@ -258,10 +258,10 @@ class Walk(RunWalk):
         return start
 
     def _check_overrun(self, data: memoryview, position: int, item: Frame, after: int) -> None:
-        """Check an item that is shorter than its last element.
+        """Check an item that is shorter than its last element. Raises ``TwoReadings``.
 
-        It passes where that element ends with the sequence: then all readers go on at the same
-        place, or give up. It does not if an item or a delimiter stands where the item ends.
+        The item passes where that element ends with the sequence: then all readers go on at the
+        same place, or stop. It does not pass if an item or a delimiter stands where the item ends.
         """
         assert item.end is not None  # noqa: S101
         item_end = item.end - self._base
@@ -284,14 +284,14 @@ class Walk(RunWalk):
 
 
 def _is_vr_of(wanted: bytes, vr: bytes) -> bool:
-    """Return whether an element of this VR is read as one of the ``wanted`` VR.
+    """Return whether an element of this VR is read as an element of the ``wanted`` VR.
 
-    Its length field and its characters are the same.
+    The length field and the characters of both VRs are the same.
     """
     return vr in (wanted, b"UN") or (wanted == b"LO" and vr in _LIKE_LO)
 
 
-def _word(tag: int) -> str:
+def _rule_word(tag: int) -> str:
     """Return an element's keyword in small letters, as the rules of docs/files.md write it."""
     keyword = STANDARD[tag].keyword
     return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", keyword).lower()

@@ -1,8 +1,8 @@
 """The data dictionary (PS3.6): VR and keyword of the standard's attributes.
 
 ``dictionary.tsv`` has what pydicom's dictionary has, in lines of tag, VR, keyword and ``retired``;
-``python -m tests.dicom.dictionary`` writes it. To import pydicom would bring numpy and more along:
-36 MB of memory for a table of 1 MB. An ``x`` in a tag stands for any digit: a repeating group.
+``python -m tests.dicom.dictionary`` writes it. To import pydicom would take 36 MB of memory, numpy
+among them, for a table of 1 MB. An ``x`` in a tag stands for any digit: a repeating group.
 """
 
 from pathlib import Path
@@ -18,23 +18,23 @@ class Entry(NamedTuple):
 
 
 def entry(tag: int) -> Entry | None:
-    """Return the entry of a tag, that of a repeating group too."""
-    found = STANDARD.get(tag)
-    if found is not None or tag >> 16 & 1:  # The repeating groups are even.
-        return found
-    return next((other for digits, mask, other in _REPEATING if tag & mask == digits), None)
+    """Return the entry of a tag, also of a tag in a repeating group."""
+    standard = STANDARD.get(tag)
+    if standard is not None or tag >> 16 & 1:  # The repeating groups are even.
+        return standard
+    return next((repeating for bits, mask, repeating in _REPEATING if tag & mask == bits), None)
 
 
 def vr_of(tag: int) -> str:
     """Return the VR of a tag, which may be several (``US or SS``). Raises ``KeyError``."""
-    found = entry(tag)
-    if found is None:
+    attribute = entry(tag)
+    if attribute is None:
         raise KeyError(tag)
-    return found.vr
+    return attribute.vr
 
 
 def tag_of(keyword: str) -> int | None:
-    """Return the tag of a keyword, ``None`` for what is none."""
+    """Return the tag of a keyword, ``None`` for an unknown keyword."""
     return _TAGS.get(keyword)
 
 
@@ -42,15 +42,15 @@ def _read() -> tuple[dict[int, Entry], list[tuple[int, int, Entry]]]:
     standard, repeating = dict[int, Entry](), list[tuple[int, int, Entry]]()
     for line in Path(__file__).with_name("dictionary.tsv").read_text("utf-8").splitlines():
         tag, vr, keyword, retired = line.split("\t")
-        found = Entry(vr, keyword, bool(retired))
+        attribute = Entry(vr, keyword, bool(retired))
         if "x" in tag:
             mask = int("".join("0" if digit == "x" else "f" for digit in tag), 16)
-            repeating.append((int(tag.replace("x", "0"), 16), mask, found))
+            repeating.append((int(tag.replace("x", "0"), 16), mask, attribute))
         else:
-            standard[int(tag, 16)] = found
+            standard[int(tag, 16)] = attribute
     return standard, repeating
 
 
 STANDARD, _REPEATING = _read()
 """The entries without repeating groups, by tag."""
-_TAGS = {found.keyword: tag for tag, found in STANDARD.items() if found.keyword}
+_TAGS = {attribute.keyword: tag for tag, attribute in STANDARD.items() if attribute.keyword}

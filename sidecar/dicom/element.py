@@ -9,7 +9,7 @@ ITEMS = 0xFFFE
 """The group of items and delimiters."""
 
 UNDEFINED_LENGTH = 0xFFFF_FFFF
-"""The length of what ends with a delimiter."""
+"""The length of an element or item that ends with a delimiter."""
 # PS3.5 7.1.2: these VRs have two reserved bytes and a length of four.
 LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
@@ -21,17 +21,17 @@ ITEM_HEADS = frozenset(
 """The tags of items and their delimiters, in both byte orders."""
 LOOKED_AT_BYTES = 4
 """Number of bytes of a value that show whether it begins with an item."""
-_SEQUENCES = frozenset(tag for tag, known in STANDARD.items() if known.vr == "SQ")
+_SEQUENCES = frozenset(tag for tag, entry in STANDARD.items() if entry.vr == "SQ")
 _ITEM_BYTES = 8
-"""Length in bytes of an empty item: a shorter value is no sequence."""
+"""Length in bytes of an empty item. A shorter value is no sequence."""
 
 
 class Unreadable(ValueError):
-    """Not a DICOM file whose patient and study can be read for certain.
+    """The patient and the study of a DICOM file cannot be read for certain.
 
-    ``rule`` is the word of docs/files.md for what is wrong, a constant for logs and clients.
-    ``uids`` has the ``study``, ``series`` and ``instance`` that were read before that, as far as
-    these are UIDs.
+    ``rule`` is the name in docs/files.md of what is wrong, a constant for logs and clients.
+    ``uids`` has the ``study``, ``series`` and ``instance`` that were read before, as far as these
+    are UIDs.
     """
 
     def __init__(self, rule: str) -> None:
@@ -41,9 +41,9 @@ class Unreadable(ValueError):
 
 
 class TwoReadings(Unreadable):
-    """Other readers go on here in another way, and may find another patient.
+    """Other readers go on in another way, and may find another patient.
 
-    It is refused behind the header, too.
+    Such a file is refused behind the header, too.
     """
 
 
@@ -52,7 +52,7 @@ class NeedMore(Exception):
 
 
 class Encoding:
-    """How elements are written: ``head`` unpacks tag (group, number), VR and a two-byte length."""
+    """An encoding of elements. ``head`` unpacks tag (group, number), VR and a two-byte length."""
 
     def __init__(self, *, explicit: bool, order: str) -> None:
         self.explicit = explicit
@@ -66,12 +66,12 @@ IMPLICIT_LITTLE = Encoding(explicit=False, order="<")
 EXPLICIT_BIG = Encoding(explicit=True, order=">")
 
 
-def looks_like_a_vr(two: bytes | memoryview) -> bool:
-    """Return whether readers may take these bytes for a VR: two capital letters, known or not."""
-    return all(0x40 < letter < 0x5B for letter in two)
+def looks_like_a_vr(letters: bytes | memoryview) -> bool:
+    """Return whether readers may take two bytes for a VR: two capital letters, known or not."""
+    return all(0x40 < letter < 0x5B for letter in letters)
 
 
-def element(
+def read_element(
     data: bytes | memoryview, position: int, encoding: Encoding
 ) -> tuple[int, bytes, int, int]:
     """Return the tag, the VR (empty when implicit), the length in bytes, the value's position."""
@@ -90,12 +90,12 @@ def element(
 
 
 def is_sequence(tag: int) -> bool:
-    """Return whether the dictionary has it as SQ: so readers of implicit VR know (PS3.5 A.1)."""
+    """Return whether a tag is SQ in the dictionary, by which implicit VR is read (PS3.5 A.1)."""
     return tag in _SEQUENCES
 
 
 def is_looked_into(tag: int, vr: bytes, length: int) -> bool:
-    """Return whether the first bytes of such an element show if some readers take it for SQ."""
+    """Return whether an element's first bytes decide if some readers take it for a sequence."""
     return vr in (b"", b"UN") and length >= _ITEM_BYTES and tag not in STANDARD
 
 
@@ -116,9 +116,9 @@ def may_be_sequence(data: memoryview, tag: int, vr: bytes, length: int, start: i
 
 @dataclass(slots=True)
 class Frame:
-    """What a walk is inside of: a sequence's items or fragments, or an item's elements.
+    """An open part of a walk: a sequence's items or fragments, or an item's elements.
 
-    ``end`` is where it ends in the data set, ``None`` when a delimiter ends it.
+    ``end`` is its end in the data set, ``None`` when a delimiter ends it.
     """
 
     items: bool

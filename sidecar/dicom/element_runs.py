@@ -1,18 +1,19 @@
-"""Stepping over the data elements of a data set's top level, several at once (PS3.5 section 7)."""
+"""A walk over the data elements of a data set's top level, several at once (PS3.5 section 7)."""
 
 import struct
 from bisect import bisect_right
 from collections.abc import Mapping
 from functools import partial
+from itertools import pairwise
 
 from sidecar.dicom.element import (
     ITEMS,
     SHORT_VRS,
     UNDEFINED_LENGTH,
     Encoding,
-    element,
     is_looked_into,
     is_sequence,
+    read_element,
 )
 from sidecar.dicom.header_cache import ElementRun, HeaderPatternCache, Pattern
 
@@ -38,36 +39,36 @@ class TagSelection:
         self.first, self.last = self._order[0], self._order[-1]
 
     def next(self, tag: int) -> int:
-        """Return the next wanted tag behind this one."""
-        place = bisect_right(self._order, tag)
-        return self._order[place] if place < len(self._order) else _BEYOND
+        """Return the next wanted tag behind this tag."""
+        index = bisect_right(self._order, tag)
+        return self._order[index] if index < len(self._order) else _BEYOND
 
 
 class RunWalk:
     """Steps over elements of the top level in runs, and takes the ``wanted`` values among them.
 
-    ``patterns`` are those of the instances before in the same stream.
+    ``patterns`` are those of earlier instances in the same stream.
     """
 
     def __init__(
-        self, encoding: Encoding, wanted: TagSelection, patterns: HeaderPatternCache | None = None
+        self, encoding: Encoding, wanted: TagSelection, patterns: HeaderPatternCache | None
     ) -> None:
         self.values: dict[int, bytes] = {}
         self.is_past_wanted = False
         self.elements = 0
-        """How many elements, items and delimiters have been stepped over: each costs time."""
+        """Number of elements, items and delimiters that the walk has passed: each costs time."""
         self._encoding = encoding
         self._wanted = wanted.vrs
         self._next_wanted = wanted.next
         self._first_wanted, self._last_wanted = wanted.first, wanted.last
         self._patterns = patterns
-        # The highest tag as long as a wanted one may come; behind them the one before.
+        # The highest tag while a wanted element may come; then the tag of the element before.
         self._last = FIRST_TAG - 1
 
     def _over_short(self, data: memoryview, position: int) -> int:
-        """Step over short elements, most of a header, and take the wanted ones among them.
+        """Step over short elements, which most of a header is, and take the wanted values.
 
-        Return where the next element is that needs more care: ``Walk._step`` decides on it.
+        Return the position of the next element that needs ``Walk._step``.
         """
         patterns = self._patterns
         read = self._read_short if self._encoding.explicit else self._read_implicit
@@ -92,9 +93,9 @@ class RunWalk:
         return position + run.length
 
     def _read_short(self, data: memoryview, position: int, heads: list[int]) -> int:
-        """Step over the elements of a run; add their positions to ``heads``."""
+        """Step over the elements of a run and add their positions to ``heads``."""
         head, last = self._encoding.head, self._last
-        # In order, nothing before the next wanted tag is wanted, and nothing above the last one.
+        # Tags ascend: no tag below the next wanted tag is wanted, and none above the last one.
         if self.is_past_wanted:
             last, limit = max(last, self._last_wanted), _BEYOND
         else:
@@ -121,9 +122,9 @@ class RunWalk:
         return position
 
     def _read_implicit(self, data: memoryview, position: int, heads: list[int]) -> int:
-        """Do as ``_read_short`` where no VR is written.
+        """Do as ``_read_short`` does, in a data set without VRs.
 
-        A run ends before a sequence, and before what ends with a delimiter.
+        A run ends before a sequence, and before an element that ends with a delimiter.
         """
         head, last = self._encoding.implicit_head, self._last
         if self.is_past_wanted:
@@ -134,7 +135,7 @@ class RunWalk:
                 tag = group << 16 | number
                 if tag <= last or group == ITEMS or length == UNDEFINED_LENGTH:
                     break
-                # What may begin with an item is looked at each time.
+                # Whether a value begins with an item can differ in each instance.
                 if is_sequence(tag) or is_looked_into(tag, b"", length):
                     break
                 if tag in self._wanted and not self._take_short(
@@ -151,16 +152,16 @@ class RunWalk:
         return position
 
     def _run(self, data: memoryview, begin: int, heads: list[int], end: int) -> ElementRun:
-        """Return what was just read, from ``begin`` to ``end``, for the next instance."""
-        values, reach = [], 0
-        for place, position in enumerate(heads):
-            tag = element(data, position, self._encoding)[0]
+        """Return the elements just read, from ``begin`` to ``end``, for the next instance."""
+        values, values_end = [], 0
+        for position, after in pairwise([*heads, end]):
+            tag = read_element(data, position, self._encoding)[0]
             if tag in self._wanted:
-                reach = heads[place + 1] if place + 1 < len(heads) else end
-                values.append((tag, position + _HEAD - begin, reach - begin))
+                values_end = after
+                values.append((tag, position + _HEAD - begin, after - begin))
         places = [(position, _HEAD) for position in heads]
-        if reach > heads[-1]:  # That value, too, must have come.
-            places.append((reach, 0))
+        if values_end > heads[-1]:  # The last value, too, must have come.
+            places.append((values_end, 0))
         return ElementRun(
             Pattern(data, begin, places),
             tuple(values),

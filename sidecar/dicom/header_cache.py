@@ -1,9 +1,9 @@
-"""Headers of one stream whose elements stand where those of an instance before stood.
+"""Headers of one stream whose elements are where those of an earlier instance were.
 
 A walk over a header decides by the heads of the elements (tag, VR and length) and takes some
-values. So where the same heads stand at the same places as before, it comes out at the same place,
-and one call of a C function that compares them all stands for many steps. The cache is of one
-stream, is bounded, and has no value in it: nothing of one patient is left for the next.
+values. So where the same heads are at the same positions as before, it ends at the same position,
+and one call of a C function that compares them all replaces many steps. The cache is of one stream,
+is bounded, and has no value in it: nothing of one patient is left for the next.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import TypeVar
 
-MOST = 64
+MAXIMUM_PATTERNS = 64
 """Limit of patterns in a cache."""
-MOST_ALIKE = 8
-"""Limit of patterns compared at one place."""
-_MISSES = 16
+MAXIMUM_CANDIDATES = 8
+"""Limit of patterns compared at one position."""
+_TOLERATED_MISSES = 16
 
 
 class Pattern:
@@ -39,17 +39,17 @@ class Pattern:
         self._expected = struct.unpack_from(data, begin)
 
     def is_in(self, data: bytes | memoryview, position: int) -> bool:
-        """Return whether the same bytes stand there in these ``data``, behind ``position``."""
+        """Return whether ``data`` have the same bytes at the same places behind ``position``."""
         return len(data) - position >= self.size and self._take(data, position) == self._expected
 
 
 @dataclass(frozen=True, slots=True)
 class ElementRun:
-    """Elements one behind the other, over which a walk goes at once.
+    """Consecutive elements, which a walk passes at once.
 
-    ``values``: the tags of the wanted ones, and where from the run's begin each value begins and
-    ends. ``length``: where the next element is, in bytes from the run's begin. ``last`` and
-    ``is_past_wanted``: the state of the walk then.
+    ``values`` has the tag, the begin and the end of each wanted value, in bytes from the run's
+    begin. ``elements`` is the number of elements, ``length`` the position of the next one, in bytes
+    from the run's begin. ``last`` and ``is_past_wanted`` are the state of the walk then.
     """
 
     pattern: Pattern
@@ -64,7 +64,7 @@ class ElementRun:
 class FileMeta:
     """A File Meta Information: its ``end`` in bytes, and its TransferSyntaxUID.
 
-    ``places`` are what was looked at; none: the pattern is not for the next instance.
+    ``places`` are those of the ``pattern``. Without any, it is not for the next instance.
     """
 
     pattern: Pattern
@@ -75,9 +75,9 @@ class FileMeta:
 
 @dataclass(frozen=True, slots=True)
 class HeaderPattern:
-    """File meta and elements up to somewhere behind the wanted ones.
+    """File meta and the elements up to some element behind the wanted ones.
 
-    ``run`` counts from the data set's begin.
+    The positions of ``run`` count from the data set's begin.
     """
 
     pattern: Pattern
@@ -95,9 +95,9 @@ class HeaderPatternCache:
         self._headers: list[HeaderPattern] = []
         self._metas: list[FileMeta] = []
         self._runs: dict[Hashable, list[ElementRun]] = {}
-        self._room = MOST
+        self._room = MAXIMUM_PATTERNS
         self._hits = self._misses = 0
-        self._gives_up = False
+        self._learns_headers = True
 
     def header(self, data: memoryview) -> HeaderPattern | None:
         """Return a known header with which the instance in ``data`` begins."""
@@ -106,15 +106,15 @@ class HeaderPatternCache:
             self._hits += 1
         elif self._headers:
             self._misses += 1
-            if self._misses > _MISSES + 2 * self._hits:  # Each instance has its own.
+            if self._misses > _TOLERATED_MISSES + 2 * self._hits:  # Most headers differ.
                 self._headers.clear()
-                self._gives_up = True
+                self._learns_headers = False
         return header
 
     @property
     def has_room_for_header(self) -> bool:
-        """Whether one more may be learnt."""
-        return not self._gives_up and self._room > 0 and len(self._headers) < MOST_ALIKE
+        """Whether another header should be learnt."""
+        return self._learns_headers and self._room > 0 and len(self._headers) < MAXIMUM_CANDIDATES
 
     def learn_header(self, header: HeaderPattern) -> None:
         """Add a header, if there is room."""
@@ -129,25 +129,25 @@ class HeaderPatternCache:
         self._learn(self._metas, lambda: meta)
 
     def run(self, state: Hashable, data: memoryview, position: int) -> ElementRun | None:
-        """Return a known run at ``position``, for a walk that has come there in this ``state``."""
-        known = self._runs.get(state)
-        return None if known is None else _find(known, data, position)
+        """Return a known run at ``position``, for a walk that is there in this ``state``."""
+        runs = self._runs.get(state)
+        return None if runs is None else _find(runs, data, position)
 
     def learn_run(self, state: Hashable, make: Callable[[], ElementRun]) -> None:
         """Add a run, if there is room."""
         if self._room:
             self._learn(self._runs.setdefault(state, []), make)
 
-    def _learn(self, known: list[_Pattern], make: Callable[[], _Pattern]) -> None:
-        if self._room and len(known) < MOST_ALIKE:
+    def _learn(self, candidates: list[_Pattern], make: Callable[[], _Pattern]) -> None:
+        if self._room and len(candidates) < MAXIMUM_CANDIDATES:
             self._room -= 1
-            known.append(make())
+            candidates.append(make())
 
 
-def _find(known: list[_Pattern], data: bytes | memoryview, position: int) -> _Pattern | None:
-    for place, candidate in enumerate(known):
+def _find(candidates: list[_Pattern], data: bytes | memoryview, position: int) -> _Pattern | None:
+    for index, candidate in enumerate(candidates):
         if candidate.pattern.is_in(data, position):
-            if place:  # What came last comes next, mostly.
-                known[0], known[place] = candidate, known[0]
+            if index:  # The last pattern that matched is likely to match next.
+                candidates[0], candidates[index] = candidate, candidates[0]
             return candidate
     return None

@@ -1,7 +1,7 @@
 """The patient and the UIDs of an instance, read from a DICOM file as it goes by, in any split.
 
-A walk over the data elements (PS3.5 section 7), some microseconds an instance. What two readers
-could read differently it refuses: two values of one element, sequences whose items overrun, file
+A walk over the data elements (PS3.5 section 7) takes some microseconds an instance. It refuses what
+two readers could read differently: two values of one element, sequences whose items overrun, file
 meta that does not add up. It never guesses a patient. docs/files.md has the rules,
 tests/dicom/file_kinds.py a file for each.
 """
@@ -36,9 +36,9 @@ from sidecar.dicom.header_pattern import header_pattern
 from sidecar.dicom.uid import MAXIMUM_LENGTH
 
 INFLATE_BYTES = 2**13
-"""Limit in bytes of what is inflated at once."""
+"""Limit in bytes of the output of one step of inflating."""
 STEP_BYTES = 2**13
-"""Limit in bytes of what ``HeaderReader.steps`` takes at once: 1,024 empty items at most."""
+"""Limit in bytes of the input of a step of ``HeaderReader.steps``: 1,024 empty items at most."""
 _CHECKSUM_BYTES = 8
 _META_BYTES = 4_096
 
@@ -58,9 +58,9 @@ _WANTED = TagSelection(
         _SERIES_INSTANCE_UID: b"UI",
     }
 )
-# A number alone may be a patient's.
+# A number without a point may be a PatientID.
 _UID = re.compile(rb"[0-9]+(?:\.[0-9]+)+")
-_PLACES = {
+_UIDS = {
     "study": _STUDY_INSTANCE_UID,
     "series": _SERIES_INSTANCE_UID,
     "instance": _SOP_INSTANCE_UID,
@@ -70,10 +70,10 @@ _PLACES = {
 class HeaderReader:
     """Reads one instance.
 
-    ``steps`` takes its bytes in order; ``header`` is set as soon as it is known. A megabyte of
-    nested items is 130,000 elements, and deflated it may become a thousand megabytes. So ``steps``
-    and ``feed_some`` work for some milliseconds at a time. ``patterns`` are those of the stream
-    that the instance is part of.
+    ``steps`` takes its bytes in order, and ``header`` is set as soon as it is known. A megabyte of
+    nested items is 130,000 elements, and a deflated megabyte may become a thousand megabytes. So
+    ``steps`` and ``feed_some`` work for some milliseconds at a time. ``patterns`` are those of the
+    instance's stream.
     """
 
     _wanted = _WANTED
@@ -85,18 +85,18 @@ class HeaderReader:
         self._encoding = EXPLICIT_LITTLE
         self._walk: Walk | None = None
         self._meta = b""
-        self._behind = b""
-        self._compressed = b""  # What has been fed and not been inflated yet.
+        self._trailing = b""
+        self._compressed = b""  # Input that has not been inflated yet.
         self._is_full = False  # Whether zlib may have more without more input.
 
     @property
     def elements(self) -> int:
-        """How many elements have been stepped over."""
+        """Number of elements that the walk has passed."""
         return 0 if self._walk is None else self._walk.elements
 
     @property
     def has_more(self) -> bool:
-        """Whether ``feed_some`` must be called again, with nothing more to take."""
+        """Whether ``feed_some`` must be called again, without new bytes."""
         return self._is_full or bool(self._compressed)
 
     def steps(self, data: bytes | memoryview) -> Iterator[None]:
@@ -113,23 +113,23 @@ class HeaderReader:
     def feed_some(self, data: bytes | memoryview) -> InstanceHeader | None:
         """Take the next bytes, and inflate at most ``INFLATE_BYTES``: see ``has_more``.
 
-        Return the header if it is known. Raises ``Unreadable``, also when another value of the
-        header stands behind it.
+        Return the header if it is known. Raises ``Unreadable``, also when another value of an
+        element of the header comes behind it.
         """
         try:
             return self._feed(data)
-        except Unreadable as refused:
-            refused.uids = self._uids()
+        except Unreadable as failure:
+            failure.uids = self._uids()
             raise
 
     def _uids(self) -> dict[str, str]:
-        """Return the UIDs that are known: no patient, nor what may be one."""
+        """Return the UIDs that are known, without what may be a PatientID."""
         values = self._walk.values if self._walk is not None else {}
-        found = {place: values.get(tag, b"").strip(b" \0") for place, tag in _PLACES.items()}
+        uids = {level: values.get(tag, b"").strip(b" \0") for level, tag in _UIDS.items()}
         patient_id = values.get(_PATIENT_ID, b"").strip(b" \0")
         return {
-            place: uid.decode("ascii")
-            for place, uid in found.items()
+            level: uid.decode("ascii")
+            for level, uid in uids.items()
             if len(uid) <= MAXIMUM_LENGTH and _UID.fullmatch(uid) and uid != patient_id
         }
 
@@ -148,15 +148,15 @@ class HeaderReader:
                 if not rest:
                     return None
                 continue
-            begun, self._meta = memoryview(self._meta)[meta.end :], b""
-            self._pass_on(begun)
+            data_set, self._meta = memoryview(self._meta)[meta.end :], b""
+            self._pass_on(data_set)
         self._pass_on(rest)
         return self._look()
 
     def pass_over(self, size: int) -> int:
-        """Take up to ``size`` of the next bytes unseen; return how many.
+        """Take up to ``size`` of the next bytes unread; return how many.
 
-        They are the ones inside a value behind the header.
+        Such bytes are inside a value behind the header.
         """
         if self._inflate is not None or self.header is None or self._walk is None:
             return 0
@@ -165,10 +165,10 @@ class HeaderReader:
     def _feed_first(self, data: memoryview) -> memoryview:
         """Take the first bytes, unless the file meta is not whole in them; return what is left."""
         patterns = self._patterns
-        known = patterns.header(data) if patterns is not None else None
-        if known is not None:
-            walk = self._begin(known.meta, data)
-            walk.begin_behind(known.run, data[known.meta.end :])
+        header = patterns.header(data) if patterns is not None else None
+        if header is not None:
+            walk = self._begin(header.meta, data)
+            walk.begin_behind(header.run, data[header.meta.end :])
             return data[:0]
         try:
             meta = self._read_meta(data)
@@ -186,7 +186,7 @@ class HeaderReader:
     def end(self) -> InstanceHeader:
         """Return the header when no more bytes come.
 
-        Raises ``Unreadable`` when it, or a value of it, did not come whole.
+        Raises ``Unreadable`` when the header, or one of its values, did not come whole.
         """
         while self.has_more:
             self.feed_some(b"")
@@ -197,8 +197,8 @@ class HeaderReader:
             if self.header is None and not walk.is_between_elements():
                 raise Unreadable("cut_short")
             self.header = self.header or _read_values(walk.values)
-        except Unreadable as refused:
-            refused.uids = self._uids()
+        except Unreadable as failure:
+            failure.uids = self._uids()
             raise
         return self.header
 
@@ -215,13 +215,13 @@ class HeaderReader:
         compressed = self._compressed + data
         if not self._inflate.eof:
             try:
-                out = self._inflate.decompress(compressed, INFLATE_BYTES)
+                inflated = self._inflate.decompress(compressed, INFLATE_BYTES)
             except zlib.error:
                 raise Unreadable("deflated_data") from None
             self._compressed = self._inflate.unconsumed_tail
-            # As long as rounds are full there may be more of what it has taken already.
-            self._is_full = len(out) == INFLATE_BYTES and not self._inflate.eof
-            self._walk.feed(memoryview(out))
+            # After a full output zlib may have more of the input that it has taken.
+            self._is_full = len(inflated) == INFLATE_BYTES and not self._inflate.eof
+            self._walk.feed(memoryview(inflated))
             if not self._inflate.eof:
                 return
             compressed = self._inflate.unused_data
@@ -231,14 +231,14 @@ class HeaderReader:
     def _check_behind(self, data: bytes | memoryview) -> None:
         """Check what stands behind a deflated data set: padding (PS3.5 A.5) or a checksum.
 
-        An image would not fit. Raises ``TwoReadings``.
+        Raises ``TwoReadings`` for more than a checksum. An image would not fit into so few bytes.
         """
-        self._behind += bytes(data).strip(b"\0")
-        if len(self._behind) > _CHECKSUM_BYTES:
+        self._trailing += bytes(data).strip(b"\0")
+        if len(self._trailing) > _CHECKSUM_BYTES:
             raise TwoReadings("data_behind_end")
 
     def _read_meta(self, data: bytes | memoryview) -> FileMeta:
-        """Read the File Meta Information (PS3.10 7.1); the data set begins behind it."""
+        """Read the File Meta Information (PS3.10 7.1) and begin the walk behind it."""
         patterns = self._patterns
         meta = patterns.meta(data) if patterns is not None else None
         if meta is None:
@@ -256,38 +256,35 @@ class HeaderReader:
             self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
         elif meta.syntax == IMPLICIT:
             self._encoding = IMPLICIT_LITTLE
-            # Some readers believe it rather.
+            # Some readers take such bytes for a VR, whatever the transfer syntax.
             if looks_like_a_vr(bytes(data[meta.end + 4 : meta.end + 6])):
                 raise Unreadable("implicit_looks_explicit")
         self._walk = Walk(self._encoding, self._wanted, self._patterns)
         return self._walk
 
 
-def _read_values(found: Mapping[int, bytes]) -> InstanceHeader:
+def _read_values(values: Mapping[int, bytes]) -> InstanceHeader:
     """Return the header of these values, by tag. Raises ``Unreadable``."""
     patient = _patient(
-        found.get(_PATIENT_ID, b""),
-        found.get(_ISSUER_OF_PATIENT_ID, b""),
-        found.get(_SPECIFIC_CHARACTER_SET, b""),
+        values.get(_PATIENT_ID, b""),
+        values.get(_ISSUER_OF_PATIENT_ID, b""),
+        values.get(_SPECIFIC_CHARACTER_SET, b""),
     )
-    study = _uid(found.get(_STUDY_INSTANCE_UID, b""))
+    study, series, instance = (
+        values.get(tag, b"").decode("ascii", "replace").strip(" \0") for tag in _UIDS.values()
+    )
     if not study:
         raise Unreadable("no_study_instance_uid")
-    series, instance = found.get(_SERIES_INSTANCE_UID, b""), found.get(_SOP_INSTANCE_UID, b"")
-    return InstanceHeader(patient, study, _uid(series), _uid(instance))
-
-
-def _uid(value: bytes) -> str:
-    return value.decode("ascii", "replace").strip(" \0")
+    return InstanceHeader(patient, study, series, instance)
 
 
 @lru_cache(32)
 def _patient(patient_id: bytes, issuer: bytes, character_set: bytes) -> PatientIdentifier:
-    """Return the patient. Cached: the instances of a study have the same.
+    """Return the patient of these values, cached for the instances of a study.
 
     Raises ``Unreadable``.
     """
-    name = decode_text(patient_id, character_set)
-    if not name:
+    value = decode_text(patient_id, character_set)
+    if not value:
         raise Unreadable("no_patient_id")
-    return PatientIdentifier(name, decode_text(issuer, character_set))
+    return PatientIdentifier(value, decode_text(issuer, character_set))

@@ -1,7 +1,7 @@
 """Reading the DICOM JSON Model (PS3.18 Annex F) without trusting its shape.
 
-A row is ``{"0020000D": {"vr": "UI", "Value": ["1.2.3"]}, ...}``. Each reader returns nothing for
-what is missing, empty, null or of another type: one odd attribute never spoils the rest.
+A row is ``{"0020000D": {"vr": "UI", "Value": ["1.2.3"]}, ...}``. Each reader returns nothing for an
+attribute that is missing, empty, null or of another type, and reads the others.
 """
 
 import re
@@ -26,28 +26,28 @@ _WHOLE_NUMBER = re.compile(r"\+?([0-9]{1,12})(?:\.0+)?", re.ASCII)
 
 _END = Struct("I")
 _ROW_OVERHEAD = 150
-"""Bytes of the three objects of a ``CompactRow``, without what they hold."""
+"""Size in bytes of the three objects of a ``CompactRow``, without their content."""
 
 
 class CompactRow(Mapping[str, Any]):
-    """A row that keeps its attributes as one JSON text and reads each when it is asked for.
+    """A row that holds its attributes as JSON text and reads each when it is needed.
 
-    As objects a list of 20,000 rows is half a million containers. The garbage collector goes
-    through all of them now and then, and to free them takes as long, while everybody waits. A row
-    of this kind is three objects, and takes a fraction of the memory.
+    A list of 20,000 rows as dictionaries is half a million containers. The garbage collector goes
+    through all of them now and then, and to free them takes as long, while all requests wait. A
+    compact row is three objects, and takes a fraction of the memory.
     """
 
     __slots__ = ("_ends", "_places", "_text")
 
     def __init__(self, row: Mapping[str, Any]) -> None:
-        self._keep({name: orjson.dumps(element) for name, element in row.items()})
+        self._store({name: orjson.dumps(element) for name, element in row.items()})
 
-    def _keep(self, written: Mapping[str, bytes]) -> None:
-        self._places = _places(tuple(written))
-        self._ends = array("I", accumulate(map(len, written.values()))).tobytes()
-        self._text = b"".join(written.values())
+    def _store(self, json_texts: Mapping[str, bytes]) -> None:
+        self._places = _places(tuple(json_texts))
+        self._ends = array("I", accumulate(map(len, json_texts.values()))).tobytes()
+        self._text = b"".join(json_texts.values())
 
-    def _written(self, name: str) -> bytes:
+    def _json_text(self, name: str) -> bytes:
         place = self._places[name]
         (start,) = _END.unpack_from(self._ends, _END.size * (place - 1)) if place else (0,)
         (end,) = _END.unpack_from(self._ends, _END.size * place)
@@ -55,18 +55,18 @@ class CompactRow(Mapping[str, Any]):
 
     @property
     def size(self) -> int:
-        """How many bytes of memory it takes, roughly."""
+        """Approximate number of bytes of memory."""
         return _ROW_OVERHEAD + len(self._ends) + len(self._text)
 
     def changed(self, names: Collection[str], added: Mapping[str, Any]) -> "CompactRow":
-        """Return the row without these attributes and with others."""
-        kept = {name: self._written(name) for name in self if name not in names}
+        """Return the row without the attributes ``names`` and with those in ``added``."""
+        json_texts = {name: self._json_text(name) for name in self if name not in names}
         row = CompactRow({})
-        row._keep(kept | {name: orjson.dumps(element) for name, element in added.items()})
+        row._store(json_texts | {name: orjson.dumps(element) for name, element in added.items()})
         return row
 
     def __getitem__(self, name: str) -> Any:
-        return orjson.loads(self._written(name))
+        return orjson.loads(self._json_text(name))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
@@ -91,14 +91,14 @@ class CompactRow(Mapping[str, Any]):
 
 @lru_cache(1_000)
 def _places(names: tuple[str, ...]) -> Mapping[str, int]:
-    """Return where each of these attributes stands. Rows with the same ones share this."""
+    """Return the index of each of these attributes. Rows with the same attributes share it."""
     return {name: place for place, name in enumerate(names)}
 
 
 def changed(
     row: Row, names: Collection[str], added: Mapping[str, Any] = MappingProxyType({})
 ) -> Row:
-    """Return the row without these attributes and with others (by tag)."""
+    """Return the row without the attributes ``names`` and with those in ``added`` (by tag)."""
     if isinstance(row, CompactRow):
         return row.changed(names, added)
     return {name: element for name, element in row.items() if name not in names} | dict(added)
@@ -129,13 +129,13 @@ def with_tags(row: Mapping[str, Any]) -> Row:
     """
     if all(_TAG.fullmatch(name) for name in row):
         return row
-    found: dict[str, Any] = {}
+    by_tag: dict[str, Any] = {}
     for name, element in row.items():
-        written = _tag_of(name)
-        if written in found:
+        tag_digits = _tag_of(name)
+        if tag_digits in by_tag:
             raise ValueError("an attribute that stands twice")
-        found[written] = element
-    return found
+        by_tag[tag_digits] = element
+    return by_tag
 
 
 def _tag_of(name: str) -> str:
@@ -152,12 +152,12 @@ def values(row: Row, keyword: str) -> list[Any]:
 
 def values_of(element: object) -> Sequence[Any]:
     """Return all values of an element, null ones too; none when it is missing or odd."""
-    found = element.get("Value") if isinstance(element, Mapping) else None
-    return found if isinstance(found, list) else ()
+    values = element.get("Value") if isinstance(element, Mapping) else None
+    return values if isinstance(values, list) else ()
 
 
 def texts(row: Row, keyword: str) -> list[str]:
-    """Return all values as text, without padding (PS3.5 6.2), numbers written out."""
+    """Return all texts and numbers of an attribute as text, without padding (PS3.5 6.2)."""
     return list(_texts(row, keyword))
 
 
@@ -183,11 +183,8 @@ def number(row: Row, keyword: str) -> int | None:
 
     PACSs write IS as text or as number.
     """
-    found = text(row, keyword)
-    if found is None:
-        return None
     # JSON has one kind of number: 5.0 is 5.
-    match = _WHOLE_NUMBER.fullmatch(found)
+    match = _WHOLE_NUMBER.fullmatch(text(row, keyword) or "")
     return int(match[1]) if match and int(match[1]) <= 2**31 - 1 else None
 
 
@@ -197,9 +194,9 @@ def sequence(row: Row, keyword: str) -> list[Row]:
 
 
 def person_name_groups(row: Row, keyword: str) -> dict[str, str]:
-    """Return the groups of the first person name with any.
+    """Return the groups of the first person name that has any.
 
-    In this order: ``Alphabetic``, ``Ideographic``, ``Phonetic``.
+    Their order is ``Alphabetic``, ``Ideographic``, ``Phonetic``.
     """
     for value in values(row, keyword):
         groups = value
@@ -207,12 +204,11 @@ def person_name_groups(row: Row, keyword: str) -> dict[str, str]:
             groups = dict(zip(_NAME_GROUPS, value.split("="), strict=False))
         if not isinstance(groups, Mapping):
             continue
-        found = {group: groups.get(group) for group in _NAME_GROUPS}
-        named = {
+        names = {
             group: name.strip()
-            for group, name in found.items()
-            if isinstance(name, str) and name.strip(" ^")
+            for group in _NAME_GROUPS
+            if isinstance(name := groups.get(group), str) and name.strip(" ^")
         }
-        if named:
-            return named
+        if names:
+            return names
     return {}

@@ -1,4 +1,4 @@
-"""The patient whose a row of an archive is."""
+"""The patient to whom a row of an archive belongs."""
 
 from sidecar.access.facts import PatientIdentifier
 from sidecar.dicom.character_sets import has_known_character_set, is_known_text
@@ -10,8 +10,9 @@ _NOBODY = PatientIdentifier("")
 def owner_of(row: Row) -> PatientIdentifier:
     """Return the patient that a row names.
 
-    A row is nobody's without a PatientID, or with several values of it or of its issuer; an empty
-    one (``null``) beside another counts. So is one whose text may not have come through whole.
+    A row is nobody's without a PatientID, or with several values of it or of its issuer: an empty
+    value (``null``) beside another counts. A row whose text may not have come through whole is
+    nobody's, too.
     """
     if any(len(values_of(row.get(tag(name)))) > 1 for name in ("PatientID", "IssuerOfPatientID")):
         return _NOBODY

@@ -1,6 +1,6 @@
-"""The scanners that a retrieval's body passes through, bytes in and bytes out.
+"""The interface of the scanners of a retrieval's body, and the scanners of single bodies.
 
-Here are those of bodies that are no multipart.
+A scanner takes bytes and returns the bytes that may leave.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from sidecar.dicom.instance_header import HeaderReader
 
 
 class Malformed(ValueError):
-    """The body is not what its head announced, or not whole.
+    """The body does not match its head, or is not whole.
 
     ``reason`` is a constant for logs.
     """
@@ -24,8 +24,8 @@ class Malformed(ValueError):
 class Scanner(Protocol):
     """Takes a body chunk by chunk.
 
-    ``parts``: how many instances, rows or other parts have begun. What closes the body is held back
-    until ``end``, so that the caller can compare ``parts`` with what should have come.
+    ``parts`` is the number of instances, rows or other parts that have begun. What closes the body
+    is held back until ``end``, so that the caller can compare ``parts`` with the expected number.
     """
 
     parts: int
@@ -34,28 +34,28 @@ class Scanner(Protocol):
     def is_closed(self) -> bool:
         """Whether nothing but the end of the body can come."""
 
-    def length(self, came: int | None) -> int | None:
-        """Return how many bytes leave in all, or ``None``: not known when the first ones leave.
+    def length(self, content_length: int | None) -> int | None:
+        """Return how many bytes leave in all, ``None`` if it is not known when the first leave.
 
-        ``came``: the Content-Length of what comes in.
+        ``content_length`` is that of the archive's body.
         """
 
     def steps(self, chunk: bytes) -> Iterator[bytes | memoryview]:
-        """Return what may be passed on now, some milliseconds of work at a time.
+        """Return the bytes that may leave now, some milliseconds of work at a time.
 
-        All steps of a chunk are taken before the next one's. A step may have nothing to pass on.
-        Raises ``Malformed``, ``Unreadable``, and what the check raises.
+        All steps of a chunk are taken before those of the next chunk. A step may be empty. Raises
+        ``Malformed``, ``Unreadable``, and what the check raises.
         """
 
     def end(self) -> bytes:
-        """Return what is left at the end of the body.
+        """Return the bytes that are left at the end of the body.
 
-        Raises ``Malformed`` or ``Unreadable`` when it is not whole.
+        Raises ``Malformed`` or ``Unreadable`` when the body is not whole.
         """
 
 
 Check = Callable[[InstanceHeader], None]
-"""Raises when the instance is not the permitted one."""
+"""Raises when the instance is not permitted."""
 
 
 class PassThrough:
@@ -64,21 +64,21 @@ class PassThrough:
     parts = 1
     is_closed = False
 
-    def length(self, came: int | None) -> int | None:
-        """Return what came."""
-        return came
+    def length(self, content_length: int | None) -> int | None:
+        """Return ``content_length``."""
+        return content_length
 
     def steps(self, chunk: bytes) -> Iterator[bytes]:
         """Return the chunk."""
         yield chunk
 
     def end(self) -> bytes:
-        """Return nothing: its length was checked where it was read."""
+        """Return nothing. The reader of the body has checked its length."""
         return b""
 
 
 class SingleInstance(PassThrough):
-    """Scanner of a single ``application/dicom`` body: held until ``check`` has seen its header."""
+    """Scanner of a single ``application/dicom`` body, which is held until ``check`` has passed."""
 
     def __init__(self, check: Check) -> None:
         self._check = check
@@ -86,7 +86,7 @@ class SingleInstance(PassThrough):
         self._held = b""
 
     def steps(self, chunk: bytes) -> Iterator[bytes]:
-        """Return the bytes in steps; the last step of a chunk has all that leaves of it."""
+        """Return the bytes in steps. The last step of a chunk has all bytes that leave."""
         was_known = self._reader.header is not None
         for _ in self._reader.steps(chunk):
             yield b""
@@ -98,7 +98,7 @@ class SingleInstance(PassThrough):
             yield self._release(self._reader.header)
 
     def end(self) -> bytes:
-        """Return an instance that ended with its header.
+        """Return the whole instance if it ended with its header, else nothing.
 
         Raises ``Unreadable`` as ``HeaderReader`` does.
         """

@@ -1,8 +1,8 @@
-"""BulkDataURIs of metadata (PS3.18 F.2.2) made our own.
+"""BulkDataURIs of metadata (PS3.18 F.2.2), rewritten as our URLs.
 
 Archives write them absolute, by path, or relative to the metadata, the instance, the series or the
-study. Whatever the form, what is left is a resource of the row's own instance, read by the grammar
-of our own paths and written anew. A request for it is decided as for any other path.
+study. Each form is read by the grammar of our own paths, must name a resource of the row's own
+instance, and is written anew. A request for it is decided as for any other path.
 """
 
 import re
@@ -25,7 +25,7 @@ PIXELS = frozenset({"7FE00008", "7FE00009", "7FE00010"})
 _KINDS = frozenset({Kind.BULKDATA, Kind.FRAMES, Kind.PIXELDATA, Kind.RENDERED, Kind.INSTANCE})
 _WRITABLE = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@/?%-]*", re.ASCII)
 _AUTHORITY = re.compile(r"(?:https?:)?//[^/]*", re.ASCII | re.IGNORECASE)
-# Query parameters that would choose a piece of the value: without them it would be another one.
+# Query parameters that select a piece of the value. Without them the URL means another value.
 _SELECTING = frozenset(
     {"offset", "length", "range", "frame", "frames", "framenumber", "item", "part"}
 )
@@ -33,7 +33,7 @@ _BELOW_STUDY = frozenset({"bulkdata", "pixeldata", "rendered"})
 
 
 class Unusable(ValueError):
-    """A BulkDataURI that cannot be made ours; ``reason`` is one of ``REASONS``."""
+    """A BulkDataURI that cannot be rewritten. ``reason`` is one of ``REASONS``."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -45,11 +45,11 @@ REASONS = ("host", "instance", "malformed", "path", "query", "study", "unattribu
 
 
 class BulkDataUris:
-    """The BulkDataURIs of one metadata row below our ``root``.
+    """The BulkDataURIs of a metadata row below our ``root``.
 
-    ``part`` is the instance that the row describes: ``part.instance``, or both it and
-    ``part.series``, is ``None`` where the row does not name it. ``dropped`` counts by reason what
-    is left out.
+    ``part`` is the instance that the row describes. Its ``instance``, or both ``instance`` and
+    ``series``, are ``None`` where the row does not name them. ``dropped`` counts by reason the
+    BulkDataURIs that are left out.
     """
 
     def __init__(self, root: str, part: Part, dropped: Counter[str] | None = None) -> None:
@@ -60,16 +60,16 @@ class BulkDataUris:
     def ours(self, name: str, uri: object) -> str | None:
         """Return our URL for the BulkDataURI of the attribute ``name`` (a tag).
 
-        ``None``: it is counted, and to be left out.
+        ``None``: the URI is to be left out, and has been counted.
         """
         try:
             path, _, query = _checked(uri).partition("?")
-            found = self._resource(path)
-            if found.kind is Kind.INSTANCE and name.upper() in PIXELS:
+            resource = self._resource(path)
+            if resource.kind is Kind.INSTANCE and name.upper() in PIXELS:
                 # dcm4chee answers an instance's URL with the image alone when no DICOM is accepted.
-                # Here that has its own URL.
-                found = Retrieval(Kind.PIXELDATA, found.part)
-            return found.url(self._root) + _our_query(query, found.kind)
+                # Here the image has its own URL.
+                resource = Retrieval(Kind.PIXELDATA, resource.part)
+            return resource.url(self._root) + _our_query(query, resource.kind)
         except Unusable as unusable:
             self._dropped[unusable.reason] += 1
             return None
@@ -78,13 +78,13 @@ class BulkDataUris:
         authority = _AUTHORITY.match(path)
         if authority is not None or path.startswith("/"):
             segments = path[authority.end() if authority else 0 :].split("/")
-            found = resource_among(_without_dots(segments))
-            if not isinstance(found, Retrieval):
+            resource = resource_among(_without_dots(segments))
+            if not isinstance(resource, Retrieval):
                 if _is_unattributed(segments):
                     raise Unusable("unattributed")
                 raise Unusable("host" if authority else "path")
-            self._check(found)
-            return found
+            self._check(resource)
+            return resource
         if ":" in path.partition("/")[0]:
             raise Unusable("host")
         return self._relative(path.split("/"))
@@ -92,27 +92,27 @@ class BulkDataUris:
     def _relative(self, segments: Sequence[str]) -> Retrieval:
         """Resolve against the instance and each level above it: the archive meant one of them."""
         reason = "path"
-        steps = zip(("studies", "series", "instances"), astuple(self._part), strict=True)
-        own = [step for name, uid in steps if uid is not None for step in (name, uid)]
-        for depth in range(len(own), -1, -1):
+        levels = zip(("studies", "series", "instances"), astuple(self._part), strict=True)
+        base = [segment for level, uid in levels if uid is not None for segment in (level, uid)]
+        for depth in range(len(base), -1, -1):
             try:
-                whole = _without_dots([*own[:depth], *segments])
-                found = resource_among(whole)
-                if isinstance(found, Retrieval):
-                    self._check(found)
-                    return found
-                if depth == len(own) and _is_unattributed(whole):
+                resolved = _without_dots([*base[:depth], *segments])
+                resource = resource_among(resolved)
+                if isinstance(resource, Retrieval):
+                    self._check(resource)
+                    return resource
+                if depth == len(base) and _is_unattributed(resolved):
                     reason = "unattributed"
             except Unusable as unusable:
                 reason = reason if unusable.reason == "path" else unusable.reason
         raise Unusable(reason)
 
-    def _check(self, found: Retrieval) -> None:
-        """Raise ``Unusable`` unless it is a value of the row's own instance."""
-        own, part = self._part, found.part
+    def _check(self, resource: Retrieval) -> None:
+        """Raise ``Unusable`` unless the resource is a value of the row's own instance."""
+        own, part = self._part, resource.part
         if part.study != own.study:
             raise Unusable("study")
-        if found.kind not in _KINDS:
+        if resource.kind not in _KINDS:
             raise Unusable("path")
         if part.series is None or part.instance is None:
             raise Unusable("unattributed")
@@ -122,12 +122,10 @@ class BulkDataUris:
 
 def resource_among(segments: Sequence[str]) -> Retrieval | Query | None:
     """Return the resource that a URL's path segments end with, from ``studies/<UID>`` on."""
-    # Orthanc's name for it; ours is the standard's, and the PACS client turns it back.
+    # "bulk" is Orthanc's name of that segment. The PACS client writes it again.
     names = ["bulkdata" if segment == "bulk" else segment for segment in segments]
-    begin = next(
-        (at for at, (name, uid) in enumerate(pairwise(names)) if name == "studies" and is_uid(uid)),
-        None,
-    )
+    pairs = enumerate(pairwise(names))
+    begin = next((at for at, (name, uid) in pairs if name == "studies" and is_uid(uid)), None)
     if begin is None:
         return None
     try:
@@ -137,9 +135,9 @@ def resource_among(segments: Sequence[str]) -> Retrieval | Query | None:
 
 
 def _is_unattributed(segments: Sequence[str]) -> bool:
-    """Return whether this is bulk data of a study or series by a name: of any instance.
+    """Return whether a path names bulk data of a study or series, without the instance.
 
-    In static-dicomweb the name is a hash.
+    static-dicomweb names them by a hash.
     """
     begin = segments.index("studies") if "studies" in segments else len(segments)
     return "bulkdata" in segments[begin + 2 : begin + 5 : 2]
@@ -148,9 +146,9 @@ def _is_unattributed(segments: Sequence[str]) -> bool:
 def _in_order(segments: list[str]) -> list[str]:
     """Return the path of an instance's value with the instance before the value.
 
-    dcm4chee writes the value first. ``studies/1.2/bulkdata/series/1.3/instances/1.4`` ->
-    ``studies/1.2/series/1.3/instances/1.4/bulkdata``: so it names the parts of a study's bulk data,
-    pixel data and rendered images.
+    dcm4chee writes the value first in the parts of a study's bulk data, pixel data and rendered
+    images. ``studies/1.2/bulkdata/series/1.3/instances/1.4`` ->
+    ``studies/1.2/series/1.3/instances/1.4/bulkdata``.
     """
     for at in (2, 4):
         if (
@@ -177,15 +175,15 @@ def _checked(uri: object) -> str:
 
 def _without_dots(segments: Sequence[str]) -> list[str]:
     """Return the segments with ``.`` and ``..`` resolved (RFC 3986 5.2.4), without a last slash."""
-    found: list[str] = []
+    resolved: list[str] = []
     for segment in segments:
         if segment == "..":
-            if not found:
+            if not resolved:
                 raise Unusable("path")
-            found.pop()
+            resolved.pop()
         elif segment != ".":
-            found.append(segment)
-    return found[:-1] if found and not found[-1] else found
+            resolved.append(segment)
+    return resolved[:-1] if resolved and not resolved[-1] else resolved
 
 
 def _our_query(query: str, kind: Kind) -> str:

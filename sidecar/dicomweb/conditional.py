@@ -1,6 +1,6 @@
-"""Conditional and range requests (RFC 9110 13, 14), to the PACS and back.
+"""Header fields of conditional and range requests (RFC 9110 13, 14), to the PACS and back.
 
-An allow-list both ways, each value of a form that we know.
+Both ways have an allow-list of names, with a pattern of the value for each.
 """
 
 import re
@@ -16,7 +16,7 @@ _CONDITIONS = {
     "If-None-Match": re.compile(rf"\*|{_ETAG}(?:, ?{_ETAG}){{0,9}}", re.ASCII),
     "If-Modified-Since": re.compile(_DATE, re.ASCII),
 }
-# One range: many of them would cost the PACS more than they bring.
+# A single range: several would cost the PACS more than they save.
 _RANGE = {
     "Range": re.compile(r"bytes=(?:[0-9]{1,18}-[0-9]{0,18}|-[0-9]{1,18})", re.ASCII),
     "If-Range": re.compile(rf"{_ETAG}|{_DATE}", re.ASCII),
@@ -33,24 +33,24 @@ _PARTIAL = {
 def to_pacs(headers: CIMultiDictProxy[str], kind: Kind) -> dict[str, str]:
     """Return the client's conditions for the PACS.
 
-    A malformed or repeated one is ignored, as RFC 9110 allows.
+    A malformed or repeated condition is ignored, as RFC 9110 allows.
     """
     allowed = {**_CONDITIONS, **(_RANGE if heeds_ranges(kind) else {})}
-    found = {
+    conditions = {
         name: values[0]
         for name, pattern in allowed.items()
         if len(values := headers.getall(name, [])) == 1 and pattern.fullmatch(values[0])
     }
-    if "Range" not in found:
-        found.pop("If-Range", None)
-    return found
+    if "Range" not in conditions:
+        conditions.pop("If-Range", None)
+    return conditions
 
 
 def heeds_ranges(kind: Kind) -> bool:
-    """Return whether a range of such a resource may be asked for.
+    """Return whether the range of a request passes to the PACS for such a resource.
 
-    Ranges are for bulk data, pixel data and drawn images alone: an instance's patient is read from
-    its beginning, and metadata are rewritten.
+    It does for bulk data, pixel data and drawn images alone: an instance's patient is read from its
+    beginning, and metadata are rewritten.
     """
     return kind not in OBJECTS and kind is not Kind.METADATA
 
@@ -58,7 +58,8 @@ def heeds_ranges(kind: Kind) -> bool:
 def to_client(headers: Mapping[str, str], *, partial: bool, ranges: bool = False) -> dict[str, str]:
     """Return the PACS's validators for the client, and Content-Range of a ``partial`` answer.
 
-    ``ranges``: Accept-Ranges, too; the body is the archive's own, and a range of it goes on to it.
+    ``ranges``: return Accept-Ranges, too. The body leaves unchanged, so that the archive can answer
+    a range of it.
     """
     allowed = {**_VALIDATORS, **(_PARTIAL if partial else {}), **(_RANGES if ranges else {})}
     return {

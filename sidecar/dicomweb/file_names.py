@@ -1,4 +1,4 @@
-"""Names of the files in a ZIP: numbers of the instance (PS3.3 C.7.3.1, C.7.6.1), a defined term.
+"""Names of the files in a ZIP, of an instance's numbers and modality (PS3.3 C.7.3.1, C.7.6.1).
 
 No text that somebody typed gets into a name: a SeriesDescription may hold a patient's name.
 """
@@ -16,7 +16,8 @@ _MODALITY, _SERIES_INSTANCE_UID = 0x0008_0060, 0x0020_000E
 _SERIES_NUMBER, _INSTANCE_NUMBER = 0x0020_0011, 0x0020_0013
 _NUMBER = re.compile(rb" *\+?([0-9]{1,9}) *\0?")
 
-# PS3.3 C.7.3.1.1.1, with the retired ones. The attribute may hold any word: only these are written.
+# PS3.3 C.7.3.1.1.1, with the retired terms. The attribute may have any other word, which is left
+# out of a name.
 MODALITIES = frozenset(
     "ANN AR AS ASMT AU BDUS BI BMD CD CF CP CR CS CT CTPROTOCOL DD DF DG DM DMS DOC DS DX EC"  # noqa: SIM905
     " ECG EEG EMG EOG EPS ES FA FID FS GM HC HD IO IOL IVOCT IVUS KER KO LEN LP LS M3D MA MG"
@@ -27,7 +28,7 @@ MODALITIES = frozenset(
 
 
 class NumbersReader(HeaderReader):
-    """Reads what an instance's file name is made of; another reader has checked its patient."""
+    """Reads the elements of an instance's file name. Another reader checks its patient."""
 
     _wanted = TagSelection(
         {
@@ -52,14 +53,14 @@ class NumbersReader(HeaderReader):
         return {} if self._walk is None else self._walk.values
 
     def _look(self) -> InstanceHeader | None:
-        return None  # The patient is not among what is wanted.
+        return None  # The patient is not among the wanted elements.
 
 
 class FileNames:
-    """Gives each instance of a study a name of its own, also where case is ignored.
+    """Names the instances of a study, each differently, also where case is ignored.
 
-    ``DICOM/<SeriesNumber>-<Modality>/<InstanceNumber>.dcm``; ``-2``, ``-3`` … is added to
-    what would come again.
+    A name is ``DICOM/<SeriesNumber>-<Modality>/<InstanceNumber>.dcm``. A folder or name that was
+    used already gets ``-2``, ``-3`` … at its end.
     """
 
     def __init__(self) -> None:
@@ -84,5 +85,5 @@ class FileNames:
 
 def _number(value: bytes) -> str:
     """Return an IS value with four digits at least, so that names sort as numbers do."""
-    found = _NUMBER.fullmatch(value)
-    return f"{int(found[1]):04d}" if found else "unnumbered"
+    match = _NUMBER.fullmatch(value)
+    return f"{int(match[1]):04d}" if match else "unnumbered"

@@ -1,6 +1,6 @@
 """The check of each instance and each metadata row before it leaves (SIA-42, 43).
 
-``scanner_for`` chooses what a retrieval's body is passed through; ``pacs.response.scan`` feeds it.
+``scanner_for`` chooses the scanner of a retrieval's body; ``pacs.response.scan`` feeds it.
 """
 
 from sidecar.access.decision import decide_instance
@@ -18,7 +18,7 @@ from sidecar.dicomweb.zip_archive import ZipArchive
 
 
 class ForeignInstance(Exception):
-    """The PACS sent something that is not the permitted patient's.
+    """The PACS sent an instance or a row that is not the permitted patient's.
 
     ``what`` is ``instance`` or ``metadata``.
     """
@@ -29,7 +29,7 @@ class ForeignInstance(Exception):
 
 
 class ExcludedInstance(Exception):
-    """The PACS sent something of the patient's that is not shown (SIA-43)."""
+    """The PACS sent an instance or a row of the patient's that is not shown (SIA-43)."""
 
 
 def scanner_for(
@@ -43,11 +43,11 @@ def scanner_for(
     unwrap: bool = False,
     zipped: bool = False,
 ) -> Scanner:
-    """Return what the body of an answer with this head is passed through.
+    """Return the scanner of the body of an answer with this head.
 
-    ``unwrap``: a multipart's only part leaves alone. ``zipped``: its parts leave as a ZIP's files.
-    ``verify`` off: instances are not looked into (``pacs.verify_instances``). ``row_bytes``: limit
-    of a metadata row.
+    ``unwrap``: a multipart's only part leaves without the multipart. ``zipped``: the parts leave as
+    the files of a ZIP. Without ``verify``, instances are not checked (``pacs.verify_instances``).
+    ``row_bytes`` is the limit of a metadata row.
     """
     kind = resource.kind
     if kind is Kind.METADATA:
@@ -65,8 +65,8 @@ def scanner_for(
 
 def _check(permit: StudyPermit, what: str) -> Check:
     def check(header: InstanceHeader) -> None:
-        refused = decide_instance(permit, header)
-        if refused is not None:
-            raise ExcludedInstance if refused.reason is Reason.NOT_SHOWN else ForeignInstance(what)
+        refusal = decide_instance(permit, header)
+        if refusal is not None:
+            raise ExcludedInstance if refusal.reason is Reason.NOT_SHOWN else ForeignInstance(what)
 
     return check

@@ -1,9 +1,9 @@
 """A large metadata row, rewritten in parts: no call of the JSON library takes long.
 
 The library holds the interpreter from the first to the last byte of a document, in a thread, too,
-and so does a regular expression. So what is larger than ``PART_BYTES`` is taken apart at its own
-members or elements, some bytes at a time. What is smaller is read as a whole, and so are single
-strings, which are read fast. The row comes out as ``rewrite_row`` makes it. It takes a while: call
+and so does a regular expression. So a value larger than ``PART_BYTES`` is split into its own
+members or elements, some bytes at a time. A smaller value is read as a whole, and so is a single
+string, which is read fast. The row comes out as ``rewrite_row`` makes it. This takes a while: call
 it in a thread.
 """
 
@@ -28,9 +28,9 @@ from sidecar.dicomweb.rewrite import (
 
 PART_BYTES = 65_536
 WHOLE_BYTES = 8 * PART_BYTES
-"""Limit in bytes of an object or array read as a whole, where DICOM has nothing that large."""
+"""Limit in bytes of an object or array read as a whole, where DICOM has no value so large."""
 STEP_BYTES = 65_536
-"""Bytes that one call of a regular expression looks at."""
+"""Limit in bytes of the input of a call of a regular expression."""
 _SPACE = re.compile(rb"[ \t\r\n]*+")
 _IN_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 _SCALAR = re.compile(rb'[^ \t\r\n,:"{}\[\]]*+')
@@ -38,14 +38,14 @@ _TO_BRACKET = re.compile(rb'(?:[^{}\[\]"]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
 
 
 class NotJson(ValueError):
-    """Not JSON, or a name stands twice in one object."""
+    """A text is not JSON, or a name stands twice in an object."""
 
 
 @dataclass(frozen=True, slots=True)
 class JsonValue:
     """A value in ``text``, from ``start`` to before ``end``.
 
-    ``damage`` has an entry for each damaged text that was read.
+    ``damage`` gets an entry for each damaged text that is read.
     """
 
     text: bytes
@@ -55,25 +55,25 @@ class JsonValue:
 
     @property
     def is_large(self) -> bool:
-        """Whether it is to be taken apart."""
+        """Whether the value is to be read in parts."""
         return self.end - self.start > PART_BYTES
 
     @property
     def opens(self) -> bytes:
-        """Its first byte."""
+        """The first byte of the value."""
         return self.text[self.start : self.start + 1]
 
     def read(self) -> Any:
         """Return the value.
 
-        Raises ``NotJson``, and ``TypeError`` for what is too large and no string.
+        Raises ``NotJson``, and ``TypeError`` for an object or array that is too large.
         """
         if self.end - self.start > WHOLE_BYTES and self.opens != b'"':
             raise TypeError
         return self.read_text(self.text[self.start : self.end])
 
     def read_text(self, text: bytes) -> Any:
-        """Return the value of a text made of this one's. Raises ``NotJson``."""
+        """Return the value of a text that was made of this value's text. Raises ``NotJson``."""
         try:
             value, is_damaged = read_json(text)
         except ValueError:
@@ -84,12 +84,12 @@ class JsonValue:
 
     def members(self) -> dict[str, "JsonValue"]:
         """Return the members of an object. Raises ``NotJson``."""
-        found: dict[str, JsonValue] = {}
+        members: dict[str, JsonValue] = {}
         for name, value in self._inside(b"}"):
-            if name in found:
+            if name in members:
                 raise NotJson
-            found[name] = value
-        return found
+            members[name] = value
+        return members
 
     def elements(self) -> Iterator["JsonValue"]:
         """Return the elements of an array. Raises ``NotJson``."""
@@ -103,7 +103,7 @@ class JsonValue:
             name = ""
             if closing == b"}":
                 end = self._end_of_string(at)
-                # Damaged, it would name something else.
+                # A damaged name would be the name of another member.
                 name = self.read_text(b"{%s:0}" % text[at:end]).popitem()[0]
                 at = self._behind_space(end)
                 if text[at : at + 1] != b":":
@@ -118,10 +118,10 @@ class JsonValue:
                 raise NotJson
             at = self._behind_space(at + 1)
 
-    def _behind(self, run: re.Pattern[bytes], at: int) -> int:
-        """Return where a run of what the pattern takes ends; it may be empty."""
-        while (found := run.match(self.text, at, at + STEP_BYTES)) and found.end() > at:
-            at = found.end()
+    def _behind(self, pattern: re.Pattern[bytes], at: int) -> int:
+        """Return the end of the longest match of a pattern, which may be empty."""
+        while (match := pattern.match(self.text, at, at + STEP_BYTES)) and match.end() > at:
+            at = match.end()
         return at
 
     def _behind_space(self, at: int) -> int:
@@ -144,7 +144,7 @@ class JsonValue:
             return end
         depth = 0
         while at < len(self.text):
-            if self.text[at] == 0x22:  # A string that did not end within one step.
+            if self.text[at] == 0x22:  # A string that did not end within a step.
                 at = self._end_of_string(at)
             else:
                 depth += 1 if self.text[at] in b"{[" else -1
@@ -156,9 +156,9 @@ class JsonValue:
 
 
 class LargeRow:
-    """A row in ``text``; ``attributes`` are its small members, ``names`` those of all.
+    """A row in ``text``. ``attributes`` are its small members, ``names`` the names of all.
 
-    Raises ``NotJson``, ``TooDeep``, and ``TypeError`` for what cannot be written.
+    Raises ``NotJson``, ``TooDeep``, and ``TypeError`` for a value that cannot be written.
     """
 
     def __init__(self, text: bytes) -> None:
@@ -169,7 +169,7 @@ class LargeRow:
         }
         self.names = list(self._members)
 
-    def written(self, root: str, uris: BulkDataUris | None) -> bytes:
+    def rewritten(self, root: str, uris: BulkDataUris | None) -> bytes:
         """Return the row as ours, with attributes named in capital letters."""
         members = {
             name.upper(): value for name, value in self._members.items() if _TAG.fullmatch(name)
@@ -189,10 +189,10 @@ class _Writer:
         if depth > MAXIMUM_DEPTH:
             raise TooDeep
         read = {name: part.read() for name, part in members.items() if not part.is_large}
-        # No creator is that long; what it reserves is left out.
+        # No private creator is so long. The block that it reserves is left out.
         long_creators = {block(name) for name in members if name not in read and is_creator(name)}
         notes = archive_notes(read) | long_creators
-        written = []
+        rewritten = []
         for name, part in members.items():
             if notes and block(name) in notes:
                 continue
@@ -203,52 +203,54 @@ class _Writer:
             else:
                 value = None
             if value is not None:
-                written.append(orjson.dumps(name) + b":" + value)
-        return b"{" + b",".join(written) + b"}"
+                rewritten.append(orjson.dumps(name) + b":" + value)
+        return b"{" + b",".join(rewritten) + b"}"
 
     def _large(self, name: str, part: JsonValue, depth: int) -> bytes | None:
-        """Return a large attribute; ``None`` for what is none."""
+        """Return a large attribute; ``None`` for a member that is no attribute."""
         if part.opens != b"{":
             part.read()
             return None
         members = part.members()
         values = members.get("Value")
-        apart = values is not None and values.is_large and values.opens == b"["
+        in_parts = values is not None and values.is_large and values.opens == b"["
         element = {
             key: member.read()
             for key, member in members.items()
-            if not (apart and member is values)
+            if not (in_parts and member is values)
         }
-        empty = rewrite_element(name, element, self.root, self.uris, depth)
-        if apart and empty["vr"] == "UR":
+        rewritten = rewrite_element(name, element, self.root, self.uris, depth)
+        if in_parts and rewritten["vr"] == "UR":
             return orjson.dumps(rewrite_element(name, part.read(), self.root, self.uris, depth))
-        if values is None or not apart or "BulkDataURI" in element:
-            return orjson.dumps(empty)
-        rewritten = list(self._values(values, empty["vr"] == "SQ", depth))
-        if not rewritten:
-            return orjson.dumps(empty)
-        return b'{"vr":' + orjson.dumps(empty["vr"]) + b',"Value":[' + b",".join(rewritten) + b"]}"
+        if values is None or not in_parts or "BulkDataURI" in element:
+            return orjson.dumps(rewritten)
+        pieces = list(self._values(values, rewritten["vr"] == "SQ", depth))
+        if not pieces:
+            return orjson.dumps(rewritten)
+        return b'{"vr":' + orjson.dumps(rewritten["vr"]) + b',"Value":[' + b",".join(pieces) + b"]}"
 
     def _values(self, values: JsonValue, is_sequence: bool, depth: int) -> Iterator[bytes]:
-        """Return the elements; small neighbours are read together."""
+        """Return the rewritten values of an array. Small neighbours are read together."""
         begin = end = -1
-        for one in values.elements():
-            if begin >= 0 and (one.is_large or one.end - begin > PART_BYTES):
-                yield self._few(values, begin, end, is_sequence, depth)
+        for value in values.elements():
+            if begin >= 0 and (value.is_large or value.end - begin > PART_BYTES):
+                yield self._small_values(values, begin, end, is_sequence, depth)
                 begin = -1
-            if one.is_large and is_sequence and one.opens == b"{":
-                yield self.data_set(one.members(), depth + 1)
-            elif one.is_large:
+            if value.is_large and is_sequence and value.opens == b"{":
+                yield self.data_set(value.members(), depth + 1)
+            elif value.is_large:
                 yield orjson.dumps(
-                    rewrite_value(one.read(), is_sequence, self.root, self.uris, depth)
+                    rewrite_value(value.read(), is_sequence, self.root, self.uris, depth)
                 )
             else:
-                begin, end = (one.start if begin < 0 else begin), one.end
+                begin, end = (value.start if begin < 0 else begin), value.end
         if begin >= 0:
-            yield self._few(values, begin, end, is_sequence, depth)
+            yield self._small_values(values, begin, end, is_sequence, depth)
 
-    def _few(self, values: JsonValue, begin: int, end: int, is_sequence: bool, depth: int) -> bytes:
-        found = values.read_text(b"[" + values.text[begin:end] + b"]")
+    def _small_values(
+        self, array: JsonValue, begin: int, end: int, is_sequence: bool, depth: int
+    ) -> bytes:
+        values = array.read_text(b"[" + array.text[begin:end] + b"]")
         return orjson.dumps(
-            [rewrite_value(one, is_sequence, self.root, self.uris, depth) for one in found]
+            [rewrite_value(value, is_sequence, self.root, self.uris, depth) for value in values]
         )[1:-1]

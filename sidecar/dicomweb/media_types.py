@@ -1,6 +1,6 @@
 """Media types (RFC 9110 8.3.1), the Accept header, and what a retrieval may have (PS3.18 8.7).
 
-They are read in linear time and in one way only.
+Headers are parsed in linear time.
 """
 
 import re
@@ -27,7 +27,7 @@ _PARAMETER = re.compile(
     re.ASCII,
 )
 _NEEDS_QUOTES = re.compile(r"[^A-Za-z0-9!#$%&'*+.^_`|~-]|^$", re.ASCII)
-# Up to the separator, with quoted strings whole. Possessive: nothing is tried twice.
+# Up to the separator, with quoted strings whole. Possessive quantifiers never backtrack.
 _UNTIL = {
     ",": re.compile(r'(?:[^",]++|"[^"]*+"?+)*+'),
     ";": re.compile(r'(?:[^";]++|"[^"]*+"?+)*+'),
@@ -38,8 +38,8 @@ DRAWN_TYPES = frozenset(
     "image/* image/jpeg image/png image/gif image/jp2 video/* video/mp4 video/mpeg video/h265"  # noqa: SIM905
     " application/pdf".split()
 )
-# Of frames and bulk data, with the older names that archives still write. A fixed list: what a
-# browser would run (SVG, other XML) can never be among them.
+# The types of frames and bulk data, with the older names that archives still write. The list has no
+# type that a browser would run (SVG, other XML).
 _PIXEL_TYPES = frozenset(
     "image/dicom-rle image/gif image/jls image/jp2 image/jpeg image/jph image/jphc image/jpx"  # noqa: SIM905
     " image/jxl image/png image/tiff image/x-dicom-rle image/x-jls video/h264 video/h265 video/mp4"
@@ -47,9 +47,9 @@ _PIXEL_TYPES = frozenset(
 )
 _PIXEL_RANGES = frozenset({"image/*", "video/*"})
 DOCUMENT_TYPES = ("application/pdf", "model/stl", "model/obj", "model/mtl")
-"""Media types of encapsulated documents that pass (PS3.3 C.24.2): what no browser runs.
+"""Media types of encapsulated documents that pass (PS3.3 C.24.2): no browser runs them.
 
-HTML and XML (CDA) do not.
+HTML and XML (CDA) do not pass.
 """
 DICOM, OCTETS = "application/dicom", "application/octet-stream"
 
@@ -63,18 +63,18 @@ class MediaType:
 
     def parameter(self, name: str) -> str | None:
         """Return the value of a parameter, or ``None``."""
-        return next((value for found, value in self.parameters if found == name), None)
+        return dict(self.parameters).get(name)
 
     def __str__(self) -> str:
-        return self.name + "".join(f"; {name}={_written(value)}" for name, value in self.parameters)
+        return self.name + "".join(f"; {name}={_quoted(value)}" for name, value in self.parameters)
 
 
-def _written(value: str) -> str:
+def _quoted(value: str) -> str:
     return f'"{value}"' if _NEEDS_QUOTES.search(value) else value
 
 
 def split_outside_quotes(text: str, separator: str) -> list[str]:
-    """Return what is between ``,`` or ``;`` outside of quoted strings, without outer spaces."""
+    """Return the elements between ``,`` or ``;`` outside of quoted strings, without outer space."""
     elements, position = [], 0
     while position <= len(text):
         match = _UNTIL[separator].match(text, position)
@@ -85,9 +85,9 @@ def split_outside_quotes(text: str, separator: str) -> list[str]:
 
 
 def parse_media_type(text: str) -> MediaType:
-    """Return the media type (or range, ``image/*``) that ``text`` is.
+    """Return the media type (or range, such as ``image/*``) of a text.
 
-    Raises ``ValueError`` for anything else, also for a parameter that stands twice.
+    Raises ``ValueError`` for any other text, also for a parameter that stands twice.
     """
     name, *rest = split_outside_quotes(text, ";")
     if not _NAME.fullmatch(name):
@@ -104,35 +104,27 @@ def parse_media_type(text: str) -> MediaType:
 
 
 @dataclass(frozen=True, slots=True)
-class MediaRange:
-    """One element of an Accept header, lower-cased; ``parameters`` without ``q``."""
+class MediaRange(MediaType):
+    """An element of an Accept header, in lower case. ``parameters`` has no ``q``."""
 
-    media_type: str
-    parameters: tuple[tuple[str, str], ...] = ()
     quality: str | None = None
-
-    def parameter(self, name: str) -> str | None:
-        """Return the value of a parameter, or ``None``."""
-        return dict(self.parameters).get(name)
 
     @property
     def weight(self) -> float:
-        """How much the client wants this, from 0 (not at all) to 1 (RFC 9110 12.4.2)."""
+        """The weight of the range, from 0 (not acceptable) to 1 (RFC 9110 12.4.2)."""
         return float(self.quality or 1)
 
     def __str__(self) -> str:
-        return f"{MediaType(self.media_type, self.parameters)}" + (
-            f";q={self.quality}" if self.quality else ""
-        )
+        return MediaType.__str__(self) + (f";q={self.quality}" if self.quality else "")
 
 
 ANYTHING = MediaRange("*/*")
 
 
 def parse_accept(accept: str) -> list[MediaRange]:
-    """Return the media ranges of an Accept header without those that are malformed.
+    """Return the media ranges of an Accept header without the malformed ones.
 
-    Raises ``BadRequest`` when all of them are, for a header that is too long, or for too many
+    Raises ``BadRequest`` when all are malformed, for a header that is too long, or for too many
     ranges.
     """
     if len(accept) > MAXIMUM_LENGTH:
@@ -147,7 +139,7 @@ def parse_accept(accept: str) -> list[MediaRange]:
 
 
 def media_ranges(accept: str | None) -> list[MediaRange]:
-    """Return the media ranges of a request: no Accept header means any. Raises ``BadRequest``."""
+    """Return the media ranges of a request, any for no Accept header. Raises ``BadRequest``."""
     return parse_accept(accept or "") or [ANYTHING]
 
 
@@ -155,17 +147,17 @@ def _media_range(element: str) -> MediaRange | None:
     # Java's HttpURLConnection writes "*" for "*/*".
     head, semicolon, rest = element.partition(";")
     try:
-        found = parse_media_type("*/*" + semicolon + rest if head.strip() == "*" else element)
+        parsed = parse_media_type("*/*" + semicolon + rest if head.strip() == "*" else element)
     except ValueError:
         return None
-    quality = found.parameter("q")
+    quality = parsed.parameter("q")
     if quality is not None and not _QUALITY.fullmatch(quality):
         return None
-    if not _TRANSFER_SYNTAX.fullmatch(found.parameter("transfer-syntax") or "*"):
+    if not _TRANSFER_SYNTAX.fullmatch(parsed.parameter("transfer-syntax") or "*"):
         return None
-    parameters = tuple((name, value) for name, value in found.parameters if name != "q")
+    parameters = tuple((name, value) for name, value in parsed.parameters if name != "q")
     return MediaRange(
-        found.name, parameters, "0" + quality if quality and quality.startswith(".") else quality
+        parsed.name, parameters, "0" + quality if quality and quality.startswith(".") else quality
     )
 
 
@@ -176,7 +168,7 @@ def _malformed() -> BadRequest:
 def accepts_json(accept: str | None, types: frozenset[str] = JSON_TYPES) -> bool:
     """Return whether one of these JSON media types satisfies the Accept header.
 
-    No header accepts everything. Raises ``BadRequest``.
+    Without a header everything is acceptable. Raises ``BadRequest``.
     """
     return accept_json(media_ranges(accept), types)
 
@@ -184,13 +176,13 @@ def accepts_json(accept: str | None, types: frozenset[str] = JSON_TYPES) -> bool
 def accept_json(ranges: Iterable[MediaRange], types: frozenset[str] = JSON_TYPES) -> bool:
     """Return whether one of these JSON media types satisfies the ``ranges``."""
     satisfied = types | {"*/*", "application/*"}
-    return any(wanted.weight and wanted.media_type in satisfied for wanted in ranges)
+    return any(element.weight and element.name in satisfied for element in ranges)
 
 
 def may_be_part(media_type: str, kind: Kind) -> bool:
     """Return whether a part of an answer of this kind may have this media type.
 
-    It is in lower case, without parameters.
+    ``media_type`` is in lower case, without parameters.
     """
     if kind in OBJECTS:
         return media_type == DICOM
@@ -200,13 +192,13 @@ def may_be_part(media_type: str, kind: Kind) -> bool:
 
 
 def may_be_asked_for(media_type: str, kind: Kind) -> bool:
-    """Return whether such a part may be asked for, by its media type or by a range of types."""
+    """Return whether a client may ask for such a part, by a media type or a range of types."""
     return may_be_part(media_type, kind) or (kind not in OBJECTS and media_type in _PIXEL_RANGES)
 
 
 def names_markup(value: str) -> bool:
     """Return whether a parameter names HTML, SVG or other XML.
 
-    A lax reader could take it for the type.
+    A lax reader could take the parameter for the media type.
     """
     return any(word in value.lower() for word in ("html", "xml", "svg"))

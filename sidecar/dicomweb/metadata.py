@@ -27,7 +27,7 @@ _STEP_BYTES = 4_096
 MANY_OBJECTS = 300
 """Limit of attributes and items in a row that is rewritten at once.
 
-Each may have a BulkDataURI to be read.
+Each may have a BulkDataURI to be rewritten.
 """
 
 
@@ -35,8 +35,8 @@ class Metadata:
     """Scanner of the PACS's JSON array, in any split.
 
     The archive's URLs become ours below ``root``. ``check`` gets each row's header before any byte
-    of the row leaves; a row that does not name its patient counts as nobody's. ``row_bytes`` is the
-    approximate limit of a row. ``dropped`` counts by reason the BulkDataURIs left out.
+    of the row leaves. A row that does not name its patient is nobody's. ``row_bytes`` is the
+    approximate limit of a row. ``dropped`` counts by reason the BulkDataURIs that are left out.
     """
 
     def __init__(self, check: Check, root: str, *, row_bytes: int) -> None:
@@ -47,34 +47,34 @@ class Metadata:
         self.parts = 0
         self.dropped: Counter[str] = Counter()
 
-    def length(self, came: int | None) -> int | None:
+    def length(self, content_length: int | None) -> int | None:
         """Return ``None``: rows are written anew."""
         return None
 
     def steps(self, chunk: bytes) -> Iterator[bytes]:
-        """Return the rows that came whole, as ours. A row that ``takes_long`` is one step."""
+        """Return the rows that are whole now, rewritten. A row that ``takes_long`` is one step."""
         return (self.rewrite(row) for rows in self.rows(chunk) for row in rows)
 
     def rows(self, chunk: bytes) -> Iterator[list[bytes]]:
-        """Return the rows that came whole, as they came, some bytes at a time.
+        """Return the rows that are whole now, unchanged, some bytes at a time.
 
         Raises ``Malformed``.
         """
         for start in range(0, len(chunk), _STEP_BYTES):
             try:
                 yield self._rows.feed(chunk[start : start + _STEP_BYTES])
-            except NotRows as wrong:
-                raise Malformed(wrong.args[0]) from None
+            except NotRows as failure:
+                raise Malformed(failure.args[0]) from None
 
     def rewrite(self, row: bytes) -> bytes:
-        """Return one of ``rows`` as ours. Raises ``Malformed`` and what the check raises."""
+        """Return one of ``rows``, rewritten. Raises ``Malformed`` and what the check raises."""
         try:
-            written = self._large(row) if len(row) > PART_BYTES else self._small(row)
+            rewritten = self._large(row) if len(row) > PART_BYTES else self._small(row)
         except (TooDeep, TypeError):  # TypeError: nesting or a number that no reader could take.
             raise Malformed("metadata_wrong_shape") from None
         lead = b"," if self.parts else b"["
         self.parts += 1
-        return lead + written
+        return lead + rewritten
 
     @property
     def is_closed(self) -> bool:
@@ -84,24 +84,24 @@ class Metadata:
     def end(self) -> bytes:
         """Return the array's end.
 
-        Raises ``Malformed`` when it did not come whole, or has no rows.
+        Raises ``Malformed`` when the array did not come whole, or has no rows.
         """
         try:
             self._rows.end()
-        except NotRows as wrong:
-            raise Malformed(wrong.args[0]) from None
+        except NotRows as failure:
+            raise Malformed(failure.args[0]) from None
         if self._damaged:
             log.warning(
                 "metadata of the PACS have values that are no JSON", extra={"rows": self._damaged}
             )
         if not self.parts:
-            # What is permitted is there: a study without instances is none.
+            # A permitted study, series or instance exists, so it has instances.
             raise Malformed("empty")
         return b"]"
 
-    def _small(self, text_of_row: bytes) -> bytes:
+    def _small(self, json_row: bytes) -> bytes:
         try:
-            row, is_damaged = read_row(text_of_row)
+            row, is_damaged = read_row(json_row)
         except ValueError:
             raise Malformed("metadata_not_json") from None
         self._damaged += is_damaged
@@ -109,16 +109,16 @@ class Metadata:
         self._check_row(row, is_damaged=is_damaged)
         return orjson.dumps(rewrite_row(row, self._root, uris=self._uris(row)))
 
-    def _large(self, text_of_row: bytes) -> bytes:
+    def _large(self, json_row: bytes) -> bytes:
         try:
-            large = LargeRow(text_of_row)
-            row = _tags(large.attributes, large.names)  # An identifier that is large names nobody.
+            large = LargeRow(json_row)
+            row = _tags(large.attributes, large.names)  # A large identifier identifies nobody.
             self._check_row(row, is_damaged=bool(large.damage))
-            written = large.written(self._root, self._uris(row))
+            rewritten = large.rewritten(self._root, self._uris(row))
         except NotJson:
             raise Malformed("metadata_not_json") from None
         self._damaged += bool(large.damage)
-        return written
+        return rewritten
 
     def _check_row(self, row: Row, *, is_damaged: bool) -> None:
         self._check(_header_of(with_unknown_identity(row) if is_damaged else row))
@@ -132,7 +132,7 @@ class Metadata:
 
 
 def takes_long(row: bytes) -> bool:
-    """Return whether to rewrite this row takes too long for an event loop."""
+    """Return whether rewriting this row takes too long for an event loop."""
     return len(row) > PART_BYTES or row.count(b"{") > MANY_OBJECTS
 
 

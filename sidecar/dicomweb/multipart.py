@@ -1,8 +1,9 @@
 """A multipart/related body (RFC 2046 5.1, PS3.18 8.6), checked part by part, in any split.
 
-Sans I/O: bytes in, the bytes that may leave out. No byte of a part leaves before the part's header
-has been looked at and, for instances, before their patient is known. What is passed on is what
-came, but for part headers with the archive's address. Memory is bounded by the head of one part.
+The scanner does no I/O: it takes bytes and returns the bytes that may leave. No byte of a part
+leaves before the part's header lines have been read and, for an instance, before its patient is
+known. The bytes leave unchanged, but for part headers with the archive's address. Memory is bounded
+by the head of one part.
 """
 
 from collections.abc import Iterator
@@ -13,105 +14,106 @@ from sidecar.dicomweb.body_filter import Check, Malformed
 from sidecar.dicomweb.part_headers import HEADERS_LIMIT_BYTES, PartPolicy, fit_headers, read_headers
 
 OUTSIDE_LIMIT_BYTES = 1_024
-"""White space before the first delimiter, or after the last one."""
+"""Limit in bytes of white space before the first delimiter, or after the last one."""
 STEP_WORK = 800
-"""Limit of the work of one step, in data elements stepped over: some milliseconds."""
+"""Limit of the work of a step, in data elements that a walk passes: some milliseconds."""
 PART_WORK = 40
-"""Work of a part beside its elements, and of each look at one."""
+"""Work of a part beside its elements, and of each call of its reader, in data elements."""
 _LINES_WORK_BYTES = 8
-"""Bytes of new header lines that cost as much as an element."""
+"""Number of bytes of new header lines that cost as much as an element."""
 
 
 class Multipart:
     """Scanner of a multipart body with ``boundary``.
 
     ``check`` gets the header of each instance; it is ``None`` when parts are no instances.
-    ``one_part``: no more than one was asked for, so the first one's head shows how long the body
-    will be.
+    ``one_part``: the body must have one part, whose head shows how long the body will be.
     """
 
     def __init__(
         self, boundary: str, policy: PartPolicy, check: Check | None, *, one_part: bool = False
     ) -> None:
         self._one_part = one_part
-        self._added = 0  # Bytes by which the header lines of parts grew.
-        # Whether the length that leaves has been announced: then it must not grow any more.
+        self._added = 0  # Number of bytes by which the header lines of parts grew.
+        # Whether the length of what leaves has been announced and must not change any more.
         self._keeps_length = False
         self._policy = policy
         self._check = check
         self._patterns = HeaderPatternCache()
-        self._read_last: tuple[bytes | None, tuple[bytes, int | None]] = None, (b"", None)
+        # The header lines that came last, and what ``read_headers`` returned for them.
+        self._last_headers: tuple[bytes | None, tuple[bytes, int | None]] = None, (b"", None)
         self._first = b"--" + boundary.encode("ascii")
         self._delimiter = b"\r\n" + self._first
         self._held = b""
         self._state = self._before_first
-        self._out: list[bytes | memoryview] = []
-        # From the closing delimiter's last two characters on: held back until the end.
+        self._output: list[bytes | memoryview] = []
+        # The body's end, from the closing delimiter's last two characters on, which is held back.
         self._closing = b""
         self.is_closed = False
-        # Till then nothing leaves, no delimiter either: an error can still be an error.
+        # Whether the first part has passed. Before that nothing leaves, no delimiter either, so
+        # that a failure can still get an error status.
         self._has_released = False
-        # Of the step under way: whether what leaves is the beginning of the data, and whether
-        # the header lines of the part are among the data.
+        # State of the current step: whether its output is the beginning of the data, whether the
+        # header lines of the part are among the data, and its work in elements.
         self._unchanged = True
         self._lines_are_here = False
-        # Of the part under way: bytes left (None: until the delimiter), its header lines, its
-        # reader, and how many of the bytes that have not left yet the reader has seen.
+        self._work = 0
+        # State of the current part: bytes left (None: until the delimiter), its header lines, its
+        # reader, and how many of the bytes that have not left yet the reader has taken.
         self._remaining: int | None = None
         self._lines = b""
         self._reader: HeaderReader | None = None
         self._seen = 0
-        self._work = 0  # Of the step under way.
         self.parts = 0
 
-    def length(self, came: int | None) -> int | None:
+    def length(self, content_length: int | None) -> int | None:
         """Return how many bytes leave in all, when the first ones leave.
 
-        With several parts it is what came, as long as no header line was changed; from then on none
-        changes its length.
+        With several parts this is ``content_length`` if no header line has changed yet. From then
+        on no change of header lines changes their length.
         """
-        if came is None:
+        if content_length is None:
             return None
         if self._one_part or self.is_closed:
-            return came + self._added
+            return content_length + self._added
         self._keeps_length = not self._added
-        return came if self._keeps_length else None
+        return content_length if self._keeps_length else None
 
     def steps(self, chunk: bytes) -> Iterator[bytes | memoryview]:
-        """Return what may be passed on, some milliseconds of work at a time."""
+        """Return the bytes that may leave, some milliseconds of work at a time."""
         data = self._held + chunk if self._held else chunk
         position: int | None = 0
         while position is not None:
             start, self._work = position, 0
-            self._unchanged, self._lines_are_here = not self._out, False
+            self._unchanged, self._lines_are_here = not self._output, False
             while position is not None and self._work < STEP_WORK:
                 position = self._state(data, position)
-            yield self._passed(data, start)
+            yield self._take_output(data, start)
 
-    def _passed(self, data: bytes, start: int) -> bytes | memoryview:
+    def _take_output(self, data: bytes, start: int) -> bytes | memoryview:
         if not self._has_released:
             return b""
-        out, self._out = self._out, []
+        output, self._output = self._output, []
         if not self._unchanged:
-            return b"".join(out)
-        # The usual case: what leaves is the beginning of what came. Nothing is copied.
-        size = sum(map(len, out))
+            return b"".join(output)
+        # The usual case: the output is the beginning of the data, and nothing is copied.
+        size = sum(map(len, output))
         return data if size == len(data) else memoryview(data)[start : start + size]
 
     def end(self) -> bytes:
-        """Return what closes the body. Raises ``Malformed`` unless it came, behind a part."""
+        """Return the end of the body. Raises ``Malformed`` unless it came, behind a part."""
         if not self.is_closed:
             raise Malformed("truncated")
         if not self.parts:
             raise Malformed("empty")
         return self._closing
 
-    # Each state takes the data and where it goes on; it returns where the next state goes on, or
-    # None after it has put what must wait for more data into _held.
+    # Each state takes the data and a position in them. It returns the next state's position, or
+    # None when more data are needed: then the bytes from there on are in _held.
 
-    def _around(self, data: bytes) -> None:
-        """Release what is not a part's content."""
-        self._out.append(data)
+    def _release_framing(self, data: bytes) -> None:
+        """Release a delimiter or header lines."""
+        self._output.append(data)
 
     def _before_first(self, data: bytes, position: int) -> int | None:
         start = data.find(self._first, position)
@@ -124,7 +126,7 @@ class Multipart:
         if data[position:start].strip():
             raise Malformed("preamble")
         end = start + len(self._first)
-        self._around(data[position:end])
+        self._release_framing(data[position:end])
         self._state = self._behind_delimiter
         return end
 
@@ -141,7 +143,7 @@ class Multipart:
             return None
         if data[position:line_end].strip(b" \t"):
             raise Malformed("delimiter")
-        self._around(data[position : line_end + 2])
+        self._release_framing(data[position : line_end + 2])
         self._state = self._in_headers
         return line_end + 2
 
@@ -160,11 +162,11 @@ class Multipart:
         return body
 
     def _begin_part(self, lines: bytes) -> None:
-        kept, self._remaining = self._read_headers(lines)
-        if self._keeps_length and len(kept) != len(lines):
-            kept = fit_headers(kept, len(lines))
-        self._lines = kept + b"\r\n\r\n" if kept else b"\r\n"
-        self._lines_are_here = kept == lines
+        passing, self._remaining = self._read_headers(lines)
+        if self._keeps_length and len(passing) != len(lines):
+            passing = fit_headers(passing, len(lines))
+        self._lines = passing + b"\r\n\r\n" if passing else b"\r\n"
+        self._lines_are_here = passing == lines
         added = len(self._lines) - (len(lines) + 4 if lines else 2)
         if added and self.parts and self._one_part:
             raise Malformed("more_parts")
@@ -179,25 +181,25 @@ class Multipart:
             self._state = self._in_instance_header
 
     def _read_headers(self, lines: bytes) -> tuple[bytes, int | None]:
-        if lines != self._read_last[0]:  # They are mostly those of the part before.
-            self._read_last = lines, read_headers(lines, self._policy)
+        if lines != self._last_headers[0]:  # Mostly they are those of the part before.
+            self._last_headers = lines, read_headers(lines, self._policy)
             self._work += len(lines) // _LINES_WORK_BYTES
-        return self._read_last[1]
+        return self._last_headers[1]
 
     def _in_instance_header(self, data: bytes, position: int) -> int | None:
-        """Read the header: no byte of the part leaves before it is checked."""
+        """Read the instance's header. No byte of the part leaves before it is checked."""
         reader, check = self._reader, self._check
         assert reader is not None and check is not None  # noqa: S101, PT018
         while reader.header is None or reader.has_more:
             if self._work >= STEP_WORK:
                 return position
             begin = position + self._seen
-            # A delimiter may begin in the look and end behind it.
-            reach = begin if reader.has_more else min(len(data), begin + STEP_BYTES)
+            # A delimiter may begin before the limit and end behind it.
+            limit = begin if reader.has_more else min(len(data), begin + STEP_BYTES)
             end, complete = self._part_end(
-                data, position, min(len(data), reach + len(self._delimiter))
+                data, position, min(len(data), limit + len(self._delimiter))
             )
-            stop = min(end, reach)
+            stop = min(end, limit)
             self._read(reader, memoryview(data)[begin:stop])
             self._seen = stop - position
             if reader.header is not None or reader.has_more:
@@ -213,19 +215,19 @@ class Multipart:
         return position
 
     def _read(self, reader: HeaderReader, piece: memoryview) -> None:
-        """Let the reader see the next bytes of the part."""
+        """Feed the reader the next bytes of the part."""
         before = reader.elements
         reader.feed_some(piece)
         self._work += PART_WORK + reader.elements - before
 
     def _release_lines(self) -> None:
         self._has_released = True
-        self._around(self._lines)
+        self._release_framing(self._lines)
         if not self._lines_are_here:
             self._unchanged = False
 
     def _part_end(self, data: bytes, position: int, limit: int) -> tuple[int, bool]:
-        """Return how far the part goes in ``data`` up to ``limit``, and whether it ends there."""
+        """Return the end of the part in ``data`` up to ``limit``, and whether it ends there."""
         if self._remaining is not None:
             end = position + self._remaining
             return min(end, limit), end <= limit
@@ -245,7 +247,7 @@ class Multipart:
         if self._remaining is not None:
             self._remaining -= read - position
         if read > position:
-            self._out.append(
+            self._output.append(
                 memoryview(data)[position:read] if position or read < len(data) else data
             )
         if read < end or (reader is not None and reader.has_more):
@@ -259,9 +261,9 @@ class Multipart:
         return end
 
     def _read_on(self, reader: HeaderReader, data: bytes, position: int, end: int) -> int:
-        """Let the reader see some bytes behind the header; return how far it has read.
+        """Feed the reader some bytes behind the header; return the position that it has read to.
 
-        It refuses another patient's number there.
+        The reader refuses another patient's number there.
         """
         begin = min(position + self._seen, end)
         stop = begin
@@ -276,24 +278,24 @@ class Multipart:
         return read
 
     def _pass_over(self, reader: HeaderReader, size: int) -> int:
-        """Pass over the next bytes of the part that the reader need not see; return how many."""
+        """Pass over the next bytes of the part that the reader does not need; return how many."""
         return reader.pass_over(size)
 
     def _safe_end(self, data: bytes, position: int) -> int:
-        """Return up to where no delimiter can begin that goes on in the next chunk."""
+        """Return the position before which no delimiter can begin that ends in the next chunk."""
         begin = data.rfind(b"\r", max(position, len(data) - len(self._delimiter) + 1))
         return begin if begin >= 0 and self._delimiter.startswith(data[begin:]) else len(data)
 
     def _at_delimiter(self, data: bytes, position: int) -> int | None:
-        found = data[position : position + len(self._delimiter)]
-        if not self._delimiter.startswith(found):
+        delimiter = data[position : position + len(self._delimiter)]
+        if not self._delimiter.startswith(delimiter):
             raise Malformed("part_length")
-        if len(found) < len(self._delimiter):
-            self._held = found
+        if len(delimiter) < len(self._delimiter):
+            self._held = delimiter
             return None
-        self._around(found)
+        self._release_framing(delimiter)
         self._state = self._behind_delimiter
-        return position + len(found)
+        return position + len(delimiter)
 
     def _after_last(self, data: bytes, position: int) -> int | None:
         rest = data[position:]

@@ -1,4 +1,4 @@
-"""The header lines of a part of a multipart (RFC 2046 5.1)."""
+"""The header lines of a multipart's part (RFC 2046 5.1)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ from sidecar.dicomweb.paths import Kind
 from sidecar.dicomweb.rewrite import our_url
 
 HEADERS_LIMIT_BYTES = 16_384
-"""Limit in bytes of one part's header lines."""
-# The header lines that pass. Others reveal the archive and are of no use to a DICOMweb client.
+"""Limit in bytes of a part's header lines."""
+# The header fields that pass. Others may reveal the archive and are of no use to a client.
 _PASSING = frozenset(
     {
         b"content-type",
@@ -34,13 +34,13 @@ _ENCODINGS = (b"binary", b"8bit", b"7bit")
 
 @dataclass(frozen=True, slots=True)
 class PartPolicy:
-    """Rules for the parts of a multipart of this ``kind``; URLs become ours below ``root``."""
+    """Rules for the parts of a multipart of this ``kind``. URLs become ours below ``root``."""
 
     kind: Kind
     root: str
 
     def accepts(self, content_type: str) -> bool:
-        """Return whether a part may have this Content-Type; empty: it has none."""
+        """Return whether a part may have this Content-Type, which is empty for a part without."""
         return _accepts(self.kind, content_type)
 
     def location(self, url: str) -> str | None:
@@ -48,17 +48,17 @@ class PartPolicy:
         return our_url(url, self.root)
 
 
-@lru_cache(maxsize=128)  # An archive writes the same ones each time.
+@lru_cache(maxsize=128)  # An archive writes the same types each time.
 def _accepts(kind: Kind, content_type: str) -> bool:
-    # RFC 2046 5.1 would have it text; archives leave out what was asked for.
+    # By RFC 2046 5.1 a part without a type is text. Archives leave out the type that was asked for.
     if not content_type:
         return kind not in DRAWN
     try:
-        found = parse_media_type(content_type)
+        media_type = parse_media_type(content_type)
     except ValueError:
         return False
-    return may_be_part(found.name, kind) and not any(
-        names_markup(value) for _, value in found.parameters
+    return may_be_part(media_type.name, kind) and not any(
+        names_markup(value) for _, value in media_type.parameters
     )
 
 
@@ -67,11 +67,11 @@ def read_headers(lines: bytes, policy: PartPolicy) -> tuple[bytes, int | None]:
 
     Raises ``Malformed``.
     """
-    kept: list[bytes] = []
+    passing: list[bytes] = []
     length: int | None = None
     content_type = b""
-    for name, text, written in _fields(lines):
-        line = written
+    for name, text, field in _fields(lines):
+        line = field
         if name == b"content-type":
             content_type = text
         elif name == b"content-length":
@@ -79,24 +79,24 @@ def read_headers(lines: bytes, policy: PartPolicy) -> tuple[bytes, int | None]:
                 raise Malformed("part_headers")
             length = int(text)
         elif name == b"content-transfer-encoding" and text.lower() not in _ENCODINGS:
-            raise Malformed("part_headers")  # What a client would decode is not what was looked at.
+            raise Malformed("part_headers")  # A client would decode it into bytes not checked here.
         elif name == b"content-location":
             ours = policy.location(text.decode("ascii"))
             if ours is None:
                 continue
             line = b"Content-Location: " + ours.encode("ascii")
         if name in _PASSING:
-            kept.append(line)
+            passing.append(line)
     if not policy.accepts(content_type.decode("ascii")):
         raise Malformed("part_type")
-    return b"\r\n".join(kept), length
+    return b"\r\n".join(passing), length
 
 
 def fit_headers(lines: bytes, size: int) -> bytes:
     """Return the header lines in ``size`` bytes, for a body whose length has been announced.
 
-    Spaces behind a colon mean nothing (RFC 5322 2.2); a Content-Location that is too long for the
-    place is left out. Raises ``Malformed`` when nothing fits.
+    Spaces behind a colon mean nothing (RFC 5322 2.2). Lines that are too long lose their
+    Content-Location. Raises ``Malformed`` when nothing fits.
     """
     if len(lines) > size:
         lines = b"\r\n".join(
@@ -109,10 +109,10 @@ def fit_headers(lines: bytes, size: int) -> bytes:
 
 
 def _fields(lines: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
-    """Return name, value and line of each field that is ASCII, the name in small letters.
+    """Return name, value and line of each field that is ASCII, the name in lower case.
 
-    What is no ASCII is left out: a file's name mostly, in whatever encoding. Raises ``Malformed``,
-    also for a length or an encoding that is no ASCII.
+    A value that is no ASCII is left out: mostly it is a file's name, in an unknown encoding. Raises
+    ``Malformed``, also for a length or an encoding that is no ASCII.
     """
     seen: set[bytes] = set()
     for line in lines.split(b"\r\n") if lines else ():
@@ -125,12 +125,8 @@ def _fields(lines: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
         if text.isascii():
             yield name, text, line
         elif name == b"content-type":
-            known = [
-                element
-                for element in split_outside_quotes(text.decode("latin-1"), ";")
-                if element.isascii()
-            ]
-            text = "; ".join(known).encode("ascii")
+            elements = split_outside_quotes(text.decode("latin-1"), ";")
+            text = "; ".join(filter(str.isascii, elements)).encode("ascii")
             yield name, text, b"Content-Type: " + text
         elif name in (b"content-length", b"content-transfer-encoding"):
             raise Malformed("part_headers")

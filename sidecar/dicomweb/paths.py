@@ -1,8 +1,8 @@
 """The path grammar of DICOMweb (PS3.18 10.4.1 retrieve, 10.6.1 search) below a patient's root.
 
-A request's path becomes a value here or is refused; the PACS's path is then built from that value,
-not from bytes of the client's own path (attack class "the path we checked is not the path that is
-served").
+A request's path becomes a value here or is refused. The PACS's path is built from that value, not
+from bytes of the client's path. This prevents attacks in which the checked path is not the path
+that is served.
 """
 
 import re
@@ -16,11 +16,11 @@ from sidecar.dicom.dictionary import tag_of
 from sidecar.dicom.uid import is_uid
 
 MAXIMUM_FRAMES = 1_000
-"""Frames in one request."""
+"""Limit of frames in a request."""
 
 _FRAME = re.compile(r"[1-9][0-9]{0,6}", re.ASCII)
-# A tag, or the number of a sequence item: what Orthanc and dcm4chee write behind /bulkdata/.
-# Others: a keyword.
+# A tag, or the number of a sequence item, as Orthanc and dcm4chee write behind /bulkdata/. Other
+# archives write a keyword.
 _BULKDATA_STEP = re.compile(r"[0-9A-Fa-f]{8}|[0-9]{1,5}", re.ASCII)
 _MAXIMUM_BULKDATA_STEPS = 33
 _LEVELS = ("studies", "series", "instances")
@@ -33,7 +33,7 @@ UID_OF_LEVEL = {
 
 
 class Kind(StrEnum):
-    """What is retrieved; also the ``kind`` label of metrics."""
+    """Kinds of retrieved resources, and the values of the ``kind`` label of metrics."""
 
     STUDY = "study"
     SERIES = "series"
@@ -47,14 +47,14 @@ class Kind(StrEnum):
 
 
 OBJECTS = frozenset({Kind.STUDY, Kind.SERIES, Kind.INSTANCE})
-"""The kinds that bring whole instances (application/dicom)."""
+"""The kinds whose answer has whole instances (application/dicom)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
     """A WADO-RS resource: ``kind`` of ``part``.
 
-    ``frames`` count from 1; ``steps`` lead to the bulk data.
+    ``frames`` count from 1. ``steps`` is the path of the bulk data.
     """
 
     kind: Kind
@@ -65,7 +65,7 @@ class Retrieval:
     def url(self, root: str, *, bulkdata: str = "bulkdata") -> str:
         """Return the absolute URL of this resource below the PACS's DICOMweb ``root``.
 
-        ``bulkdata``: the PACS's name of that segment (Orthanc: ``bulk``).
+        ``bulkdata`` is the PACS's name of that segment (Orthanc: ``bulk``).
         """
         return "/".join((_part_url(root, self.part, self.frames), *self._suffix(bulkdata)))
 
@@ -77,7 +77,7 @@ class Retrieval:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A QIDO-RS resource: the ``level`` that is listed, the study and series of the path."""
+    """A QIDO-RS resource: the ``level`` of its rows, and the study and series of the path."""
 
     level: str
     study: str | None = None
@@ -103,7 +103,7 @@ def _part_url(root: str, part: Part, frames: tuple[int, ...]) -> str:
 def parse(segments: Sequence[str]) -> Retrieval | Query:
     """Return the resource that the path segments below a DICOMweb root name.
 
-    Raises ``NotFound`` for a path that DICOMweb does not have, ``BadRequest`` for a malformed UID
+    Raises ``NotFound`` for a path that DICOMweb does not define, ``BadRequest`` for a malformed UID
     or frame list.
     """
     rest = list(segments)

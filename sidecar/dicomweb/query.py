@@ -1,8 +1,8 @@
-"""The client's QIDO-RS parameters, taken apart and built anew (PS3.18 10.6.1, 8.3.4).
+"""The client's QIDO-RS parameters, parsed and built anew (PS3.18 10.6.1, 8.3.4).
 
-What the client writes about the patient is left out; ours is added. Each parameter that remains is
-a DICOM attribute that we know by name, in one canonical spelling. Others are ignored (PS3.18 8.3),
-unless they may be meant to identify a patient or a study.
+The client's matching keys for the patient are left out, and ours are added. Each parameter that
+remains is a DICOM attribute that we know, in one canonical spelling. Others are ignored (PS3.18
+8.3), unless they may be meant to identify a patient or a study.
 """
 
 import re
@@ -17,7 +17,7 @@ MAXIMUM_PARAMETERS = 100
 MAXIMUM_VALUE_LENGTH = 4_096
 MAXIMUM_LIMIT = 10_000
 MAXIMUM_STEPS = 8
-"""Limit of steps to an attribute in sequences."""
+"""Limit of tags in the path of an attribute in sequences."""
 
 _TAG = re.compile(r"[0-9A-Fa-f]{8}", re.ASCII)
 _KEYWORD = re.compile(r"[A-Z][A-Za-z0-9]{1,63}", re.ASCII)
@@ -28,7 +28,7 @@ _IDENTITY = re.compile(
 """Names that may be meant to identify a patient or a study."""
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,6}", re.ASCII)
 
-# PS3.4 C.2.2.2.5, PS3.5 6.2: a date, time or both, or a range of them; "." and ":" are ACR-NEMA's.
+# PS3.4 C.2.2.2.5, PS3.5 6.2: a date, time or both, or a range. "." and ":" come from ACR-NEMA.
 _DATE = r"(?:[0-9]{8}|[0-9]{4}\.[0-9]{2}\.[0-9]{2})"
 _TIME = r"(?:[0-9]{2}(?::?[0-9]{2}(?::?[0-9]{2}(?:\.[0-9]{1,6})?)?)?)"
 _DATETIME = r"(?:[0-9]{4,14}(?:\.[0-9]{1,6})?(?:[+-][0-9]{4})?)"
@@ -45,7 +45,7 @@ _PATIENT_IDENTITY = frozenset(
 
 
 def includefield(*keywords: str) -> tuple[str, str]:
-    """Return the query parameter that asks for these attributes (PS3.18 8.3.4.3), by tag."""
+    """Return the query parameter that requests these attributes (PS3.18 8.3.4.3), by tag."""
     return "includefield", ",".join(map(tag, keywords))
 
 
@@ -53,8 +53,8 @@ def includefield(*keywords: str) -> tuple[str, str]:
 class Matching:
     """A query without its patient: ``parameters`` are matching keys and ``includefield``.
 
-    ``limit`` is ``None`` for all rows; ``is_capped``: a larger limit was asked for. ``ignored`` has
-    the names of what is not supported, each printable ASCII without quotes.
+    ``limit`` is ``None`` for all rows. ``is_capped``: the client asked for more than ``limit``.
+    ``ignored`` has the names of unsupported parameters, each printable ASCII without quotes.
     """
 
     parameters: tuple[tuple[str, str], ...]
@@ -64,20 +64,20 @@ class Matching:
     is_capped: bool = False
 
     def of_study(self, study: str) -> "Matching":
-        """Return the query of this study, whatever study it named itself."""
+        """Return the query restricted to this study, in place of any study that it names."""
         name = tag("StudyInstanceUID")
         others = tuple(pair for pair in self.parameters if pair[0] != name)
         return replace(self, parameters=((name, study), *others))
 
 
 class _Ignored(Exception):
-    """The archive is not asked for this."""
+    """The archive does not get this parameter or field."""
 
 
 def parse_matching(parameters: Sequence[tuple[str, str]], *, strict: bool = False) -> Matching:
-    """Return the query that ``parameters`` (decoded names and values) mean. Raises ``BadRequest``.
+    """Return the query of ``parameters`` (decoded names and values). Raises ``BadRequest``.
 
-    ``strict``: what would be ignored is refused (RFC 7240 4.4, ``handling=strict``).
+    ``strict``: refuse parameters that would be ignored (RFC 7240 4.4, ``handling=strict``).
     """
     if len(parameters) > MAXIMUM_PARAMETERS:
         raise BadRequest("There are too many query parameters.", reason="bad_query")
@@ -119,9 +119,9 @@ def _read(
         if value.lower() != "utf-8":
             raise _Ignored
     elif name == "includefield":
-        found = {item: _field(item) for item in value.split(",") if item}
-        fields |= dict.fromkeys(filter(None, found.values()))
-        if None in found.values():
+        included = [_field(item) for item in value.split(",") if item]
+        fields |= dict.fromkeys(filter(None, included))
+        if None in included:
             raise _Ignored
     else:
         _set_key(keys, name, value)
@@ -143,7 +143,7 @@ def _set_key(keys: dict[str, str], name: str, value: str) -> None:
         return
     if attribute in keys:
         raise _bad("an attribute that is given twice")
-    # dcm4chee answers a date that it cannot read with everything, as if none had been asked for.
+    # dcm4chee ignores a date that it cannot read, and answers with all rows.
     pattern = _RANGES.get(vr_of(int(attribute.rpartition(".")[2], 16)))
     if pattern is not None and value and not all(map(pattern.fullmatch, value.split("\\"))):
         raise _bad("a date or time, or a range of them, that is malformed")
@@ -152,7 +152,7 @@ def _set_key(keys: dict[str, str], name: str, value: str) -> None:
 
 
 def _field(item: str) -> str | None:
-    """Return the attribute that is to be in each row; ``None`` for one that we do not know."""
+    """Return the attribute that each row shall have; ``None`` for an unknown attribute."""
     try:
         return "all" if item == "all" else _path(item)
     except (BadRequest, _Ignored):
@@ -160,21 +160,21 @@ def _field(item: str) -> str | None:
 
 
 def _path(name: str) -> str:
-    """Return an attribute, or the path to one in sequences, with points between its tags."""
+    """Return an attribute's tag, or its path in sequences with points between the tags."""
     steps = name.split(".", MAXIMUM_STEPS)
     if len(steps) > MAXIMUM_STEPS:
         raise _bad("an attribute in too many sequences")
-    found = [_attribute(step) for step in steps]
-    if None in found:
-        raise _Ignored  # The archive's own, or nobody's.
-    return ".".join(filter(None, found))
+    attributes = [_attribute(step) for step in steps]
+    if None in attributes:
+        raise _Ignored  # The tag is private, or nobody defines it.
+    return ".".join(filter(None, attributes))
 
 
 def _attribute(step: str) -> str | None:
     """Return the tag of a keyword or tag, in upper case; ``None`` for an unknown tag."""
     if _TAG.fullmatch(step):
-        known = STANDARD.get(int(step, 16))
-        return step.upper() if known is not None and known.keyword else None
+        entry = STANDARD.get(int(step, 16))
+        return step.upper() if entry is not None and entry.keyword else None
     if _KEYWORD.fullmatch(step):
         try:
             return tag(step)

@@ -1,4 +1,4 @@
-"""The check of the head of a PACS's answer: it must be what was asked for (SIA-43)."""
+"""The check of the head of a PACS's answer: it must fit the request (SIA-43)."""
 
 import logging
 import re
@@ -21,7 +21,7 @@ from sidecar.dicomweb.upstream_errors import refused, unusable
 
 
 class RangeNotSatisfiable(Problem):
-    """A range that the resource does not have (416)."""
+    """The resource does not have the requested range (416)."""
 
     status = 416
     code = "not-found"
@@ -35,7 +35,7 @@ _STORED_FORM = (
     " If it cannot bring the image into the transfer syntax that was asked for: ask with"
     " transfer-syntax=* for the stored form."
 )
-# What a browser runs; other XML (HL7 CDA) by its ending.
+# Media types that a browser runs. Other XML (HL7 CDA) ends with "+xml".
 _RUNS = frozenset(
     {"text/html", "application/xhtml+xml", "image/svg+xml", "text/xml", "application/xml"}
 )
@@ -44,9 +44,9 @@ _SAFE_CONTENT_TYPE = re.compile(r"[\x20-\x7e]{1,512}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class ResponseHead:
-    """What is known of a good answer before its body.
+    """The head of a checked answer.
 
-    ``content_length`` is in bytes, ``boundary`` that of a multipart.
+    ``content_length`` is in bytes; ``boundary`` is ``None`` unless the body is a multipart.
     """
 
     content_type: str
@@ -61,9 +61,9 @@ def check_head(
 ) -> ResponseHead:
     """Return the answer's head. Raises the ``Problem`` that the client gets instead.
 
-    ``ranged``: a part of the body was asked for (``Range``). Else 206 is a part that was not asked
-    for (dcm4chee: "objects no longer accessible"). 3xx leads elsewhere. Both would be a study that
-    is not whole. A body whose end cannot be recognized is refused, too.
+    ``ranged``: the request has a ``Range``. Without it, 206 is a study that is not whole (dcm4chee:
+    "objects no longer accessible"), and is refused. So are 3xx, which leads elsewhere, and a body
+    whose end cannot be recognized.
     """
     is_partial = ranged and status == 206 and "Content-Range" in headers
     if ranged and status == 416:
@@ -72,26 +72,30 @@ def check_head(
         raise _problem(status, headers, kind)
     if coding := content_coding(headers):
         raise _unusable("encoded", coding)
-    written = headers.get("Content-Type", "")
-    content_type = _content_type(written)
+    type_header = headers.get("Content-Type", "")
+    content_type = _content_type(type_header)
     if not _is_expected(content_type, kind) or (
         is_partial and content_type.name.startswith("multipart/")
     ):
         raise _runs_in_browsers() if _runs(content_type) else _unusable("content_type")
     if content_type.name in DOCUMENT_TYPES:
-        written = content_type.name  # A parameter may be a file's name, which may be the patient's.
+        type_header = content_type.name  # A file's name in a parameter may have the patient's name.
     boundary = _boundary(content_type) if content_type.name == "multipart/related" else None
     if boundary is not None and kind in OBJECTS and not content_type.parameter("type"):
-        # It must be there (RFC 2387 3.1), and clients look at it.
-        written += '; type="application/dicom"'
+        # RFC 2387 3.1 requires the parameter, and clients look at it.
+        type_header += '; type="application/dicom"'
     length = headers.get("Content-Length")
-    # Its array has an end.
+    # The array of metadata shows its end itself.
     if length is None and boundary is None and not chunked and kind is not Kind.METADATA:
         raise _unusable("unknown_length")
     if length is not None and not re.fullmatch(r"[0-9]{1,18}", length):
         raise _unusable("content_length")
     return ResponseHead(
-        written, content_type.name, None if length is None else int(length), boundary, is_partial
+        type_header,
+        content_type.name,
+        None if length is None else int(length),
+        boundary,
+        is_partial,
     )
 
 
@@ -105,7 +109,7 @@ def _content_type(text: str) -> MediaType:
 
 
 def _problem(status: int, headers: Mapping[str, str], kind: Kind) -> Exception:
-    if status == 202:  # It is being fetched from elsewhere (SIA-44).
+    if status == 202:  # The archive is fetching the images from elsewhere (SIA-44).
         return refused(503, headers.get("Retry-After"))
     if status in (204, 404, 410):
         return NotFound(
@@ -134,14 +138,15 @@ def _is_expected(content_type: MediaType, kind: Kind) -> bool:
     others = [
         value.lower() for parameter, value in content_type.parameters if parameter != "boundary"
     ]
-    # A simpler reader than ours would find another boundary in another parameter's quotes.
+    # A simpler parser than ours would take a boundary from another parameter's quotes.
     if "*" in name or any(names_markup(value) or "boundary" in value for value in others):
         return False
     if kind is Kind.METADATA:
         return name in JSON_TYPES
     if kind in OBJECTS:
         if name == "multipart/related":
-            return _part_type(content_type) in ("application/dicom", "")  # Each part has its own.
+            # Without a type here, the Content-Type of each part is checked.
+            return _part_type(content_type) in ("application/dicom", "")
         return kind is Kind.INSTANCE and name == "application/dicom"
     if name == "application/pdf" and kind is Kind.THUMBNAIL:
         return True
@@ -159,7 +164,7 @@ def unwrapped_type(head: ResponseHead, kind: Kind) -> str:
 
 
 def _runs(content_type: MediaType) -> bool:
-    """Return whether this is, or has parts of, a type that a browser would run."""
+    """Return whether a browser would run this media type, or that of its parts."""
     types = (content_type.name, _part_type(content_type))
     return any(name in _RUNS or name.endswith("+xml") for name in types)
 
@@ -176,8 +181,8 @@ def _runs_in_browsers() -> Problem:
 
 
 def _part_type(content_type: MediaType) -> str:
-    # Orthanc 1.10 writes the transfer syntax into it: type="application/octet-stream;
-    # transfer-syntax=1.2…".
+    # Orthanc 1.10 writes the transfer syntax into the value:
+    # type="application/octet-stream; transfer-syntax=1.2…".
     return (content_type.parameter("type") or "").partition(";")[0].strip().lower()
 
 

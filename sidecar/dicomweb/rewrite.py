@@ -1,4 +1,4 @@
-"""DICOM JSON on its way out: the PACS's URLs made ours, the archive's notes left out."""
+"""DICOM JSON for clients: the PACS's URLs become ours, the archive's notes are left out."""
 
 import re
 from collections.abc import Mapping
@@ -8,11 +8,11 @@ from sidecar.dicom.json_model import Row, tag, values_of
 from sidecar.dicomweb.bulkdata_uris import MAXIMUM_URL_LENGTH, BulkDataUris, resource_among
 
 RETRIEVE_URL = "00081190"
-# RetrieveURL, RetrieveURI, Pixel Data Provider URL: the last two were UT before there was a VR UR.
+# RetrieveURL, RetrieveURI, PixelDataProviderURL. The last two were UT before DICOM had the VR UR.
 _URL_ATTRIBUTES = frozenset({RETRIEVE_URL, "0040E010", "00287FE0"})
-# Private creators of an archive's own notes, in the metadata of instances, too (access control,
-# storage).
-_ARCHIVES_OWN = frozenset({"DCM4CHEE Archive 5"})
+# Private creators of an archive's own notes (access control, storage), also in the metadata of
+# instances.
+_ARCHIVE_CREATORS = frozenset({"DCM4CHEE Archive 5"})
 # The archive's address in another protocol, of no use here.
 _RETRIEVE_AE_TITLE = tag("RetrieveAETitle")
 _PERSON_NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
@@ -22,27 +22,27 @@ MAXIMUM_DEPTH = 64
 
 
 class TooDeep(ValueError):
-    """A sequence in a sequence in a sequence … : no real image has this many."""
+    """Sequences are nested deeper than ``MAXIMUM_DEPTH``, as in no real image."""
 
 
 def our_url(url: object, root: str) -> str | None:
-    """Return the URL of the same DICOMweb resource below our ``root``, if it names one.
+    """Return the URL of the same DICOMweb resource below our ``root``, if ``url`` names one.
 
-    ``http://pacs:8042/dicom-web/studies/1.2/bulkdata`` -> ``<root>/studies/1.2/bulkdata``. It may
-    be relative. It is read by the grammar of our own paths and written anew.
+    ``http://pacs:8042/dicom-web/studies/1.2/bulkdata`` -> ``<root>/studies/1.2/bulkdata``. The URL
+    may be relative. It is read by the grammar of our own paths and written anew.
     """
     if not isinstance(url, str) or len(url) > MAXIMUM_URL_LENGTH:
         return None
-    found = resource_among(url.removesuffix("/").split("/"))
-    return None if found is None else found.url(root)
+    resource = resource_among(url.removesuffix("/").split("/"))
+    return None if resource is None else resource.url(root)
 
 
 def rewrite_row(row: Row, root: str, *, uris: BulkDataUris | None = None) -> dict[str, Any]:
     """Return a copy of a DICOM JSON object with URLs below ``root``.
 
-    Each attribute has the shape of PS3.18 F.2.2. ``uris`` makes BulkDataURIs ours; it is ``None``
-    for a query's row, where they are read as any other URL. A URL that cannot be made ours is
-    dropped: it would reveal where the archive is. Raises ``TooDeep``.
+    Each attribute has the shape of PS3.18 F.2.2. ``uris`` rewrites BulkDataURIs; it is ``None`` for
+    a query's row, where they are read as any other URL. A URL that cannot be rewritten is dropped:
+    it would reveal the archive's address. Raises ``TooDeep``.
     """
     return _copy(row, root, uris, 0)
 
@@ -63,48 +63,45 @@ def _copy(
 def archive_notes(row: Mapping[str, Any]) -> set[str]:
     """Return the private blocks (PS3.5 7.8.1) that the archive reserved for itself."""
     return {
-        block(name)
-        for name, element in row.items()
-        if is_creator(name) and _is_archives_creator(element)
+        block(name) for name, element in row.items() if is_creator(name) and _names_archive(element)
     }
 
 
 def is_creator(name: str) -> bool:
-    """Return whether a tag is that of a private creator, ``77770010``."""
+    """Return whether a tag is that of a private creator, such as ``77770010``."""
     return name[4:6] == "00" and is_archive_private(name)
 
 
-def _is_archives_creator(element: object) -> bool:
+def _names_archive(creator: object) -> bool:
     return any(
-        isinstance(value, str) and value.strip(" \0") in _ARCHIVES_OWN
-        for value in values_of(element)
+        isinstance(value, str) and value.strip(" \0") in _ARCHIVE_CREATORS
+        for value in values_of(creator)
     )
 
 
 def block(name: str) -> str:
-    """Return the private block of a tag: ``77770010``, and what it reserves, -> ``777710``."""
+    """Return the private block of a creator or a private element: ``77770010`` -> ``777710``."""
     return (name[:4] + (name[6:8] if name[4:6] == "00" else name[4:6])).upper()
 
 
 def rewrite_element(
     name: str, element: Mapping[str, Any], root: str, uris: BulkDataUris | None, depth: int
 ) -> dict[str, Any]:
-    """Return an attribute with its VR and one of Value, BulkDataURI, InlineBinary.
+    """Return an attribute with its VR, and at most one of Value, BulkDataURI and InlineBinary.
 
-    Nothing more is in it (PS3.18 F.2.2).
+    PS3.18 F.2.2 has no other members.
     """
     vr = element.get("vr")
     if not isinstance(vr, str) or not _VR.fullmatch(vr):
         vr = "UN"
-    found = values_of(element)
     if vr == "UR" or name.upper() in _URL_ATTRIBUTES:
-        urls = [ours for url in found if (ours := our_url(url, root))]
+        urls = [ours for url in values_of(element) if (ours := our_url(url, root))]
         return {"vr": "UR", "Value": urls} if urls else {"vr": "UR"}
     if "BulkDataURI" in element:
         uri = element["BulkDataURI"]
         url = our_url(uri, root) if uris is None else uris.ours(name, uri)
         return {"vr": vr, "BulkDataURI": url} if url else {"vr": vr}
-    values = [rewrite_value(value, vr == "SQ", root, uris, depth) for value in found]
+    values = [rewrite_value(value, vr == "SQ", root, uris, depth) for value in values_of(element)]
     if values:
         return {"vr": vr, "Value": values}
     inline = element.get("InlineBinary")
@@ -114,14 +111,13 @@ def rewrite_element(
 def rewrite_value(
     value: object, is_item: bool, root: str, uris: BulkDataUris | None, depth: int
 ) -> object:
-    """Return a value of an attribute in a data set at ``depth``; ``is_item``: of a sequence."""
+    """Return a value of an attribute in a data set at ``depth``.
+
+    ``is_item``: the attribute is a sequence. A value that is no item is no container, or it is a
+    person name, of which the groups are left.
+    """
     if is_item:
         return _copy(value, root, uris, depth + 1) if isinstance(value, Mapping) else None
-    return _plain(value)
-
-
-def _plain(value: object) -> object:
-    """Return a value that is no container; of an object the groups of a person name."""
     if isinstance(value, Mapping):
         return {
             group: value[group]
@@ -132,9 +128,9 @@ def _plain(value: object) -> object:
 
 
 def is_archive_private(name: str) -> bool:
-    """Return whether a tag is private: of an odd group.
+    """Return whether a tag is private: its group is odd.
 
-    In query answers these are the archive's own notes (dcm4chee: 7777).
+    In query answers private attributes are the archive's own notes (dcm4chee: 7777).
     """
     return not _TAG.fullmatch(name) or int(name[:4], 16) % 2 == 1
 

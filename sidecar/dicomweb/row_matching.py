@@ -1,9 +1,9 @@
 """Rows of a QIDO-RS answer compared again with the client's query (PS3.4 C.2.2.2).
 
-Archives ignore keys that they do not know, split values at commas, or are asked with wildcards for
-what they cannot read. Only a row that certainly does not match is left out. What cannot be compared
-stays: an attribute that is not in the row, or is of a lower level; times, whose range may be joined
-with that of the date; names in other scripts.
+Archives ignore keys that they do not know, split values at commas, or get wildcards for characters
+that they cannot read. A row is left out if it certainly does not match. It stays if a value cannot
+be compared: an attribute that is not in the row, or is of a lower level; times, whose range may be
+joined with that of the date; names in other scripts.
 """
 
 import re
@@ -20,18 +20,18 @@ from sidecar.dicomweb.paths import Query
 from sidecar.dicomweb.query import Matching
 
 ROW_COMPARISONS = 65_536
-"""Limit of what comparing a row with a query costs, in character comparisons.
+"""Limit of the cost of comparing a row with a query, in character comparisons.
 
-What is not compared then stays.
+Values beyond it count as matching.
 """
-_EACH_COMPARISONS = 16
-"""Cost of comparing a value, however short."""
+_VALUE_COMPARISONS = 16
+"""Cost of comparing a value, however short, in character comparisons."""
 ROW_VALUES = 100
-"""Limit of values of one attribute that are compared."""
+"""Limit of values of an attribute that are compared."""
 
 
-# What an archive must match by and return at each level (PS3.18 10.6.1.2.3, 10.6.3.3): empty in a
-# row is empty in the archive.
+# The attributes that an archive must match by and return at each level (PS3.18 10.6.1.2.3,
+# 10.6.3.3). One that is empty in a row is empty in the archive.
 _REQUIRED = {
     "studies": tags(
         "StudyInstanceUID",
@@ -46,8 +46,8 @@ _REQUIRED = {
     ),
     "instances": tags("SOPInstanceUID", "SOPClassUID", "InstanceNumber"),
 }
-# Others of each level: an archive that matches by them may leave them empty.
-_OTHERS = {
+# Other attributes of each level. An archive that matches by them may leave them empty.
+_OPTIONAL = {
     "studies": tags(
         "ModalitiesInStudy",
         "SOPClassesInStudy",
@@ -61,110 +61,108 @@ _OTHERS = {
 _LEVELS = tuple(_REQUIRED)
 
 _DATE = re.compile(r"[0-9]{8}", re.ASCII)
-_DATES = re.compile(r"([0-9]{8})?-([0-9]{8})?", re.ASCII)
+_DATE_RANGE = re.compile(r"([0-9]{8})?-([0-9]{8})?", re.ASCII)
 _WILDCARD = re.compile(r"[*?]")
 _TEXTS = frozenset({"AE", "LO", "LT", "SH", "ST", "UC", "UR", "UT"})
 _NUMBERS = frozenset({"DS", "FD", "FL", "IS", "SL", "SS", "SV", "UL", "US", "UV"})
 
 _Mismatch = Callable[[Sequence[Any], "_Budget"], bool]
-"""Whether none of the values of an attribute can be what was asked for."""
+"""Returns whether none of the values of an attribute can match the key."""
 
 
 @dataclass(slots=True)
 class _Budget:
-    """Character comparisons that a row may still cost."""
+    """The character comparisons that a row may still cost."""
 
     left: int = ROW_COMPARISONS
 
     def matches(self, pattern: str, value: str) -> bool:
-        """Return whether ``value`` matches, or cannot be compared any more."""
-        self.left -= len(pattern) * len(value) + _EACH_COMPARISONS
+        """Return whether ``value`` matches, or the budget is spent."""
+        self.left -= len(pattern) * len(value) + _VALUE_COMPARISONS
         return self.left < 0 or matches(pattern, value)
 
     def comparable(self, value: str) -> str | None:
-        """Return ``value`` as keys are compared with it.
+        """Return ``value`` in the form that is compared with keys.
 
-        ``None``: it is too long, or cannot be compared any more. Accents that follow each other are
-        sorted in quadratic time (Unicode, UAX #15).
+        ``None``: it is too long, or the budget is spent. Accents that follow each other are sorted
+        in quadratic time (Unicode, UAX #15).
         """
         if len(value) > LONGEST_VALUE:
             return None
         self.left -= (
-            _EACH_COMPARISONS if value.isascii() else _EACH_COMPARISONS + len(value) ** 2 // 64
+            _VALUE_COMPARISONS if value.isascii() else _VALUE_COMPARISONS + len(value) ** 2 // 64
         )
         return None if self.left < 0 else _comparable(value)
 
 
 class RowFilter:
-    """The matching keys of a ``query``; ``fields`` has the attributes that are compared again."""
+    """The matching keys of a ``query``. ``fields`` has the attributes that are compared again."""
 
     def __init__(self, query: Query, matching: Matching) -> None:
         levels = _LEVELS[: _LEVELS.index(query.level) + 1]
         comparable = frozenset[str]().union(
-            *(_REQUIRED[level] | _OTHERS[level] for level in levels)
+            *(_REQUIRED[level] | _OPTIONAL[level] for level in levels)
         )
         self._required = _REQUIRED[query.level]
-        named = [(name, value) for name, value in matching.parameters if name != "includefield"]
+        keys = [(name, value) for name, value in matching.parameters if name != "includefield"]
         # Time zones shift dates.
-        shifted = any(name == tag("TimezoneOffsetFromUTC") for name, _ in named)
-        vrs = {name: vr_of(int(name, 16)) for name, _ in named if name in comparable}
-        self._keys = {
+        shifted = any(name == tag("TimezoneOffsetFromUTC") for name, _ in keys)
+        vrs = {name: vr_of(int(name, 16)) for name, _ in keys if name in comparable}
+        self._mismatches = {
             name: mismatch
-            for name, value in named
+            for name, value in keys
             if name in vrs
             and not (shifted and vrs[name] == "DA")
             and (mismatch := _mismatch(vrs[name], value)) is not None
         }
-        self.fields = tuple(self._keys)
+        self.fields = tuple(self._mismatches)
 
     def is_wanted(self, row: Row) -> bool:
         """Return whether the row matches, as far as it can be compared."""
         budget = _Budget()
-        return not any(
-            self._is_other(name, mismatch, row, budget) for name, mismatch in self._keys.items()
-        )
+        return not any(self._differs(name, row, budget) for name in self._mismatches)
 
-    def _is_other(self, name: str, mismatch: _Mismatch, row: Row, budget: _Budget) -> bool:
+    def _differs(self, name: str, row: Row, budget: _Budget) -> bool:
         element = row.get(name)
         if not isinstance(element, Mapping):
             return False
         values = [value for value in values_of(element) if value not in (None, "")]
-        if not values:  # Of a level above the archive may not know it in such a row.
+        if not values:  # In a row an archive may leave out attributes of a level above.
             return name in self._required
-        return len(values) <= ROW_VALUES and mismatch(values, budget)
+        return len(values) <= ROW_VALUES and self._mismatches[name](values, budget)
 
 
 def _mismatch(vr: str, key: str) -> _Mismatch | None:
     """Return the comparison for an attribute of this VR; ``None``: any value may match."""
-    whole = key.strip(" ")
-    listed = whole.replace(",", "\\") if vr in ("UI", "CS") else whole
-    wanted = [one for part in listed.split("\\") if (one := part.strip(" "))]
-    if not wanted or not whole.strip("*"):
+    key = key.strip(" ")
+    listed = key.replace(",", "\\") if vr in ("UI", "CS") else key
+    keys = [stripped for text in listed.split("\\") if (stripped := text.strip(" "))]
+    if not keys or not key.strip("*"):
         return None
     if vr in ("UI", "CS") or vr in _TEXTS:
-        return _of_texts(wanted, has_wildcards=vr != "UI")
+        return _text_mismatch(keys, has_wildcards=vr != "UI")
     if vr == "PN":
-        return _of_names(wanted)
+        return _name_mismatch(keys)
     if vr == "DA":
-        return _of_dates(wanted)
+        return _date_mismatch(keys)
     if vr in _NUMBERS:
-        return _of_numbers(wanted)
+        return _number_mismatch(keys)
     return None
 
 
-def _of_texts(wanted: Sequence[str], *, has_wildcards: bool) -> _Mismatch | None:
+def _text_mismatch(keys: Sequence[str], *, has_wildcards: bool) -> _Mismatch | None:
     """Return the comparison of texts. Archives compare them with and without regard to case."""
-    patterns = [_comparable(one) for one in wanted if _WILDCARD.search(one)]
+    patterns = [_comparable(key) for key in keys if _WILDCARD.search(key)]
     if patterns and (not has_wildcards or sum(map(len, patterns)) > LONGEST_PATTERN):
         return None
-    exact = {_comparable(one) for one in wanted if not _WILDCARD.search(one)}
+    exact = {_comparable(key) for key in keys if not _WILDCARD.search(key)}
 
     def mismatch(values: Sequence[Any], budget: _Budget) -> bool:
         for value in values:
             text = budget.comparable(str(value).strip(" \0"))
             if text is None or text in exact or not is_known_text(text):
                 return False
-            if any(budget.matches(one, text) for one in patterns):
+            if any(budget.matches(pattern, text) for pattern in patterns):
                 return False
         return True
 
@@ -175,18 +173,16 @@ def _comparable(text: str) -> str:
     return without_case(text if text.isascii() else normalize("NFC", text))
 
 
-def _of_names(wanted: Sequence[str]) -> _Mismatch | None:
+def _name_mismatch(keys: Sequence[str]) -> _Mismatch | None:
     """Return the comparison of person names (PS3.4 C.2.2.2.1).
 
     Case, accents, and components that the key leaves out do not matter.
     """
-    if (
-        not all(one.isascii() and "=" not in one for one in wanted)
-        or sum(map(len, wanted)) > LONGEST_PATTERN
-    ):
+    are_plain = all(key.isascii() and "=" not in key for key in keys)
+    if not are_plain or sum(map(len, keys)) > LONGEST_PATTERN:
         return None
     # Spaces around a value do not matter (PS3.5 6.2).
-    patterns = [without_case(name).strip(" ").rstrip("^ ") for name in wanted]
+    patterns = [without_case(key).strip(" ").rstrip("^ ") for key in keys]
 
     def mismatch(values: Sequence[Any], budget: _Budget) -> bool:
         for value in values:
@@ -205,13 +201,13 @@ def _of_names(wanted: Sequence[str]) -> _Mismatch | None:
     return mismatch
 
 
-def _of_dates(wanted: Sequence[str]) -> _Mismatch | None:
+def _date_mismatch(keys: Sequence[str]) -> _Mismatch | None:
     ranges = []
-    for one in wanted:
-        if _DATE.fullmatch(one):
-            ranges.append((one, one))
-        elif (found := _DATES.fullmatch(one)) is not None:
-            ranges.append((found[1] or "", found[2] or "99999999"))
+    for key in keys:
+        if _DATE.fullmatch(key):
+            ranges.append((key, key))
+        elif (match := _DATE_RANGE.fullmatch(key)) is not None:
+            ranges.append((match[1] or "", match[2] or "99999999"))
         else:
             return None
 
@@ -224,8 +220,8 @@ def _of_dates(wanted: Sequence[str]) -> _Mismatch | None:
     return mismatch
 
 
-def _of_numbers(wanted: Sequence[str]) -> _Mismatch | None:
-    numbers = set(map(_number, wanted))
+def _number_mismatch(keys: Sequence[str]) -> _Mismatch | None:
+    numbers = set(map(_number, keys))
     if None in numbers:
         return None
 

@@ -1,10 +1,10 @@
-"""A multipart with one part, for a client that takes no multipart."""
+"""The scanner of a multipart with one part, for a client that accepts no multipart."""
 
 from sidecar.dicomweb.body_filter import Malformed
 from sidecar.dicomweb.multipart import Multipart
 
 SHORT_PART_BYTES = 65_536
-"""How many bytes are held back, or all: until then a second part is an error with a status."""
+"""Number of bytes held back at first. Until they leave, a second part gets an error status."""
 
 
 class SinglePart(Multipart):
@@ -13,21 +13,21 @@ class SinglePart(Multipart):
     _is_leaving = False
     _length: int | None = None
 
-    def length(self, came: int | None) -> int | None:
-        """Return the part's length in bytes, when its header has it or it has come whole."""
+    def length(self, content_length: int | None) -> int | None:
+        """Return the part's length in bytes, if its header has it or the part is whole."""
         return self._length
 
-    def _passed(self, data: bytes, start: int) -> bytes | memoryview:
-        size = sum(map(len, self._out))
+    def _take_output(self, data: bytes, start: int) -> bytes | memoryview:
+        size = sum(map(len, self._output))
         if not (self._is_leaving or self.is_closed or size >= SHORT_PART_BYTES):
             return b""
         if self.is_closed and not self._is_leaving:
             self._length = size
         self._is_leaving = True
-        return super()._passed(data, start)
+        return super()._take_output(data, start)
 
-    def _around(self, data: bytes) -> None:
-        self._unchanged = False
+    def _release_framing(self, data: bytes) -> None:
+        self._unchanged = False  # No delimiter and no header line leaves.
 
     def _begin_part(self, lines: bytes) -> None:
         if self.parts:

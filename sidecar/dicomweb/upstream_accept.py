@@ -24,15 +24,15 @@ from sidecar.dicomweb.paths import OBJECTS, Kind, Retrieval
 
 _RELATED = "multipart/related"
 _LEAST_WANTED = 0.1
-"""Weight of what is asked for only where the archive does not have what the client named."""
+"""Weight of a form to fall back on when the archive lacks the forms that the client named."""
 
 
 @dataclass(frozen=True, slots=True)
 class AcceptedTypes:
-    """What a client's Accept header means for one retrieval.
+    """The meaning of a client's Accept header for a retrieval.
 
-    ``upstream``: the Accept header for the PACS. ``unwrap``: one thing alone is wanted, and not as
-    a multipart. ``zipped``: a ZIP is preferred to a multipart.
+    ``upstream`` is the Accept header for the PACS. ``unwrap``: the client wants a single instance
+    or value without a multipart. ``zipped``: it prefers a ZIP to a multipart.
     """
 
     upstream: str
@@ -43,7 +43,13 @@ class AcceptedTypes:
 def accepted_types(
     accept: str | None, retrieval: Retrieval, *, one_range: bool = False
 ) -> AcceptedTypes:
-    """Parse the Accept header of a retrieval. Raises what ``upstream_accept`` raises."""
+    """Return the meaning of the Accept header of a retrieval.
+
+    XML and SVG are not asked for: a browser may run them as script. Nor is ZIP, because the
+    archive's own ZIP cannot be checked: ours is made of a multipart. ``one_range``: the PACS reads
+    no list and no weights, and gets the best of the ranges. Raises ``NotAcceptable`` when no form
+    that can be checked is left, and ``BadRequest``.
+    """
     return _accepted_types(accept, retrieval.kind, len(retrieval.frames[:2]), one_range)
 
 
@@ -51,8 +57,8 @@ def accepted_types(
 def _accepted_types(
     accept: str | None, kind: Kind, frame_count: int, one_range: bool
 ) -> AcceptedTypes:
-    # An app sends the same header each time, and to parse it is 50 µs. Of the resource nothing else
-    # counts than its kind, and whether it is one frame, or several.
+    # An app sends the same header each time, and to parse it takes 50 µs. The answer depends on the
+    # resource's kind, and on whether it has no frame, one frame or several.
     retrieval = Retrieval(kind, Part(""), frames=(1,) * frame_count)
     ranges = media_ranges(accept)
     return AcceptedTypes(
@@ -62,103 +68,100 @@ def _accepted_types(
     )
 
 
-def upstream_accept(accept: str | None, retrieval: Retrieval, *, one_range: bool = False) -> str:
-    """Return the Accept header for the PACS.
-
-    XML and SVG are not passed on: they run as script in a browser. The archive's own ZIP cannot be
-    checked, either: ours is made of a multipart (``prefers_zip``). ``one_range``: the PACS reads no
-    list and no weights; it gets the best of the ranges. Raises ``NotAcceptable`` when nothing that
-    we can vouch for is left.
-    """
-    return _upstream(media_ranges(accept), retrieval, one_range=one_range)
-
-
-def _upstream(asked: Sequence[MediaRange], retrieval: Retrieval, *, one_range: bool) -> str:
+def _upstream(accepted: Sequence[MediaRange], retrieval: Retrieval, *, one_range: bool) -> str:
     if retrieval.kind is Kind.METADATA:
-        if not accept_json(asked):
+        if not accept_json(accepted):
             raise _not_acceptable(DICOM_JSON)
         return DICOM_JSON
-    ranges = _upstream_ranges(asked, retrieval)
+    ranges = _upstream_ranges(accepted, retrieval)
     if not ranges:
-        offers = (_default(retrieval.kind).media_type, *_zip_types(retrieval.kind))
+        offers = (_default(retrieval.kind).name, *_zip_types(retrieval.kind))
         raise _not_acceptable(" or ".join(offers))
     if one_range:
         return str(_best(ranges, retrieval.kind))
     return ", ".join(dict.fromkeys(map(str, ranges)))
 
 
-def is_single(asked: Sequence[MediaRange], retrieval: Retrieval) -> bool:
-    """Return whether the client wants one ``application/dicom`` or value, and no multipart."""
-    usable = _usable_of(asked, retrieval)
+def is_single(accepted: Sequence[MediaRange], retrieval: Retrieval) -> bool:
+    """Return whether the client wants a single ``application/dicom`` or value, no multipart."""
+    usable = _usable_of(accepted, retrieval)
     if retrieval.kind in OBJECTS:
-        return bool(usable) and all(_is_single(wanted, retrieval.kind) for wanted, _ in usable)
-    return _want_single([ours for _, ours in usable], retrieval)
+        return bool(usable) and all(
+            _is_single(media_range, retrieval.kind) for media_range, _ in usable
+        )
+    return _want_single([upstream for _, upstream in usable], retrieval)
 
 
-def prefers_zip(asked: Sequence[MediaRange], retrieval: Retrieval) -> bool:
+def prefers_zip(accepted: Sequence[MediaRange], retrieval: Retrieval) -> bool:
     """Return whether the client prefers a ZIP of the study or series to a multipart.
 
-    Of ranges with the same weight the first one counts, and wildcards come last (RFC 9110 12.4.2).
+    Among ranges of the same weight the first counts, and wildcards come last (RFC 9110 12.4.2).
     """
 
-    def rank(wanted: MediaRange) -> tuple[float, bool]:
-        return wanted.weight, "*" not in wanted.media_type
+    def rank(media_range: MediaRange) -> tuple[float, bool]:
+        return media_range.weight, "*" not in media_range.name
 
-    usable = _usable_of(asked, retrieval)
-    best = max((wanted for wanted, _ in usable), key=rank, default=ANYTHING)
-    return best.media_type in _zip_types(retrieval.kind)
+    usable = _usable_of(accepted, retrieval)
+    best = max((media_range for media_range, _ in usable), key=rank, default=ANYTHING)
+    return best.name in _zip_types(retrieval.kind)
 
 
-def _upstream_ranges(asked: Sequence[MediaRange], retrieval: Retrieval) -> list[MediaRange]:
-    ranges = [ours for _, ours in _usable_of(asked, retrieval)]
+def _upstream_ranges(accepted: Sequence[MediaRange], retrieval: Retrieval) -> list[MediaRange]:
+    ranges = [upstream for _, upstream in _usable_of(accepted, retrieval)]
     if retrieval.kind is Kind.RENDERED and not retrieval.frames:
-        ranges += _also_gif(asked)
+        ranges += _also_gif(accepted)
     single = retrieval.kind not in OBJECTS and _want_single(ranges, retrieval)
     if single:
-        # As a multipart, too: Orthanc and dcm4chee have no other form of them. ``is_single``
-        # unwraps it.
-        ranges = [form for ours in ranges for form in (*_in_multipart(ours), ours)]
+        # A multipart is acceptable, too, and unwrapped then (``is_single``): Orthanc and dcm4chee
+        # have no other form of a single value.
+        ranges = [form for upstream in ranges for form in (*_in_multipart(upstream), upstream)]
     if retrieval.kind is Kind.BULKDATA:
-        ranges += _any_document(asked) + _documents_as_octets(ranges, single=single)
+        ranges += _any_document(accepted) + _documents_as_octets(ranges, single=single)
     return ranges
 
 
 def _usable_of(
     ranges: Sequence[MediaRange], retrieval: Retrieval
 ) -> list[tuple[MediaRange, MediaRange]]:
-    """Return each range that is wanted and can be had, with what the archive is asked for."""
+    """Return each acceptable range that can be served, with the range for the archive."""
     return [
-        (wanted, ours)
-        for wanted in ranges
-        if wanted.weight and (ours := _usable(wanted, retrieval.kind)) is not None
+        (media_range, upstream)
+        for media_range in ranges
+        if media_range.weight and (upstream := _usable(media_range, retrieval.kind)) is not None
     ]
 
 
-def _any_document(asked: Sequence[MediaRange]) -> list[MediaRange]:
-    """Return the encapsulated documents, where a range leaves the type of bulk data open.
+def _any_document(accepted: Sequence[MediaRange]) -> list[MediaRange]:
+    """Return ranges for encapsulated documents, where a range leaves the type of bulk data open.
 
-    dcm4chee has them by name alone.
+    dcm4chee returns documents for their own media type alone.
     """
-    refused = {wanted.media_type for wanted in asked if not wanted.weight}
-    weights = [wanted.quality for wanted in asked if wanted.weight and _leaves_type_open(wanted)]
+    refused = {media_range.name for media_range in accepted if not media_range.weight}
+    weights = [
+        media_range.quality
+        for media_range in accepted
+        if media_range.weight and _leaves_type_open(media_range)
+    ]
     types = [name for name in DOCUMENT_TYPES if name not in refused] if weights else []
     return [MediaRange(_RELATED, (("type", name),), weights[0]) for name in types]
 
 
-def _leaves_type_open(wanted: MediaRange) -> bool:
-    if wanted.media_type == _RELATED:
+def _leaves_type_open(media_range: MediaRange) -> bool:
+    if media_range.name == _RELATED:
         return (
-            wanted.parameter("type") in (None, "*/*")
-            and wanted.parameter("transfer-syntax") is None
+            media_range.parameter("type") in (None, "*/*")
+            and media_range.parameter("transfer-syntax") is None
         )
-    return wanted.media_type in ("*/*", "multipart/*")
+    return media_range.name in ("*/*", "multipart/*")
 
 
 def _documents_as_octets(ranges: Sequence[MediaRange], *, single: bool) -> list[MediaRange]:
-    """Return octets for the documents asked for: Orthanc has no other form of bulk data."""
-    types = [_part_type(ours) for ours in ranges]
+    """Return octets for requested documents: Orthanc has no other form of bulk data."""
+    types = [_part_type(upstream) for upstream in ranges]
     weights = [
-        ours.weight for ours, name in zip(ranges, types, strict=True) if name in DOCUMENT_TYPES
+        upstream.weight
+        for upstream, name in zip(ranges, types, strict=True)
+        if name in DOCUMENT_TYPES
     ]
     if not weights or OCTETS in types:
         return []
@@ -166,60 +169,64 @@ def _documents_as_octets(ranges: Sequence[MediaRange], *, single: bool) -> list[
     return [*_in_multipart(octets), *([octets] if single else [])]
 
 
-def _part_type(ours: MediaRange) -> str:
-    return ours.parameter("type") or ours.media_type
+def _part_type(upstream: MediaRange) -> str:
+    return upstream.parameter("type") or upstream.name
 
 
-def _also_gif(asked: Sequence[MediaRange]) -> list[MediaRange]:
+def _also_gif(accepted: Sequence[MediaRange]) -> list[MediaRange]:
     """Return GIF, where anything is accepted: dcm4chee draws several frames in no other form.
 
-    It has a tenth of the weight: it has 256 colors only.
+    It has a tenth of the weight, because GIF has 256 colors.
     """
-    weights = [wanted.weight for wanted in asked if wanted.media_type == "*/*" and wanted.weight]
-    if not weights or any(wanted.media_type == "image/gif" for wanted in asked):
+    weights = [
+        media_range.weight
+        for media_range in accepted
+        if media_range.name == "*/*" and media_range.weight
+    ]
+    if not weights or any(media_range.name == "image/gif" for media_range in accepted):
         return []
     return [MediaRange("image/gif", (), f"{max(weights[0] / 10, 0.001):.3g}")]
 
 
-def _in_multipart(ours: MediaRange) -> tuple[MediaRange, ...]:
-    if ours.media_type not in (OCTETS, *DOCUMENT_TYPES):
+def _in_multipart(upstream: MediaRange) -> tuple[MediaRange, ...]:
+    if upstream.name not in (OCTETS, *DOCUMENT_TYPES):
         return ()
-    parameters = (("type", ours.media_type), *ours.parameters)
-    return (replace(ours, media_type=_RELATED, parameters=parameters),)
+    parameters = (("type", upstream.name), *upstream.parameters)
+    return (replace(upstream, name=_RELATED, parameters=parameters),)
 
 
 def _best(ranges: Sequence[MediaRange], kind: Kind) -> MediaRange:
     """Return the range that an archive most probably has, without a weight."""
 
-    def rank_drawn(ours: MediaRange) -> tuple[bool, float]:
-        return ours.media_type not in ("image/jpeg", "image/png", "image/*"), -ours.weight
+    def rank_drawn(upstream: MediaRange) -> tuple[bool, float]:
+        return upstream.name not in ("image/jpeg", "image/png", "image/*"), -upstream.weight
 
-    def rank(ours: MediaRange) -> tuple[bool, bool, float, bool, bool]:
-        # What is stored costs the archive least; a document Orthanc has as octets alone.
-        is_stored, name = ours.parameter("transfer-syntax") == "*", _part_type(ours)
+    def rank(upstream: MediaRange) -> tuple[bool, bool, float, bool, bool]:
+        # The stored form costs the archive least. Orthanc has documents as octets alone.
+        is_stored, name = upstream.parameter("transfer-syntax") == "*", _part_type(upstream)
         return (
-            ours.media_type != _RELATED,
+            upstream.name != _RELATED,
             name in DOCUMENT_TYPES,
-            -ours.weight,
+            -upstream.weight,
             not is_stored,
             name != OCTETS,
         )
 
     best = min(ranges, key=rank_drawn) if kind in DRAWN else min(ranges, key=rank)
-    drawn = "image/jpeg" if best.media_type == "image/*" else best.media_type
-    return replace(best, media_type=drawn, quality=None)
+    drawn = "image/jpeg" if best.name == "image/*" else best.name
+    return replace(best, name=drawn, quality=None)
 
 
 def _want_single(ranges: Sequence[MediaRange], retrieval: Retrieval) -> bool:
-    """Return whether one value or frame is wanted as octets, of ranges that are usable."""
+    """Return whether usable ranges want a single value or frame without a multipart."""
     if retrieval.kind in DRAWN or len(retrieval.frames) > 1:
         return False
-    types = {ours.media_type for ours in ranges}
+    types = {upstream.name for upstream in ranges}
     return not types.isdisjoint((OCTETS, *DOCUMENT_TYPES)) and _RELATED not in types
 
 
-def _is_single(wanted: MediaRange, kind: Kind) -> bool:
-    return kind is Kind.INSTANCE and wanted.media_type in (DICOM, "application/*")
+def _is_single(media_range: MediaRange, kind: Kind) -> bool:
+    return kind is Kind.INSTANCE and media_range.name in (DICOM, "application/*")
 
 
 def _zip_types(kind: Kind) -> tuple[str, ...]:
@@ -235,61 +242,61 @@ def _not_acceptable(offer: str) -> NotAcceptable:
 def _default(kind: Kind) -> MediaRange:
     if kind in DRAWN:
         return MediaRange("image/jpeg")
-    # As stored (SIA-40): the default transfer syntax would have the PACS decompress everything, of
-    # frames all of them for one.
+    # As stored (SIA-40): for the default transfer syntax the PACS would decompress everything, all
+    # frames for a single one.
     name = DICOM if kind in OBJECTS else OCTETS
     return MediaRange(_RELATED, (("type", name), ("transfer-syntax", "*")))
 
 
-def _usable(wanted: MediaRange, kind: Kind) -> MediaRange | None:
-    """Return what the archive is asked for; ``None``: nothing of this range can be had."""
-    default = replace(_default(kind), quality=wanted.quality)
-    if wanted.media_type == "*/*":
+def _usable(media_range: MediaRange, kind: Kind) -> MediaRange | None:
+    """Return the range for the archive; ``None``: nothing of this range can be served."""
+    default = replace(_default(kind), quality=media_range.quality)
+    if media_range.name == "*/*":
         return default
     if kind in DRAWN:
-        return _drawn(wanted, kind)
-    if wanted.media_type == "multipart/*":
+        return _drawn(media_range, kind)
+    if media_range.name == "multipart/*":
         return default
-    if wanted.media_type == _RELATED:
-        return _multipart(wanted, kind, default)
-    syntax = wanted.parameter("transfer-syntax")
+    if media_range.name == _RELATED:
+        return _multipart(media_range, kind, default)
+    syntax = media_range.parameter("transfer-syntax")
     named = _transfer_syntax(syntax)
     if kind in OBJECTS:
-        is_zip = wanted.media_type in _zip_types(kind)
+        is_zip = media_range.name in _zip_types(kind)
         if is_zip and syntax is None:
-            return default  # As stored: a browser that downloads a ZIP names no transfer syntax.
-        if is_zip or _is_single(wanted, kind):
-            # Asked for as a multipart, which each archive has; Orthanc has no other form.
-            # ``is_single`` unwraps it.
+            return default  # As stored, because a browser's download names no transfer syntax.
+        if is_zip or _is_single(media_range, kind):
+            # Each archive has a multipart, and Orthanc no other form. ``is_single`` unwraps it.
             return replace(default, parameters=(("type", DICOM), *named))
         return None
-    if wanted.media_type == "application/*":
-        return MediaRange(OCTETS, _transfer_syntax(syntax or "*"), wanted.quality)
-    if not may_be_asked_for(wanted.media_type, kind):
+    if media_range.name == "application/*":
+        return MediaRange(OCTETS, _transfer_syntax(syntax or "*"), media_range.quality)
+    if not may_be_asked_for(media_range.name, kind):
         return None
-    return MediaRange(wanted.media_type, named, wanted.quality)
+    return MediaRange(media_range.name, named, media_range.quality)
 
 
 def _transfer_syntax(syntax: str | None) -> tuple[tuple[str, str], ...]:
     return () if syntax is None else (("transfer-syntax", syntax),)
 
 
-def _multipart(wanted: MediaRange, kind: Kind, default: MediaRange) -> MediaRange | None:
-    name, syntax = (wanted.parameter("type") or "*/*").lower(), wanted.parameter("transfer-syntax")
+def _multipart(media_range: MediaRange, kind: Kind, default: MediaRange) -> MediaRange | None:
+    name = (media_range.parameter("type") or "*/*").lower()
+    syntax = media_range.parameter("transfer-syntax")
     if name in ("*/*", "application/*"):  # dicomweb-client asks for frames so.
         if syntax is None:
             return default
         name = _part_type(default)
     if not may_be_asked_for(name, kind):
         return None
-    return MediaRange(_RELATED, (("type", name), *_transfer_syntax(syntax)), wanted.quality)
+    return MediaRange(_RELATED, (("type", name), *_transfer_syntax(syntax)), media_range.quality)
 
 
-def _drawn(wanted: MediaRange, kind: Kind) -> MediaRange | None:
-    if wanted.media_type in DRAWN_TYPES:
-        return MediaRange(wanted.media_type, (), wanted.quality)
-    # Several images, or the frames of one: a part each (PS3.18 8.7.4). A thumbnail is always one.
-    name = (wanted.parameter("type") or "").lower()
-    if kind is Kind.RENDERED and wanted.media_type == _RELATED and name in DRAWN_TYPES:
-        return MediaRange(_RELATED, (("type", name),), wanted.quality)
+def _drawn(media_range: MediaRange, kind: Kind) -> MediaRange | None:
+    if media_range.name in DRAWN_TYPES:
+        return MediaRange(media_range.name, (), media_range.quality)
+    # Several images or frames are a part each (PS3.18 8.7.4). A thumbnail is always one image.
+    name = (media_range.parameter("type") or "").lower()
+    if kind is Kind.RENDERED and media_range.name == _RELATED and name in DRAWN_TYPES:
+        return MediaRange(_RELATED, (("type", name),), media_range.quality)
     return None

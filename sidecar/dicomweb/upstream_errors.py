@@ -13,11 +13,11 @@ UNUSABLE = "The image archive gave an answer that cannot be used."
 
 
 class QueryRefused(BadGateway):
-    """The PACS answers a query with 400: ours, or one with values that a client wrote."""
+    """The PACS answers a query with 400, whether its values are ours or a client's."""
 
 
 class UnknownTexts(BadGateway):
-    """The PACS can give these rows only with texts that may lack characters."""
+    """The PACS has these rows only with texts that may lack characters."""
 
 
 class ResourceNotOffered(BadGateway):
@@ -34,7 +34,7 @@ class ResourceNotOffered(BadGateway):
 
 
 def failed(reason: str, detail: str | None = None) -> Problem:
-    """Return the error for a PACS that did not answer; ``detail`` is for operators."""
+    """Return the error for a PACS that did not answer. ``detail`` is for operators."""
     if reason == "query_too_many_results":
         log.error("a query has more results than limits.query_results")
     else:
@@ -53,7 +53,7 @@ def failed(reason: str, detail: str | None = None) -> Problem:
 
 
 def refused(status: int, retry_after: Any) -> Problem:
-    """Return the error for a status of the PACS that is not a success, without its own text."""
+    """Return the error for an error status of the PACS, without the PACS's text."""
     if status in (429, 503):
         seconds = (
             int(retry_after)

@@ -1,9 +1,9 @@
-"""A multipart of instances that leaves as a ZIP (PS3.18 8.6.1.3, ZIP APPNOTE 6.3.10).
+"""The scanner of a multipart of instances that leaves as a ZIP (PS3.18 8.6.1.3, APPNOTE 6.3.10).
 
-Each instance is a file, stored without compression. The archive's own ZIP cannot be looked into as
-it goes by, a multipart can: so the archive is asked for that, and the ZIP is written here. Readers
-need its central directory, which takes the place of a multipart's closing delimiter: it is written
-when the number of instances is known to be right.
+Each instance is a file, stored without compression. The archive is asked for a multipart, whose
+parts can be checked as they go by, and the ZIP is written here. Readers need its central directory,
+which takes the place of a multipart's closing delimiter: it is written when the number of instances
+is known to be right.
 """
 
 from typing import IO
@@ -22,47 +22,47 @@ _BLOCK_BYTES = 2**16
 class ZipArchive(Multipart):
     """Scanner of a multipart whose parts leave as the files of a ZIP.
 
-    No byte of a file leaves before its name is known, which may stand behind the checked header.
+    No byte of a file leaves before its name is known, whose elements may be behind the header.
     """
 
     def __init__(self, boundary: str, policy: PartPolicy, check: Check | None) -> None:
         super().__init__(boundary, policy, check)
         self._file_names = FileNames()
         self._numbers_patterns = HeaderPatternCache()
-        self._written = _Written()
-        self._zip = _Unfinished(self._written, "w")
-        # Of the part under way: its length in bytes (None: not known), the reader of its name,
-        # whether that has all, and what waits for the name.
+        self._zip_output = _ZipOutput()
+        self._zip = _Unfinished(self._zip_output, "w")
+        # State of the current part: its length in bytes (None: not known), the reader of its name,
+        # whether the name is known, and the data that wait for it.
         self._size: int | None = None
         self._numbers = NumbersReader()
         self._is_named = False
         self._waiting: list[bytes] = []
         self._file: IO[bytes] | None = None
 
-    def length(self, came: int | None) -> int | None:
-        """Return ``None``: a ZIP is longer than what came."""
+    def length(self, content_length: int | None) -> int | None:
+        """Return ``None``: a ZIP has another length than the multipart."""
         return None
 
     def end(self) -> bytes:
-        """Return nothing: ``directory`` has the end. Raises ``Malformed`` as ``Multipart`` does."""
+        """Return nothing: the end is ``directory``. Raises ``Malformed`` as ``Multipart`` does."""
         super().end()
         return b""
 
     def directory(self) -> list[bytes]:
-        """Return what makes the ZIP a whole one, in blocks; called once, behind ``end``.
+        """Return the central directory in blocks; to be called once, behind ``end``.
 
-        Some microseconds for each file: too long for the event loop where there are many.
+        It takes some microseconds a file, too long for the event loop where files are many.
         """
         self._zip.close()
-        whole = memoryview(self._written.take())
-        starts = range(0, len(whole), _BLOCK_BYTES)
-        return [bytes(whole[start : start + _BLOCK_BYTES]) for start in starts]
+        directory = memoryview(self._zip_output.take())
+        starts = range(0, len(directory), _BLOCK_BYTES)
+        return [bytes(directory[start : start + _BLOCK_BYTES]) for start in starts]
 
-    def _around(self, data: bytes) -> None:
+    def _release_framing(self, data: bytes) -> None:
         self._unchanged = False  # No delimiter and no header line leaves.
 
-    def _passed(self, data: bytes, start: int) -> bytes | memoryview:
-        return self._written.take()
+    def _take_output(self, data: bytes, start: int) -> bytes | memoryview:
+        return self._zip_output.take()
 
     def _begin_part(self, lines: bytes) -> None:
         self._numbers, self._is_named = NumbersReader(self._numbers_patterns), False
@@ -83,9 +83,9 @@ class ZipArchive(Multipart):
 
     def _in_body(self, data: bytes, position: int) -> int | None:
         after = super()._in_body(data, position)
-        for piece in self._out:
+        for piece in self._output:
             self._write(piece)
-        self._out.clear()
+        self._output.clear()
         return after
 
     def _at_delimiter(self, data: bytes, position: int) -> int | None:
@@ -113,20 +113,20 @@ class ZipArchive(Multipart):
 
 
 class _Unfinished(ZipFile):
-    """A ZIP that ``close`` finishes, and the garbage collector does not."""
+    """A ZIP that the garbage collector does not finish: ``close`` does."""
 
     def __del__(self) -> None:
         pass
 
 
-class _Written:
-    """Output of a ``ZipFile``. It cannot seek: size and checksum go behind each file."""
+class _ZipOutput:
+    """Output of a ``ZipFile``. It cannot seek, so size and checksum are behind each file."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes | memoryview] = []
 
     def write(self, piece: bytes | memoryview) -> int:
-        """Take what is written."""
+        """Store the bytes until ``take``."""
         self._pieces.append(piece)
         return len(piece)
 
@@ -137,6 +137,6 @@ class _Written:
         """Do nothing."""
 
     def take(self) -> bytes | memoryview:
-        """Return what has been written since the last call."""
+        """Return the bytes written since the last call."""
         pieces, self._pieces = self._pieces, []
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)

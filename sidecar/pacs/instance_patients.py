@@ -41,7 +41,7 @@ from sidecar.dicomweb.part_headers import PartPolicy
 from sidecar.dicomweb.paths import UID_OF_LEVEL, Kind, Query, Retrieval
 from sidecar.dicomweb.query import includefield
 from sidecar.dicomweb.response_head import ResponseHead, check_head
-from sidecar.dicomweb.upstream_accept import upstream_accept
+from sidecar.dicomweb.upstream_accept import accepted_types
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.response import Upstream, scan
 from sidecar.pacs.retrieve import RetrieveClient
@@ -207,7 +207,7 @@ class InstancePatients:
         for kind in self._kinds:
             retrieval = Retrieval(kind, part)
             async with self._retrievals.open(
-                permit, retrieval, accept=upstream_accept(None, retrieval)
+                permit, retrieval, accept=accepted_types(None, retrieval).upstream
             ) as upstream:
                 if upstream.status not in _NOT_THERE:
                     return await self._read(upstream, kind, part)

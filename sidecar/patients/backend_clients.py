@@ -1,7 +1,7 @@
 """Find the patients of each backend client, from ``access.clients`` (SIA-13).
 
-The configuration names them, or a file that is read again when it changes, or FHIR Groups of the
-EHR. A source that cannot be read adds no patients.
+The patients stand in the configuration, in a file that is read again when it changes, or in FHIR
+Groups of the EHR. A source that cannot be read adds no patients.
 """
 
 import logging
@@ -39,23 +39,23 @@ class ClientEntry:
 
 
 class PatientsFile:
-    """A file with a FHIR id on each line; empty lines and those with ``#`` at first are skipped."""
+    """A file with a FHIR id on each line; empty lines and lines that begin with # are skipped."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._read: tuple[int, int, int] | None = None
+        self._version: tuple[int, int, int] | None = None
         self._patients: frozenset[str] = frozenset()
 
     def patients(self) -> frozenset[str]:
-        """Return its ids: none if it cannot be read or has a line that is no FHIR id."""
+        """Return the ids in the file: none if it cannot be read or a line is no FHIR id."""
         try:
             stat = self._file.stat()
             version = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-            if version != self._read:
+            if version != self._version:
                 self._patients = self._parse(stat.st_size)
-                self._read = version
+                self._version = version
         except (OSError, ValueError) as error:
-            self._patients, self._read = frozenset(), None
+            self._patients, self._version = frozenset(), None
             detail = error.strerror if isinstance(error, OSError) else str(error)
             log.error(
                 "a client's patients_file cannot be used: it may see nobody",
@@ -67,16 +67,16 @@ class PatientsFile:
         if size > FILE_BYTES:
             raise ValueError("it is too large")
         lines = [line.strip() for line in self._file.read_text("utf-8").splitlines()]
-        found = [line for line in lines if line and not line.startswith("#")]
-        if not all(map(is_fhir_id, found)):
+        patients = frozenset(line for line in lines if line and not line.startswith("#"))
+        if not all(map(is_fhir_id, patients)):
             raise ValueError("a line is no FHIR id")
-        return frozenset(found)
+        return patients
 
 
 class Groups:
     """Cache the members of FHIR Groups at the EHR (https://hl7.org/fhir/R4/group.html).
 
-    Each is cached for ``cache_ttl_seconds``, an empty Group for ``NEGATIVE_SECONDS`` at most.
+    A Group is cached for ``cache_ttl_seconds``, an empty Group for ``NEGATIVE_SECONDS`` at most.
     """
 
     def __init__(
@@ -101,7 +101,10 @@ class Groups:
         )
 
     async def members(self, group: str) -> frozenset[str]:
-        """Return the FHIR ids of its active patients. Raises ``Unavailable`` (503) without it."""
+        """Return the FHIR ids of a Group's active patients.
+
+        Raises ``Unavailable`` (503) when the Group cannot be read.
+        """
         return await self._members.get(group, lambda: self._look_up(group))
 
     async def close(self) -> None:
@@ -116,7 +119,7 @@ class Groups:
                 return frozenset()
             if answer.status != 200:
                 raise FetchFailed("unexpected_status", f"status {answer.status}")
-            return await answer.read(lambda whole: self._patients(whole, group))
+            return await answer.read(lambda response: self._patients(response, group))
         except FetchFailed as failure:
             log.error(
                 "a client's Group cannot be read",
@@ -127,8 +130,8 @@ class Groups:
                 reason="group_" + failure.reason,
             ).because(failure.detail) from None
 
-    def _patients(self, answer: FetchedResponse, group: str) -> frozenset[str]:
-        resource = answer.strict_json_object()
+    def _patients(self, response: FetchedResponse, group: str) -> frozenset[str]:
+        resource = response.strict_json_object()
         if resource.get("resourceType") != "Group" or resource.get("id") != group:
             raise FetchFailed("wrong_resource")
         members, now = resource.get("member", []), self._now()
@@ -137,7 +140,7 @@ class Groups:
         if not isinstance(members, list) or not is_in_use:
             return frozenset()
         return frozenset(
-            found for member in members if (found := self._patient(member, now)) is not None
+            patient for member in members if (patient := self._patient(member, now)) is not None
         )
 
     def _patient(self, member: Any, now: datetime) -> str | None:
@@ -150,8 +153,8 @@ class Groups:
         reference = entity.get("reference") if isinstance(entity, dict) else None
         if not isinstance(reference, str):
             return None
-        kind, _, patient = reference.removeprefix(self._client.url + "/").partition("/")
-        return patient if kind == "Patient" and is_fhir_id(patient) else None
+        resource_type, _, patient = reference.removeprefix(self._client.url + "/").partition("/")
+        return patient if resource_type == "Patient" and is_fhir_id(patient) else None
 
 
 class BackendClients:
@@ -167,7 +170,7 @@ class BackendClients:
         self._groups = groups
 
     async def client(self, client_id: str | None) -> BackendClient | None:
-        """Return what a client was given, ``None`` for an unknown one. Raises ``Unavailable``."""
+        """Return what a client may see, ``None`` for an unknown client. Raises ``Unavailable``."""
         entry = self._entries.get(client_id or "")
         if entry is None or client_id is None:
             return None

@@ -19,16 +19,16 @@ from sidecar.patients.validity import is_current
 
 log = logging.getLogger(__name__)
 
-_MISFITS = frozenset({"wrong_shape", "wrong_resource"})
-"""Failures that another request does not mend."""
+_LASTING_FAILURES = frozenset({"wrong_shape", "wrong_resource"})
+"""Reasons of failures that another request does not mend."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PATIENT = re.compile(r"/Patient/([^/]+)(?:/_history/[^/]+)?/?")
 _USES = frozenset({"usual", "official", "temp", "secondary"})
-"""Codes of R4 identifier-use without ``old``: such a number may be somebody else's now."""
+"""Codes of R4 identifier-use without ``old``: an old number may be somebody else's now."""
 
 
 class NotInUse(Exception):
-    """A record is not in use; ``reason`` and ``text`` are for the app, ``log`` for operators."""
+    """A record is not in use. ``reason`` and ``text`` are for the app, ``log`` for operators."""
 
     reason = "patient_inactive"
     text = "The hospital's record of this patient is not in use."
@@ -36,7 +36,7 @@ class NotInUse(Exception):
 
 
 class PatientMerged(NotInUse):
-    """Another record replaces this one at the EHR, or is what the EHR returns."""
+    """Another record replaces this record at the EHR, or the EHR returns another record."""
 
     reason = "patient_merged"
     text = (
@@ -50,19 +50,19 @@ class PatientMerged(NotInUse):
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """The EHR's answer about a patient; ``refused``: why nobody may use this record."""
+class _PatientRecord:
+    """The EHR's record of a patient. ``refusal``: why nobody may use it."""
 
     identifiers: frozenset[PatientIdentifier]
-    refused: NotInUse | None = None
+    refusal: NotInUse | None = None
 
 
 class EhrMapping:
     """Read the Patient and map the system of each identifier to an IssuerOfPatientID.
 
-    ``issuers``: system -> IssuerOfPatientID or ``None``. Answers are cached for
-    ``cache_ttl_seconds``, at most ``max_entries``; one without identifiers for ``NEGATIVE_SECONDS``
-    at most. A patient whom the EHR does not know has no identifiers.
+    ``issuers``: system -> IssuerOfPatientID or ``None``. At most ``max_entries`` records are cached
+    for ``cache_ttl_seconds``, those without identifiers for ``NEGATIVE_SECONDS`` at most. A patient
+    whom the EHR does not know has no identifiers.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class EhrMapping:
         self._now = now
         self._client = client
         self._issuers = dict(issuers)
-        # Who was asked for anew a moment ago.
+        # The patients that were read anew less than FRESH_SECONDS ago.
         self._refreshed: LoadingCache[str, bool] = LoadingCache(
             invalidation,
             ForgetOn.INVALIDATE,
@@ -87,13 +87,13 @@ class EhrMapping:
             ttl_seconds=FRESH_SECONDS,
             clock=clock,
         )
-        self._known: LoadingCache[str, _Known] = LoadingCache(
+        self._records: LoadingCache[str, _PatientRecord] = LoadingCache(
             invalidation,
             ForgetOn.INVALIDATE,
             max_entries=max_entries,
             ttl_seconds=cache_ttl_seconds,
             negative_seconds=min(cache_ttl_seconds, NEGATIVE_SECONDS),
-            is_negative=lambda patient, known: not known.identifiers,
+            is_negative=lambda patient, record: not record.identifiers,
             clock=clock,
         )
 
@@ -107,42 +107,44 @@ class EhrMapping:
         when it refuses us or returns no Patient of this id, ``Forbidden`` (403) when the patient's
         record was merged into another one or is not active.
         """
-        # Not by ``max_age_seconds``, which would discard what is kept: that the EHR fails one who
-        # asks anew takes nothing from others.
+        # ``max_age_seconds`` would discard the cached record. When a reload fails, other requests
+        # still need it.
         if fresh and self._refreshed.peek(patient) is None:
             self._refreshed.put(patient, True, self._refreshed.stamp(patient))
-            known = await self._known.reload(patient, lambda: self._look_up(patient))
+            record = await self._records.reload(patient, lambda: self._look_up(patient))
         else:
-            known = await self._known.get(patient, lambda: self._look_up(patient))
-        if known.refused is not None:
-            raise Forbidden(known.refused.text, reason=known.refused.reason)
-        return known.identifiers
+            record = await self._records.get(patient, lambda: self._look_up(patient))
+        if record.refusal is not None:
+            raise Forbidden(record.refusal.text, reason=record.refusal.reason)
+        return record.identifiers
 
     def named(self, system: str | None, value: str) -> frozenset[PatientIdentifier]:
-        """Return what an identifier in a FHIR search is at the PACS; ``None``: of any system."""
+        """Return what an identifier in a FHIR search is at the PACS. ``None``: of any system."""
         return frozenset(
             PatientIdentifier(value, issuer)
-            for known, issuer in self._issuers.items()
-            if system in (None, known)
+            for mapped_system, issuer in self._issuers.items()
+            if system in (None, mapped_system)
         )
 
     async def close(self) -> None:
         """Cancel the queries that are under way."""
-        await self._known.close()
+        await self._records.close()
 
-    async def _look_up(self, patient: str) -> _Known:
+    async def _look_up(self, patient: str) -> _PatientRecord:
         try:
             answer = await self._client.read(f"Patient/{patient}")
-            return _Known(await answer.read(lambda whole: self._identifiers(whole, patient)))
-        except NotInUse as refused:
-            log.warning(refused.log, extra={"reason": refused.reason})
-            return _Known(frozenset(), refused.with_traceback(None))
+            return _PatientRecord(
+                await answer.read(lambda response: self._identifiers(response, patient))
+            )
+        except NotInUse as refusal:
+            log.warning(refusal.log, extra={"reason": refusal.reason})
+            return _PatientRecord(frozenset(), refusal.with_traceback(None))
         except FetchFailed as failure:
             log.error(
                 "the EHR's Patient cannot be read",
                 extra={"reason": failure.reason, "detail": failure.detail},
             )
-            if failure.reason in _MISFITS:
+            if failure.reason in _LASTING_FAILURES:
                 raise BadGateway(
                     "The hospital's patient record cannot be used here. "
                     "The operators of this server have been told.",
@@ -153,26 +155,26 @@ class EhrMapping:
                 reason="patient_" + failure.reason,
             ).because(failure.detail) from None
 
-    def _identifiers(self, answer: FetchedResponse, patient: str) -> frozenset[PatientIdentifier]:
-        if answer.status in (401, 403):
+    def _identifiers(self, response: FetchedResponse, patient: str) -> frozenset[PatientIdentifier]:
+        if response.status in (401, 403):
             log.error(
                 "the EHR refused our own credentials for reading Patient: check patients.client",
-                extra={"reason": "patient_refused", "upstream_status": answer.status},
+                extra={"reason": "patient_refused", "upstream_status": response.status},
             )
             raise BadGateway(
                 "This server may not read the hospital's patient record. "
                 "Its operators have been told.",
                 reason="patient_refused",
             )
-        if answer.status in (404, 410):
+        if response.status in (404, 410):
             return frozenset()
-        if answer.status in _REDIRECTS and self._leads_to_another(
-            answer.headers.get("Location", ""), patient
+        if response.status in _REDIRECTS and self._leads_to_another(
+            response.headers.get("Location", ""), patient
         ):
             raise PatientMerged
-        if answer.status != 200:
-            raise FetchFailed("unexpected_status", f"status {answer.status}")
-        return self.pick(answer.strict_json_object(), patient)
+        if response.status != 200:
+            raise FetchFailed("unexpected_status", f"status {response.status}")
+        return self.pick(response.strict_json_object(), patient)
 
     def _leads_to_another(self, location: str, patient: str) -> bool:
         """Return whether a redirect names another Patient. It is not followed."""
@@ -180,23 +182,23 @@ class EhrMapping:
             path = urlsplit(urljoin(f"{self._client.url}/Patient/{patient}", location)).path
         except ValueError:
             return False
-        found = _PATIENT.fullmatch(path[max(0, path.rfind("/Patient/")) :])
-        return found is not None and _is_another(found[1], patient)
+        match = _PATIENT.fullmatch(path[max(0, path.rfind("/Patient/")) :])
+        return match is not None and _is_another(match[1], patient)
 
     def pick(self, resource: dict[str, Any], patient: str) -> frozenset[PatientIdentifier]:
         """Return the identifiers of a Patient resource.
 
-        Raises ``PatientMerged`` for another Patient, and for one that another one replaces (R4
-        Patient.link: it "must no longer be used"), ``NotInUse`` for one that is not active. Raises
-        ``FetchFailed`` for what is no Patient that can be read. Identifiers count in their period
-        alone, and not with ``use`` old.
+        Raises ``PatientMerged`` for another Patient, and for a Patient that another one replaces
+        (R4 Patient.link: it "must no longer be used"). Raises ``NotInUse`` for a Patient that is
+        not active, and ``FetchFailed`` for what is no readable Patient. An identifier counts in its
+        period alone, and not with ``use`` old.
         """
         _check_in_use(resource, patient)
-        listed = resource.get("identifier", [])
-        if not isinstance(listed, list):
+        entries = resource.get("identifier", [])
+        if not isinstance(entries, list):
             raise FetchFailed("wrong_shape")
-        found, now = set(), self._now()
-        for entry in listed:
+        identifiers, now = set(), self._now()
+        for entry in entries:
             if not isinstance(entry, dict) or not _is_valid(entry, now):
                 continue
             system, value = entry.get("system"), entry.get("value")
@@ -208,16 +210,16 @@ class EhrMapping:
                 continue
             identifier = PatientIdentifier(value, self._issuers[system])
             if identifier.is_searchable():
-                found.add(identifier)
+                identifiers.add(identifier)
             else:
                 log.warning(
                     "an identifier of the EHR cannot be searched for exactly and is left out"
                 )
-        return frozenset(found)
+        return frozenset(identifiers)
 
 
 def _check_in_use(resource: Mapping[str, Any], patient: str) -> None:
-    """Raise as ``EhrMapping.pick`` unless this is the Patient of this id, and in use."""
+    """Raise as ``EhrMapping.pick`` does, unless the Patient has this id and is in use."""
     if resource.get("resourceType") != "Patient":
         raise FetchFailed("wrong_resource")
     if resource.get("id") != patient:
@@ -243,6 +245,6 @@ def _is_valid(identifier: Mapping[str, Any], now: datetime) -> bool:
     return isinstance(use, str) and use in _USES and is_current(identifier.get("period"), now)
 
 
-def _is_another(found: object, patient: str) -> bool:
-    """Return whether ``found`` is the FHIR id of another record."""
-    return isinstance(found, str) and is_fhir_id(found) and found != patient
+def _is_another(fhir_id: object, patient: str) -> bool:
+    """Return whether ``fhir_id`` is the FHIR id of another record."""
+    return isinstance(fhir_id, str) and is_fhir_id(fhir_id) and fhir_id != patient

@@ -11,7 +11,7 @@ class PatientMapping(Protocol):
     async def identifiers(
         self, patient: str, *, fresh: bool = False
     ) -> frozenset[PatientIdentifier]:
-        """Return the identifiers, possibly none; ``fresh``: not cached ones, at a limited rate."""
+        """Return the identifiers, possibly none. ``fresh``: read them anew, at a limited rate."""
 
     def named(self, system: str | None, value: str) -> frozenset[PatientIdentifier]:
         """Return what an identifier in a FHIR search is at the PACS, possibly nothing."""

@@ -1,4 +1,4 @@
-"""FHIR R4 Periods, and whether one holds now (https://hl7.org/fhir/R4/datatypes.html#Period)."""
+"""FHIR R4 Periods, and whether now is in one (https://hl7.org/fhir/R4/datatypes.html#Period)."""
 
 import re
 from collections.abc import Mapping
@@ -10,16 +10,18 @@ _DATE_TIME = re.compile(
     re.ASCII,
 )
 _EARLIEST_ZONE = timezone(timedelta(hours=14))
-"""Time zone of dates: where a day begins and ends first. What has begun somewhere has begun, and
-what is over somewhere is over."""
+"""Time zone of dates: where a day begins and ends first.
+
+What has begun somewhere has begun, and what is over somewhere is over.
+"""
 
 
 def is_current(period: object, now: datetime) -> bool:
     """Return whether ``now`` (with a time zone) is in ``period``, a value as it came in JSON.
 
-    ``None``, no period, bounds nothing. Bounds are inclusive in their precision: ``2024`` ends with
-    that year. An unreadable Period, or one that says why its end is missing (``_end``), holds at no
-    time.
+    No period (``None``) bounds nothing. Bounds are inclusive in their precision: ``2024`` ends with
+    that year. A Period that is unreadable, or whose end is missing for a reason (``_end``), holds
+    at no time.
     """
     if period is None:
         return True
@@ -33,18 +35,18 @@ def is_current(period: object, now: datetime) -> bool:
 
 
 def _bounds(value: object) -> tuple[datetime, datetime]:
-    """Return when a FHIR dateTime begins and ends. Raises ``ValueError`` for what is none."""
-    found = _DATE_TIME.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
+    """Return when a FHIR dateTime begins and ends. Raises ``ValueError`` for any other value."""
+    match = _DATE_TIME.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
         raise ValueError("not a dateTime")
-    if found["time"]:
-        moment = datetime.fromisoformat(found[0])
+    if match["time"]:
+        moment = datetime.fromisoformat(match[0])
         return moment, moment
-    year, month, day = (int(found[name] or 1) for name in ("year", "month", "day"))
+    year, month, day = (int(match[name] or 1) for name in ("year", "month", "day"))
     start = datetime(year, month, day, tzinfo=_EARLIEST_ZONE)
-    if year == MAXYEAR:  # How "for ever" is written; there is no date after it to compare with.
+    if year == MAXYEAR:  # It means "for ever". No later date exists to compare with.
         return start, datetime.max.replace(tzinfo=UTC)
-    if found["day"]:
+    if match["day"]:
         return start, start + timedelta(days=1)
-    following = (year + 1, 1) if not found["month"] or month == 12 else (year, month + 1)
+    following = (year + 1, 1) if not match["month"] or month == 12 else (year, month + 1)
     return start, datetime(*following, 1, tzinfo=_EARLIEST_ZONE)

@@ -46,7 +46,7 @@ class FhirDocuments:
     async def versions(self, request: web.Request) -> web.Response:
         """Answer ``GET [base]/$versions`` (R4 capabilitystatement-operation-versions)."""
         if any(
-            media_range.media_type == FHIR_JSON
+            media_range.name == FHIR_JSON
             for media_range in parse_accept(request.headers.get(hdrs.ACCEPT, ""))
         ):
             values = [*(("version", version) for version in VERSIONS), ("default", DEFAULT_VERSION)]

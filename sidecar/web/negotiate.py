@@ -70,7 +70,7 @@ def fhir_version(request: web.Request, parameters: Sequence[tuple[str, str]]) ->
     accepted = media_ranges(", ".join(request.headers.getall(hdrs.ACCEPT, ())))
     if not formats and not accept_json(accepted, _JSON):
         raise NotAcceptable("This server speaks application/fhir+json.", reason="accept")
-    ranges = [media for media in accepted if media.media_type in _JSON and media.weight]
+    ranges = [media for media in accepted if media.name in _JSON and media.weight]
     ranges.sort(key=lambda media: -float(media.quality or 1))  # Stable: the first of the best.
     asked = [_short(media.parameter("fhirversion")) for media in ranges]
     usable = [version for version in asked if version is None or version in VERSIONS]

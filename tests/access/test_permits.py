@@ -28,7 +28,7 @@ MADE_IN = {
     "AuthorizedRequest": {"authorization/authorizer.py"},
     # What decisions rest on, and samples of `check`.
     "Inquiry": {
-        "check/outcome.py",
+        "check/sample.py",
         "pacs/counts.py",
         "pacs/issuer_check.py",
         "pacs/ownership.py",

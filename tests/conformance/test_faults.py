@@ -16,6 +16,7 @@ from tests.conformance.looking import (
     found,
     looked,
     number,
+    on,
     problems,
 )
 from tests.conformance.small_server import (
@@ -56,6 +57,24 @@ async def test_a_fault_is_named_by_its_requirement(fault: str) -> None:
     change, expected = FAULTS[fault]
     findings = await found(SmallServer(change).app())
     assert problems(findings) == expected, table(findings)
+
+
+async def test_a_base_among_the_ehrs_associated_endpoints() -> None:
+    """SIA-1: the finding names associated_endpoints, by a whole sentence."""
+
+    def configuration(request: web.Request, response: web.Response) -> web.Response:
+        endpoint = {
+            "url": str(request.url.origin()) + "/fhir",
+            "capabilities": ["smart-imaging-access"],
+        }
+        return web.json_response({"capabilities": [], "associated_endpoints": [endpoint]})
+
+    change = on(lambda request: "well-known" in request.path, configuration)
+    (leads,) = [f for f in await found(SmallServer(change).app()) if number(f) == 1]
+    assert leads.state is State.OK
+    assert leads.text == (
+        "the EHR that the studies' subject names has this base among its associated_endpoints"
+    )
 
 
 async def test_cors_for_an_apps_own_pages_alone() -> None:

@@ -110,7 +110,7 @@ def output(
     if retrieval.kind is Kind.THUMBNAIL or retrieval.kind is Kind.RENDERED:
         return _drawn(retrieval, instances, ranges, query, context)
     # A single part is never offered: not for one instance, and not for one frame.
-    multiparts = [one for one in ranges if one.media_type in _MULTIPART]
+    multiparts = [one for one in ranges if one.name in _MULTIPART]
     if not multiparts:
         raise Refused(406, "Not Acceptable")
     if retrieval.kind in (Kind.STUDY, Kind.SERIES, Kind.INSTANCE) and any(
@@ -126,7 +126,7 @@ def output(
 
 
 def _wants_dicom(one: MediaRange) -> bool:
-    return one.media_type == "*/*" or (one.parameter("type") or "*/*").lower() in (
+    return one.name == "*/*" or (one.parameter("type") or "*/*").lower() in (
         "*/*",
         "application/dicom",
     )
@@ -270,9 +270,9 @@ def _drawn(
         raise Refused(406, "Not accepted instances present.")
     alone = thumbnail or len(instances) == 1
     wanted = [
-        one.media_type if alone else one.parameter("type") or "*/*"
+        one.name if alone else one.parameter("type") or "*/*"
         for one in ranges
-        if alone or one.media_type in _MULTIPART
+        if alone or one.name in _MULTIPART
     ]
     media_type = next(
         (

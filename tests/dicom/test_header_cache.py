@@ -18,7 +18,7 @@ from pydicom.uid import (
 )
 
 from sidecar.dicom.element import Unreadable
-from sidecar.dicom.header_cache import MOST, MOST_ALIKE, HeaderPatternCache
+from sidecar.dicom.header_cache import MAXIMUM_CANDIDATES, MAXIMUM_PATTERNS, HeaderPatternCache
 from sidecar.dicom.instance_header import HeaderReader
 from tests.dicom_instances import dataset, encoded
 
@@ -170,8 +170,8 @@ def test_what_is_remembered_is_bounded_and_holds_no_values() -> None:
         one.StudyDescription = "D" * (2 * (number % 11))
         read(encoded(one), patterns)
     runs = [run for known in patterns._runs.values() for run in known]
-    assert len(runs) + len(patterns._headers) + len(patterns._metas) <= MOST
-    assert all(len(known) <= MOST_ALIKE for known in patterns._runs.values())
+    assert len(runs) + len(patterns._headers) + len(patterns._metas) <= MAXIMUM_PATTERNS
+    assert all(len(known) <= MAXIMUM_CANDIDATES for known in patterns._runs.values())
     pieces = [one.pattern for known in (runs, patterns._headers, patterns._metas) for one in known]
     assert b"SECRET" not in b"".join(piece for pattern in pieces for piece in pattern._expected)
 

@@ -18,7 +18,7 @@ from sidecar.dicomweb.media_types import (
     parse_accept,
 )
 from sidecar.dicomweb.paths import Kind, Retrieval
-from sidecar.dicomweb.upstream_accept import is_single, prefers_zip, upstream_accept
+from sidecar.dicomweb.upstream_accept import accepted_types, is_single, prefers_zip
 from tests.tables.accept import (
     ALL,
     AS_STORED,
@@ -46,7 +46,7 @@ TWO_FRAMES = Retrieval(Kind.FRAMES, ONE, (1, 2))
 @pytest.mark.parametrize("what", BUILT)
 def test_what_the_pacs_is_asked_for(what: str) -> None:
     accept, retrieval, expected = BUILT[what]
-    assert upstream_accept(accept, retrieval) == expected
+    assert accepted_types(accept, retrieval).upstream == expected
 
 
 @pytest.mark.parametrize("what", ONE_RANGE)
@@ -55,7 +55,7 @@ def test_an_archive_that_reads_one_range_gets_the_best(what: str) -> None:
     no list.
     """
     accept, retrieval, expected = ONE_RANGE[what]
-    assert upstream_accept(accept, retrieval, one_range=True) == expected
+    assert accepted_types(accept, retrieval, one_range=True).upstream == expected
 
 
 SINGLE: dict[str, tuple[str | None, Retrieval, bool]] = {
@@ -92,14 +92,14 @@ def test_whether_one_thing_alone_is_wanted(what: str) -> None:
 )
 def test_what_cannot_be_had_is_406(accept: str, retrieval: Retrieval) -> None:
     with pytest.raises(NotAcceptable):
-        upstream_accept(accept, retrieval)
+        accepted_types(accept, retrieval)
 
 
 @pytest.mark.parametrize("accept", MALFORMED, ids=lambda accept: repr(accept[:30]))
 def test_malformed_headers_are_400_for_every_resource(accept: str) -> None:
     for retrieval in ALL:
         with pytest.raises(BadRequest):
-            upstream_accept(accept, retrieval)
+            accepted_types(accept, retrieval)
 
 
 @pytest.mark.parametrize("accept", MALFORMED[:-2], ids=lambda accept: repr(accept[:30]))
@@ -143,13 +143,13 @@ def test_long_junk_takes_no_time(unit: str) -> None:
 @pytest.mark.parametrize("accept", ["image/png, , image/jpeg", ",image/png", "image/png,,"])
 def test_empty_list_elements_are_ignored(accept: str) -> None:
     """RFC 9110 5.6.1.2: a recipient MUST accept a reasonable number of them."""
-    assert parse_accept(accept)[0].media_type == "image/png"
+    assert parse_accept(accept)[0].name == "image/png"
 
 
 def test_the_default_header_of_java_is_understood() -> None:
     """What Java's HttpURLConnection sends when its program sets none."""
     assert (
-        upstream_accept("text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2", STUDY)
+        accepted_types("text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2", STUDY).upstream
         == AS_STORED + ";q=0.2"
     )
 
@@ -160,7 +160,7 @@ def test_the_default_header_of_java_is_understood() -> None:
 def test_what_the_client_refuses_is_not_sent(accept: str) -> None:
     """RFC 9110 12.4.2: a weight of 0 means not acceptable."""
     with pytest.raises(NotAcceptable):
-        upstream_accept(accept, STUDY)
+        accepted_types(accept, STUDY)
 
 
 @pytest.mark.parametrize("accept", ZIPS)
@@ -179,19 +179,19 @@ def test_what_there_is_is_said() -> None:
         (INSTANCE, "try multipart/related."),
     ):
         with pytest.raises(NotAcceptable) as refused:
-            upstream_accept("text/html", retrieval)
+            accepted_types("text/html", retrieval)
         assert offer in refused.value.diagnostics
 
 
 def test_the_weight_of_anything_stays() -> None:
     assert (
-        upstream_accept("image/png, */*;q=0.1", RENDERED)
+        accepted_types("image/png, */*;q=0.1", RENDERED).upstream
         == "image/png, image/jpeg;q=0.1, image/gif;q=0.01"
     )
 
 
 def test_a_quoted_value_stays_one_value() -> None:
-    assert parse_accept(upstream_accept('application/dicom; type="a b"', INSTANCE))
+    assert parse_accept(accepted_types('application/dicom; type="a b"', INSTANCE).upstream)
 
 
 @pytest.mark.parametrize("accept", JSON_ANSWERS)
@@ -254,13 +254,13 @@ def test_what_is_built_reads_the_same_again_and_asks_for_nothing_unsafe(
     accept: str, retrieval: Retrieval
 ) -> None:
     try:
-        built = upstream_accept(accept, retrieval)
+        built = accepted_types(accept, retrieval).upstream
     except (BadRequest, NotAcceptable):
         return
     ranges = parse_accept(built)
     assert ranges
     assert ", ".join(map(str, ranges)) == built
-    assert upstream_accept(built, retrieval) == built
+    assert accepted_types(built, retrieval).upstream == built
     assert not any(bad in built for bad in ("zip", "xml", "svg", "html", "charset", "\r", "\n"))
     names = {name for one in ranges for name, _ in one.parameters}
     assert names <= {"type", "transfer-syntax"}
@@ -269,7 +269,7 @@ def test_what_is_built_reads_the_same_again_and_asks_for_nothing_unsafe(
 @given(st.text(max_size=60), st.sampled_from(ALL))
 def test_any_text_is_a_header_or_refused(accept: str, retrieval: Retrieval) -> None:
     try:
-        built = upstream_accept(accept, retrieval)
+        built = accepted_types(accept, retrieval).upstream
     except (BadRequest, NotAcceptable):
         return
     assert built.isascii()

@@ -71,7 +71,7 @@ ROWS = st.recursive(
 
 
 def rewritten(text: bytes) -> Any:
-    return orjson.loads(LargeRow(text).written(ROOT, URIS))
+    return orjson.loads(LargeRow(text).rewritten(ROOT, URIS))
 
 
 @pytest.mark.parametrize(("part", "step"), [(1, 2), (20, 3), (100, 20), (1_000, 65_536)])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sidecar.access.facts import Part
 from sidecar.common.errors import BadRequest
 from sidecar.dicomweb.paths import Kind, Retrieval
-from sidecar.dicomweb.upstream_accept import upstream_accept
+from sidecar.dicomweb.upstream_accept import accepted_types
 from sidecar.dicomweb.wado_uri import parse_wado_uri
 from tests.fakes.archive import INSTANCE, SERIES, STUDY, ScriptedPacs
 from tests.fakes.ehr import ScriptedEhr
@@ -35,7 +35,7 @@ def test_what_is_asked_for(what: str) -> None:
         accept,
         rendering,
     )
-    assert upstream_accept(found.accept, found.retrieval)
+    assert accepted_types(found.accept, found.retrieval).upstream
 
 
 def test_a_frame() -> None:

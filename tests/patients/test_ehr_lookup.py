@@ -132,7 +132,7 @@ async def test_the_cache_is_bounded(peer: Peer, session: aiohttp.ClientSession) 
     patients = mapping(peer, session, max_entries=5)
     for number in range(20):
         await patients.identifiers(f"p{number}")
-    assert len(patients._known) <= 5
+    assert len(patients._records) <= 5
 
 
 async def test_patients_asked_for_at_the_same_time_are_not_mixed_up(

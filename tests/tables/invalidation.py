@@ -322,8 +322,8 @@ FORGOTTEN: dict[Callable[[World], Ask], set[str]] = {
     described: {"VisibleStudiesLookup._lists"},
     query_rows: {"QueryPages._rows"},
     issuers: {"Issuers._unique"},
-    identifiers: {"EhrMapping._known"},
-    fresh_identifiers: {"EhrMapping._known", "EhrMapping._refreshed"},
+    identifiers: {"EhrMapping._records"},
+    fresh_identifiers: {"EhrMapping._records", "EhrMapping._refreshed"},
     members: {"Groups._members"},
     verdict: {"ExternalPolicy._verdicts"},
 }

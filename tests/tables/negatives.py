@@ -44,7 +44,7 @@ SECONDS = {
 IN = {
     "TokenCache._answers": "a token is not active", "Jwks._keys": "a token's `kid`",
     "Discovery._configuration": "the EHR's smart-configuration", "Readiness._problems": "the EHR or the archive does not work",
-    "EhrMapping._known": "the EHR does not know the patient",
+    "EhrMapping._records": "the EHR does not know the patient",
     "Groups._members": "a Group does not exist", "Ownership._owners": "a study is not there",
     "Ownership._absent": "a study is not there", "Issuers._unique": "a number stands for people",
     "StudyLists._listings": "a list does not have", "StudyLists._joined": "a list does not have",

@@ -70,13 +70,13 @@ def media_ranges(accept: str | None) -> list[MediaRange]:
 
     Raises ``BadRequest``.
     """
-    found = parse_accept(accept or "") or [MediaRange("*/*")]
-    by_preference = sorted(found, key=lambda media_range: -float(media_range.quality or 1))
-    return [each for each in by_preference if float(each.quality or 1) > 0]
+    ranges = parse_accept(accept or "") or [MediaRange("*/*")]
+    ranges.sort(key=lambda media_range: -media_range.weight)
+    return [media_range for media_range in ranges if media_range.weight]
 
 
 def choose_object_form(ranges: Sequence[MediaRange], *, one_instance: bool) -> ObjectForm:
-    """Choose for a study, series or (``one_instance``) an instance."""
+    """Return the form of a study, a series or (``one_instance``) an instance."""
     for multipart in (True, False):
         syntaxes = [
             media_range.parameter("transfer-syntax") or ""
@@ -84,7 +84,7 @@ def choose_object_form(ranges: Sequence[MediaRange], *, one_instance: bool) -> O
             if (
                 _is_multipart_of(media_range, "application/dicom")
                 if multipart
-                else media_range.media_type == "application/dicom"
+                else media_range.name == "application/dicom"
             )
         ]
         if syntaxes and (multipart or one_instance):
@@ -93,17 +93,17 @@ def choose_object_form(ranges: Sequence[MediaRange], *, one_instance: bool) -> O
     raise _refused('multipart/related; type="application/dicom"')
 
 
-def choose_object_syntax(stored: UID, wanted: Sequence[str], *, decodable: bool) -> UID:
+def choose_object_syntax(stored: UID, requested: Sequence[str], *, decodable: bool) -> UID:
     """Return the transfer syntax of an answer: as stored, or Explicit VR Little Endian.
 
-    Without ``wanted`` it is Explicit VR Little Endian where we can convert to it.
+    Without ``requested`` it is Explicit VR Little Endian if the instance can be converted to it.
     """
-    if ANY_SYNTAX in wanted or stored in wanted:
+    if ANY_SYNTAX in requested or stored in requested:
         return stored
     convertible = decodable and stored != ExplicitVRBigEndian
-    if convertible and (not wanted or ExplicitVRLittleEndian in wanted):
+    if convertible and (not requested or ExplicitVRLittleEndian in requested):
         return ExplicitVRLittleEndian
-    if not wanted:
+    if not requested:
         return stored
     raise _refused("transfer-syntax=*")
 
@@ -111,17 +111,17 @@ def choose_object_syntax(stored: UID, wanted: Sequence[str], *, decodable: bool)
 def choose_frame_form(
     ranges: Sequence[MediaRange], stored: UID, *, decodable: bool, one_part: bool
 ) -> DataForm:
-    """Choose for frames stored in this transfer syntax; ``one_part`` may also go out alone."""
+    """Return the form of frames in this transfer syntax; ``one_part`` may also be sent alone."""
     for media_range in ranges:
-        multipart = media_range.media_type in _MULTIPART
+        multipart = media_range.name in _MULTIPART
         if not multipart and not one_part:
             continue
-        wanted = _part_type(media_range) if multipart else media_range.media_type
+        requested = _part_type(media_range) if multipart else media_range.name
         syntax = media_range.parameter("transfer-syntax")
         if stored.is_compressed:
-            form = _compressed_form(wanted, syntax, stored, decodable=decodable)
+            form = _compressed_form(requested, syntax, stored, decodable=decodable)
         else:
-            form = _native_form(wanted, syntax, stored)
+            form = _native_form(requested, syntax, stored)
         if form is not None:
             return DataForm(multipart, *form)
     raise _refused(
@@ -129,59 +129,59 @@ def choose_frame_form(
     )
 
 
-def _native_form(wanted: str, syntax: str | None, stored: UID) -> tuple[str, bool] | None:
+def _native_form(requested: str, syntax: str | None, stored: UID) -> tuple[str, bool] | None:
     is_native = syntax in (None, ANY_SYNTAX, ExplicitVRLittleEndian, stored)
-    return (OCTET_STREAM, False) if is_native and _covers(wanted, OCTET_STREAM) else None
+    return (OCTET_STREAM, False) if is_native and _covers(requested, OCTET_STREAM) else None
 
 
 def _compressed_form(
-    wanted: str, syntax: str | None, stored: UID, *, decodable: bool
+    requested: str, syntax: str | None, stored: UID, *, decodable: bool
 ) -> tuple[str, bool] | None:
     stored_type = _FRAME_TYPES.get(stored, OCTET_STREAM)
     as_stored = syntax in (ANY_SYNTAX, stored)
-    if _covers(wanted, OCTET_STREAM) and syntax in (None, ExplicitVRLittleEndian) and decodable:
+    if _covers(requested, OCTET_STREAM) and syntax in (None, ExplicitVRLittleEndian) and decodable:
         return OCTET_STREAM, False
-    if _covers(wanted, stored_type) and (as_stored or syntax is None):
+    if _covers(requested, stored_type) and (as_stored or syntax is None):
         return stored_type, True
     # The stored bytes may also be sent under the general media type.
-    return (stored_type, True) if as_stored and wanted == OCTET_STREAM else None
+    return (stored_type, True) if as_stored and requested == OCTET_STREAM else None
 
 
 def choose_bulkdata_form(ranges: Sequence[MediaRange], *, one_part: bool) -> DataForm:
-    """Choose for values that are not pixels."""
+    """Return the form of values that are not pixels; ``one_part`` may also be sent alone."""
     for media_range in ranges:
         if _is_multipart_of(media_range, OCTET_STREAM):
             return DataForm(multipart=True, media_type=OCTET_STREAM, stored=True)
-        if one_part and _covers(media_range.media_type, OCTET_STREAM):
+        if one_part and _covers(media_range.name, OCTET_STREAM):
             return DataForm(multipart=False, media_type=OCTET_STREAM, stored=True)
     raise _refused(OCTET_STREAM)
 
 
 def choose_drawn_form(ranges: Sequence[MediaRange], *, one_image: bool) -> DataForm:
-    """Choose for a rendered resource (PS3.18 8.7.4); ``one_image`` may be sent alone."""
+    """Return the form of a rendered resource (PS3.18 8.7.4); ``one_image`` may be sent alone."""
     for media_range in ranges:
-        multipart = media_range.media_type == "multipart/related" or (
-            media_range.media_type == "*/*" and not one_image
+        multipart = media_range.name == "multipart/related" or (
+            media_range.name == "*/*" and not one_image
         )
         if not multipart and not one_image:
             continue
-        wanted = _part_type(media_range) if multipart else media_range.media_type
+        requested = _part_type(media_range) if multipart else media_range.name
         for offered in DRAWN_TYPES:
-            if _covers(wanted, offered):
+            if _covers(requested, offered):
                 return DataForm(multipart, offered, stored=False)
     raise _refused(", ".join(DRAWN_TYPES))
 
 
 def _is_multipart_of(media_range: MediaRange, media_type: str) -> bool:
-    return media_range.media_type in _MULTIPART and _covers(_part_type(media_range), media_type)
+    return media_range.name in _MULTIPART and _covers(_part_type(media_range), media_type)
 
 
 def _part_type(media_range: MediaRange) -> str:
     return (media_range.parameter("type") or "*/*").lower()
 
 
-def _covers(wanted: str, offered: str) -> bool:
-    return wanted in ("*/*", offered, offered.split("/", 1)[0] + "/*")
+def _covers(requested: str, offered: str) -> bool:
+    return requested in ("*/*", offered, offered.split("/", 1)[0] + "/*")
 
 
 def _refused(offer: str) -> NotAcceptable:

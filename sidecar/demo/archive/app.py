@@ -1,8 +1,8 @@
 """DICOMweb archive over a folder of DICOM files: QIDO-RS and WADO-RS (PS3.18 10.4, 10.6).
 
-It stands for the hospital's PACS in the demo and in the tests: answers, statuses and headers are
-the standard's, and it knows nothing of tokens. It is read only, and shares the path grammar and the
-parser of the Accept header with the sidecar.
+It is the hospital's PACS in the demo and in the tests: answers, statuses and headers are the
+standard's, and it has no tokens. It is read only, and shares the path grammar and the parser of the
+Accept header with the sidecar.
 """
 
 import asyncio
@@ -90,9 +90,9 @@ class Archive:
         self, request: web.Request, query: Query, accept: str | None, root: str
     ) -> web.Response:
         _require_json(accept)
-        wanted = parse_search(list(request.query.items()))
-        headers = {hdrs.WARNING: _NOT_FUZZY} if wanted.fuzzy else {}
-        rows = search(self._index, query, wanted, root)
+        parameters = parse_search(list(request.query.items()))
+        headers = {hdrs.WARNING: _NOT_FUZZY} if parameters.fuzzy else {}
+        rows = search(self._index, query, parameters, root)
         if not rows:
             return web.Response(status=204, headers=headers)
         return web.Response(body=orjson.dumps(rows), content_type=DICOM_JSON, headers=headers)
@@ -101,7 +101,7 @@ class Archive:
         self, instances: Sequence[StoredInstance], accept: str | None, root: str
     ) -> web.Response:
         _require_json(accept)
-        # A study of many instances takes longer than the other requests should wait.
+        # The metadata of many instances take longer than other requests should wait.
         body = await asyncio.to_thread(lambda: orjson.dumps(metadata(instances, root)))
         return web.Response(body=body, content_type=DICOM_JSON)
 

@@ -1,4 +1,4 @@
-"""Levels of attributes (PS3.4 C.6.2.1, PS3.3 C.7), and what a search returns in any case."""
+"""Levels of attributes (PS3.4 C.6.2.1, PS3.3 C.7), and the attributes of every search."""
 
 from enum import IntEnum
 from functools import cache
@@ -9,7 +9,7 @@ from sidecar.dicom.json_model import tag
 
 
 class Level(IntEnum):
-    """Level of the hierarchy; patient attributes belong to the study that they come with."""
+    """Level of the hierarchy. Patient attributes belong to the study that they come with."""
 
     STUDY = 0
     SERIES = 1
@@ -55,7 +55,7 @@ RETURNED_IF_PRESENT: dict[Level, tuple[str, ...]] = {
     Level.INSTANCE: tags("TimezoneOffsetFromUTC Rows Columns BitsAllocated NumberOfFrames"),
 }
 
-# The General Study module (PS3.3 C.7.2.1) and what an archive counts for a study; group 0010 is the
+# The General Study module (PS3.3 C.7.2.1) and an archive's counts for a study. Group 0010 is the
 # patient's.
 _STUDY = frozenset(
     tags(

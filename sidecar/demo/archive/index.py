@@ -68,25 +68,25 @@ def read_folder(folder: Path) -> Index:
     """
     if not folder.is_dir():
         raise NotADirectoryError(folder)
-    found: dict[tuple[tuple[str, str], Part], StoredInstance] = {}
+    instances: dict[tuple[tuple[str, str], Part], StoredInstance] = {}
     skipped = 0
     with config.disable_value_validation():
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             instance = read_instance(path)
             key = (_patient(instance.attributes), instance.part) if instance else None
-            if instance is None or key is None or key in found:
+            if instance is None or key is None or key in instances:
                 skipped += 1
             else:
-                found[key] = instance
+                instances[key] = instance
     log.info(
         "the archive's folder has been read",
-        extra={"instances": len(found), "files_skipped": skipped},
+        extra={"instances": len(instances), "files_skipped": skipped},
     )
-    return Index(found.values())
+    return Index(instances.values())
 
 
 def _by_study(instances: Iterable[StoredInstance]) -> list[Study]:
-    """Build the hierarchy with the attributes of each level and what an archive counts."""
+    """Return the hierarchy with the attributes of each level and an archive's counts."""
     studies: dict[tuple[str, ...], Study] = {}
     series: dict[tuple[str, ...], Series] = {}
     for instance in sorted(instances, key=_order):

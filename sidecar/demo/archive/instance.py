@@ -1,4 +1,4 @@
-"""DICOM file of the archive, read into its attributes; large values are bulk data."""
+"""DICOM files of the archive, read into attributes. Large values are bulk data."""
 
 import struct
 from collections.abc import Iterable, Iterator
@@ -43,12 +43,12 @@ class StoredInstance:
 
     @property
     def has_pixels(self) -> bool:
-        """Whether there is an image (PixelData or its float forms)."""
+        """Whether the instance has an image (PixelData or its float forms)."""
         return not _PIXELS.keys().isdisjoint(self.attributes)
 
     @property
     def is_decodable(self) -> bool:
-        """Whether there is no image, or one that is not compressed or can be decompressed."""
+        """Whether an image, if there is one, is not compressed or can be decompressed."""
         try:
             plugins = get_decoder(self.transfer_syntax).available_plugins
         except NotImplementedError:
@@ -84,20 +84,20 @@ def read_instance(path: Path) -> StoredInstance | None:
 
 
 def _pixels_follow(dataset: FileDataset, syntax: UID, next_bytes: bytes) -> dict[str, Any]:
-    """Return the pixel element that reading stopped at: its tag and VR are the next bytes."""
-    found = ""
+    """Return the pixel element at which reading stopped: its tag and VR are the next bytes."""
+    name = ""
     if syntax == DeflatedExplicitVRLittleEndian:
         # The data set was read from its inflated copy, so the file's position does not count.
-        found = "7FE00010" if "Rows" in dataset else ""
+        name = "7FE00010" if "Rows" in dataset else ""
     elif len(next_bytes) == 6:
         order = ">HH" if syntax == ExplicitVRBigEndian else "<HH"
-        found = "{:04X}{:04X}".format(*struct.unpack(order, next_bytes[:4]))
-    if found not in _PIXELS:
+        name = "{:04X}{:04X}".format(*struct.unpack(order, next_bytes[:4]))
+    if name not in _PIXELS:
         return {}
     vr = next_bytes[4:].decode("latin-1")
     has_vr = syntax not in (ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian)
     explicit = has_vr and vr in ("OB", "OW", "OF", "OD")
-    return {found: {"vr": vr if explicit else _PIXELS[found], "BulkDataURI": found}}
+    return {name: {"vr": vr if explicit else _PIXELS[name], "BulkDataURI": name}}
 
 
 def _json(dataset: Dataset) -> dict[str, Any]:

@@ -7,12 +7,12 @@ from typing import Any
 from sidecar.access.wildcards import matches
 
 Matcher = Callable[[Sequence[Any]], bool]
-"""Test whether one of an attribute's values in DICOM JSON matches; person names are objects."""
+"""Return whether any of an attribute's values in DICOM JSON matches. Names are objects."""
 
 _WILDCARD_VRS = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
 _NUMBER_VRS = frozenset({"DS", "FD", "FL", "IS", "SL", "SS", "SV", "UL", "US", "UV"})
-# PS3.5 6.2: date; time; date and time, whose offset from UTC plays no part here. Parts may be
-# missing at the end.
+# PS3.5 6.2: date; time; date and time, whose offset from UTC is ignored. Parts may be missing at
+# the end.
 _POINTS = {
     "DA": re.compile(r"[0-9]{8}", re.ASCII),
     "TM": re.compile(r"[0-9]{2}(?:[0-9]{2}(?:[0-9]{2}(?:\.[0-9]{1,6})?)?)?", re.ASCII),
@@ -25,24 +25,22 @@ _GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 def compile_key(vr: str, key: str) -> Matcher:
     """Return the matcher of a key for an attribute of this VR.
 
-    ``""`` and ``"*"`` match everything, also an attribute that is not there. Values are listed with
-    backslashes, UIDs also with commas. ``*`` and ``?`` are wildcards in text. Dates and times may
-    be ranges (``20240101-``, ``-1200``). Person names match without regard to case, in any of their
+    ``""`` and ``"*"`` match everything, also a missing attribute. Values are separated by
+    backslashes, UIDs also by commas. ``*`` and ``?`` are wildcards in text. Dates and times may be
+    ranges (``20240101-``, ``-1200``). Person names match without regard to case, in any of their
     groups; everything else exactly, but for outer spaces. Raises ``ValueError`` for a malformed
     date, time or number.
     """
-    alternatives = [
-        item.strip(" ") for item in (key.replace(",", "\\") if vr == "UI" else key).split("\\")
-    ]
-    wanted = [item for item in alternatives if item]
-    if not wanted or (vr in _WILDCARD_VRS and not key.strip("* ")):
+    listed = key.replace(",", "\\") if vr == "UI" else key
+    alternatives = [stripped for item in listed.split("\\") if (stripped := item.strip(" "))]
+    if not alternatives or (vr in _WILDCARD_VRS and not key.strip("* ")):
         return lambda values: True
-    tests = [_test(vr, item) for item in wanted]
+    tests = [_test(vr, alternative) for alternative in alternatives]
     return lambda values: any(test(value) for value in values for test in tests)
 
 
 def _test(vr: str, key: str) -> Callable[[Any], bool]:
-    """Return the test of one value for one of the key's alternatives."""
+    """Return the test of a value for an alternative of the key."""
     if vr in _POINTS:
         return _range_test(vr, key)
     if vr in _NUMBER_VRS:
@@ -56,17 +54,17 @@ def _test(vr: str, key: str) -> Callable[[Any], bool]:
 
 
 def _name_test(key: str) -> Callable[[Any], bool]:
-    wanted = key.rstrip("^ ").casefold()
+    pattern = key.rstrip("^ ").casefold()
     return lambda value: any(
-        matches(wanted, name.rstrip("^ ").casefold()) for name in _names(value)
+        matches(pattern, name.rstrip("^ ").casefold()) for name in _names(value)
     )
 
 
 def _names(value: Any) -> Iterable[str]:
     """Return each group of a person name, and all of them joined as in PS3.5 6.2.1."""
     groups = value if isinstance(value, Mapping) else {"Alphabetic": str(value)}
-    written = [str(groups.get(group, "")) for group in _GROUPS]
-    return [*(name for name in written if name), "=".join(written).rstrip("=")]
+    names = [str(groups.get(group, "")) for group in _GROUPS]
+    return [*filter(None, names), "=".join(names).rstrip("=")]
 
 
 def _range_test(vr: str, key: str) -> Callable[[Any], bool]:
@@ -81,7 +79,7 @@ def _range_test(vr: str, key: str) -> Callable[[Any], bool]:
 
 
 def _bounds(vr: str, key: str) -> tuple[str, str]:
-    """Return the digits of the first and the last point of a range, which may be one point.
+    """Return the digits of the first and the last point of a range, which may be the same point.
 
     Raises ``ValueError``.
     """
@@ -100,7 +98,7 @@ def _bounds(vr: str, key: str) -> tuple[str, str]:
 
 
 def _digits(vr: str, point: str) -> str | None:
-    """Return the digits of a date or time without punctuation, that of ACR-NEMA included.
+    """Return the digits of a date or time, in the form of DICOM or ACR-NEMA.
 
     ``None`` for any other text.
     """

@@ -1,4 +1,4 @@
-"""Answers of one or many parts (PS3.18 8.6.1, RFC 2387), loaded one by one, written in chunks."""
+"""Answers of one or many parts (PS3.18 8.6.1, RFC 2387), loaded in turn, written in chunks."""
 
 import asyncio
 import io
@@ -22,7 +22,7 @@ CHUNK_BYTES = 2**20
 
 @dataclass(frozen=True, slots=True)
 class BodyPart:
-    """Part: ``content_type`` with parameters, the absolute URL of its resource, and its bytes."""
+    """Part: ``content_type`` with parameters, the absolute URL of the resource, and its bytes."""
 
     content_type: str
     location: str
@@ -41,7 +41,7 @@ Load = Callable[[], BodyPart]
 
 
 async def send(request: web.Request, form: DataForm, loads: Iterator[Load]) -> web.StreamResponse:
-    """Answer with the parts in a multipart, or with the first alone, as ``form`` says."""
+    """Answer with the parts in a multipart, or with the first part alone, depending on ``form``."""
     if form.multipart:
         return await send_multipart(request, form.media_type, loads)
     return await send_single(request, next(loads))
@@ -52,8 +52,8 @@ async def send_multipart(
 ) -> web.StreamResponse:
     """Answer with the parts as multipart/related; ``media_type`` is the root part's.
 
-    The first part is loaded before the head goes out, so what it raises can still be an error
-    status. When a later one cannot be loaded, the connection is reset: the client sees no closing
+    The first part is loaded before the head is sent, so that its failure can be an error status.
+    When a later part cannot be loaded, the connection is reset: the client sees no closing
     delimiter.
     """
     first = await asyncio.to_thread(next(loads))
@@ -84,7 +84,7 @@ async def send_multipart(
 
 
 async def send_single(request: web.Request, load: Load) -> web.StreamResponse:
-    """Answer with one part alone."""
+    """Answer with a single part."""
     part = await asyncio.to_thread(load)
     with part.body:
         response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: part.content_type})

@@ -25,18 +25,18 @@ def explicit_little_endian(path: Path) -> bytes:
         try:
             dataset.decompress(generate_instance_uid=False)
         except Exception as error:
-            # Whatever a decoder raises on data that it cannot read.
+            # Decoders raise many kinds of exceptions for data that they cannot read.
             raise _undecodable() from error
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    written = DicomBytesIO()
-    dcmwrite(written, dataset, implicit_vr=False, little_endian=True)
-    return written.getvalue()
+    output = DicomBytesIO()
+    dcmwrite(output, dataset, implicit_vr=False, little_endian=True)
+    return output.getvalue()
 
 
 class Pixels:
     """Image in a file, read into memory. Frames are numbered from 1.
 
-    Raises ``NotFound`` when there is none.
+    Raises ``NotFound`` when there is no image.
     """
 
     def __init__(self, path: Path, number_of_frames: int) -> None:
@@ -62,7 +62,7 @@ class Pixels:
     def decoded_frame(self, number: int) -> bytes:
         """Return a frame's samples, little endian.
 
-        Raises ``NotAcceptable`` for what cannot be decompressed.
+        Raises ``NotAcceptable`` for a frame that cannot be decompressed.
         """
         syntax = self._dataset.file_meta.TransferSyntaxUID
         try:

@@ -29,7 +29,7 @@ _NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class AttributeKey:
-    """Matching key: the attribute's tag, below sequences the tags on the way to it."""
+    """Matching key. ``tags`` is the attribute's path: the tags of its sequences, and its own."""
 
     tags: tuple[str, ...]
     matches: Matcher
@@ -108,21 +108,21 @@ def _tag(step: str) -> str:
         ) from None
 
 
-def search(index: Index, query: Query, wanted: RowSearch, root: str) -> list[dict[str, Any]]:
+def search(index: Index, query: Query, parameters: RowSearch, root: str) -> list[dict[str, Any]]:
     """Return the rows of a search in DICOM JSON, by patient, date and numbers.
 
-    ``root``: the DICOMweb root's URL.
+    ``root`` is the DICOMweb root's URL.
     """
     level = LEVELS[query.level]
-    found = (
+    matches = [
         candidate
         for candidate in _candidates(index, query, level)
-        if _matches(candidate, wanted.keys, level)
-    )
-    end = None if wanted.limit is None else wanted.offset + wanted.limit
+        if _matches(candidate, parameters.keys, level)
+    ]
+    end = None if parameters.limit is None else parameters.offset + parameters.limit
     return [
-        _row(candidate, wanted, query, level, root)
-        for candidate in list(found)[wanted.offset : end]
+        _row(candidate, parameters, query, level, root)
+        for candidate in matches[parameters.offset : end]
     ]
 
 
@@ -149,35 +149,34 @@ def _candidates(index: Index, query: Query, level: Level) -> Iterator[Candidate]
 
 
 def _matches(candidate: Candidate, keys: Sequence[AttributeKey], level: Level) -> bool:
-    """Return whether all keys match. A key of a lower level matches when any instance does."""
+    """Return whether all keys match. A key of a lower level matches if it matches any instance."""
     for key in keys:
-        own = level_of(key.tags[0]) <= level
-        searched = [candidate.attributes] if own else candidate.instances
+        is_own = level_of(key.tags[0]) <= level
+        searched = [candidate.attributes] if is_own else candidate.instances
         if not any(key.matches(_values(attributes, key.tags)) for attributes in searched):
             return False
     return True
 
 
 def _values(attributes: Mapping[str, Any], tags: Sequence[str]) -> list[Any]:
-    found = attributes.get(tags[0], {}).get("Value", [])
+    values = attributes.get(tags[0], {}).get("Value", [])
     if len(tags) == 1:
-        return [value for value in found if value is not None]
-    return [
-        value for item in found if isinstance(item, Mapping) for value in _values(item, tags[1:])
-    ]
+        return [value for value in values if value is not None]
+    items = [item for item in values if isinstance(item, Mapping)]
+    return [value for item in items for value in _values(item, tags[1:])]
 
 
 def _row(
-    candidate: Candidate, wanted: RowSearch, query: Query, level: Level, root: str
+    candidate: Candidate, parameters: RowSearch, query: Query, level: Level, root: str
 ) -> dict[str, Any]:
-    asked = {key.tags[0] for key in wanted.keys} | wanted.fields
+    requested = {key.tags[0] for key in parameters.keys} | parameters.fields
     # PS3.18 10.6.3.3: a row has the attributes of the levels above that the path does not name.
     in_path = {Level.STUDY: query.study, Level.SERIES: query.series, Level.INSTANCE: None}
-    levels = [each for each in Level if each is level or (each < level and in_path[each] is None)]
-    always = asked | {name for each in levels for name in ALWAYS_RETURNED[each]}
+    levels = [level, *(above for above in Level if above < level and in_path[above] is None)]
+    always = requested.union(*(ALWAYS_RETURNED[row_level] for row_level in levels))
     row: dict[str, Any] = {name: {"vr": value_representation(name)} for name in always}
-    optional = {name for each in levels for name in RETURNED_IF_PRESENT[each]}
-    for name in candidate.attributes if wanted.all_fields else always | optional:
+    optional = always.union(*(RETURNED_IF_PRESENT[row_level] for row_level in levels))
+    for name in candidate.attributes if parameters.all_fields else optional:
         element = candidate.attributes.get(name)
         if element is not None and "BulkDataURI" not in element:
             row[name] = element

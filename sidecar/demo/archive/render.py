@@ -78,7 +78,7 @@ def parse_rendering(
 
 
 def _viewport(text: str) -> Viewport:
-    """``vw,vh`` or ``vw,vh,sx,sy,sw,sh``, where each of the last four may be empty."""
+    """Parse ``vw,vh`` or ``vw,vh,sx,sy,sw,sh``, where each of the last four may be empty."""
     width, height, *region = text.split(",") if text.count(",") in (1, 5) else ("", "")
     if (
         not _is_size(width)
@@ -102,7 +102,7 @@ def _is_size(text: str) -> bool:
 
 
 def _window(text: str) -> Window:
-    """``center,width,function``; the function is ``linear``, ``linear-exact`` or ``sigmoid``."""
+    """Parse ``center,width,function``: ``linear``, ``linear-exact`` or ``sigmoid``."""
     center, width, function = ([*text.split(","), "", "", ""])[:3]
     function = (function or "linear").upper().replace("-", "_")
     if (
@@ -120,18 +120,16 @@ def _malformed(name: str) -> BadRequest:
 
 
 def draw(path: Path, frame: int, rendering: Rendering) -> bytes:
-    """Return a frame (from 1) of the image in a file, encoded.
+    """Return a frame (from 1) of the image in a file, encoded. Call it in a thread: it is slow.
 
-    Takes some time: to be called in a thread.
-
-    Raises ``NotAcceptable`` for what cannot be decompressed or drawn.
+    Raises ``NotAcceptable`` for an image that cannot be decompressed or drawn.
     """
     dataset = dcmread(path)
     try:
         samples = pixel_array(dataset, index=frame - 1)
         image = Image.fromarray(_to_screen(samples, dataset, rendering.window))
     except Exception as error:
-        # Whatever a decoder or an odd data set brings about.
+        # Decoders, and odd data sets, raise many kinds of exceptions.
         raise NotAcceptable("This image cannot be drawn here.", reason="not_drawable") from error
     if rendering.viewport is not None:
         image = _fit(image, rendering.viewport)
@@ -141,20 +139,20 @@ def draw(path: Path, frame: int, rendering: Rendering) -> bytes:
 
 
 def _to_screen(samples: Samples, dataset: Dataset, window: Window | None) -> npt.NDArray[np.uint8]:
-    """Samples as stored -> grey (rows, columns) or RGB (rows, columns, 3) of eight bits."""
+    """Map stored samples to grey (rows, columns) or RGB (rows, columns, 3) of eight bits."""
     photometric = str(dataset.get("PhotometricInterpretation", "MONOCHROME2"))
     if photometric == "PALETTE COLOR":
         colors = apply_color_lut(samples, dataset)
         return _eight_bits(colors / np.iinfo(colors.dtype).max)
     if samples.ndim == 3:
-        # pixel_array has made RGB of YBR.
+        # pixel_array has converted YBR to RGB.
         return _eight_bits(samples / (2 ** int(dataset.get("BitsStored", 8)) - 1))
     grey = _grey(samples, dataset, window)
     return _eight_bits(1 - grey if photometric == "MONOCHROME1" else grey)
 
 
 def _grey(samples: Samples, dataset: Dataset, window: Window | None) -> Samples:
-    """Samples -> 0 (black) to 1 (white)."""
+    """Map samples to 0 (black) to 1 (white)."""
     values = apply_modality_lut(samples, dataset)
     if window is None and dataset.get("VOILUTSequence"):
         bits = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
@@ -191,7 +189,7 @@ def _linear_exact(values: Samples, window: Window) -> Samples:
 
 
 def _sigmoid(values: Samples, window: Window) -> Samples:
-    # Beyond an exponent of 500, double precision has nothing but 0 and 1.
+    # Beyond an exponent of 500, double precision results in 0 or 1.
     return np.asarray(
         1 / (1 + np.exp(np.clip(-4 * (values - window.center) / window.width, -500, 500)))
     )

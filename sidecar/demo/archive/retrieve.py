@@ -165,21 +165,21 @@ async def send_all_bulkdata(
     root: str,
 ) -> web.StreamResponse:
     """Answer with every large value of the instances, pixels included (PS3.18 10.4.1.1.5)."""
-    found = [(instance, path) for instance in instances for path in instance.bulkdata]
-    if not found:
+    values = [(instance, path) for instance in instances for path in instance.bulkdata]
+    if not values:
         raise NotFound("There is no bulk data.", reason="no_bulkdata")
-    one_part = len(found) == 1 and (
-        found[0][1] not in _PIXEL_TAGS or _has_one_pixel_part(found[0][0])
+    one_part = len(values) == 1 and (
+        values[0][1] not in _PIXEL_TAGS or _has_one_pixel_part(values[0][0])
     )
     forms = [
         _frame_form(instance, ranges, one_part=one_part)
         if path in _PIXEL_TAGS
         else choose_bulkdata_form(ranges, one_part=one_part)
-        for instance, path in found
+        for instance, path in values
     ]
     loads = (
         load
-        for (instance, path), form in zip(found, forms, strict=True)
+        for (instance, path), form in zip(values, forms, strict=True)
         for load in (
             _pixel_loads(instance, form, root)
             if path in _PIXEL_TAGS
@@ -203,7 +203,7 @@ async def send_pixeldata(
     if not images:
         raise NotFound("There is no image.", reason="no_pixels")
     one_part = len(images) == 1 and _has_one_pixel_part(images[0])
-    # All are checked before the first is sent; each is read when its turn comes.
+    # All forms are checked before the first image is read and sent.
     forms = [_frame_form(image, ranges, one_part=one_part) for image in images]
     loads = (
         load
@@ -234,7 +234,7 @@ def _load_bulkdata(instance: StoredInstance, path: str, root: str) -> BodyPart:
 def drawable(instances: Sequence[StoredInstance]) -> StoredInstance:
     """Return the middle one of the instances with an image, which represents a study or series.
 
-    Raises ``NotAcceptable`` when none has one that can be drawn here.
+    Raises ``NotAcceptable`` when no instance has an image that can be drawn here.
     """
     images = [instance for instance in instances if instance.has_pixels and instance.is_decodable]
     if not images:

@@ -1,7 +1,7 @@
 """The demo's EHR: a SMART App Launch authorization server and a FHIR server, in memory.
 
 It has what an app and the sidecar need of a hospital's EHR. Anyone may log in as one of three
-invented patients, and all tokens end with it.
+invented patients. All tokens end with the process.
 """
 
 import time
@@ -42,7 +42,7 @@ def create_ehr(
 ) -> web.Application:
     """Return the EHR.
 
-    - ``base_url``: its URL without a trailing slash; the FHIR base is ``base_url + "/fhir"``
+    - ``base_url``: the EHR's URL without a trailing slash; its FHIR base is ``base_url + "/fhir"``
     - ``imaging_fhir_url``: the sidecar's FHIR base, which discovery names (SIA-1); its origin has
       the demo's page
     - ``backend_public_jwks``: keys of the backend client, which may read every Patient

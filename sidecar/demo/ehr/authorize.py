@@ -25,7 +25,7 @@ CONSENT_SECONDS = 600
 """Time in which the consent page can be answered."""
 MAXIMUM_PENDING = 10_000
 MAXIMUM_REDIRECT_URI = 2_048
-"""Characters."""
+"""Limit in characters."""
 
 _CLIENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}", re.ASCII)
 _REDIRECT_URI = re.compile(
@@ -41,7 +41,7 @@ _SCOPES = re.compile(r"[!-~]+(?: +[!-~]+)*", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class _Client:
-    """Checked client of a request, and the ``redirect_uri`` for the answer."""
+    """Checked client of a request, with the ``redirect_uri`` for the answer."""
 
     client_id: str
     redirect_uri: str
@@ -69,8 +69,8 @@ class _Pending:
 def redirect_origin(redirect_uri: str, page_origin: str) -> str | None:
     """Return the origin of a ``redirect_uri`` that may be used, ``None`` for any other.
 
-    It is loopback by plain http (RFC 8252 7.3) or ``page_origin``, and has nothing in it that two
-    parsers could read two ways: no user, fragment, backslash, space or control character.
+    It may be loopback by plain http (RFC 8252 7.3) or ``page_origin``. It has no user, fragment,
+    backslash, space or control character, which parsers could read in different ways.
     """
     match = (
         _REDIRECT_URI.fullmatch(redirect_uri) if len(redirect_uri) <= MAXIMUM_REDIRECT_URI else None
@@ -119,10 +119,10 @@ class AuthorizationEndpoint:
         except OAuthError as error:
             return error_page(error.description, status=error.status)
         try:
-            return self._ask(client, fields)
+            return self._request_consent(client, fields)
         except OAuthError as error:
             answer = {"error": error.code, "error_description": error.description}
-            # A state that is not well-formed is not repeated.
+            # A malformed state is not repeated.
             state = fields.get("state", "")
             return client.redirect(answer | ({"state": state} if _STATE.fullmatch(state) else {}))
 
@@ -141,7 +141,7 @@ class AuthorizationEndpoint:
             )
         return _Client(client_id, redirect_uri, origin)
 
-    def _ask(self, client: _Client, fields: Mapping[str, str]) -> web.Response:
+    def _request_consent(self, client: _Client, fields: Mapping[str, str]) -> web.Response:
         if fields.get("response_type") != "code":
             raise OAuthError("unsupported_response_type", "The response_type must be code.")
         if not _STATE.fullmatch(fields.get("state", "")):
@@ -162,9 +162,8 @@ class AuthorizationEndpoint:
             )
         if not _SCOPES.fullmatch(fields.get("scope", "")):
             raise OAuthError("invalid_scope", "The scope is missing or malformed.")
-        asked = dict.fromkeys(fields["scope"].split(" "))
-        described = {scope: ehr_scopes.describe(scope) for scope in asked if scope}
-        scopes = {scope: meaning for scope, meaning in described.items() if meaning is not None}
+        meanings = {scope: ehr_scopes.describe(scope) for scope in fields["scope"].split()}
+        scopes = {scope: meaning for scope, meaning in meanings.items() if meaning is not None}
         if not scopes:
             raise OAuthError("invalid_scope", "None of these scopes can be had here.")
         pending = _Pending(
@@ -175,7 +174,7 @@ class AuthorizationEndpoint:
             browser=secrets.token_urlsafe(32),
         )
         return self._page(
-            pending, left_out=[scope for scope, meaning in described.items() if meaning is None]
+            pending, left_out=[scope for scope, meaning in meanings.items() if meaning is None]
         )
 
     def _page(self, pending: _Pending, left_out: Sequence[str]) -> web.Response:
@@ -189,8 +188,8 @@ class AuthorizationEndpoint:
             scopes=pending.scopes,
             left_out=left_out,
         )
-        # Only the browser that saw the page can answer it: a form elsewhere can name the
-        # transaction, and lacks this.
+        # Only the browser that got the page has this cookie. A form elsewhere can name the
+        # transaction, but lacks the cookie.
         page.set_cookie(
             _cookie(transaction),
             pending.browser,
@@ -209,15 +208,15 @@ class AuthorizationEndpoint:
             allowed = [value for name, value in fields if name == "scope"]
             form = single([field for field in fields if field[0] != "scope"])
             transaction = form.get("transaction", "")
-            pending = self._answered(request, transaction)
+            pending = self._take_pending(request, transaction)
             answer = self._decide(pending, form, allowed)
         except OAuthError as error:
             return error_page(error.description, status=error.status)
         answer.del_cookie(_cookie(transaction), path="/authorize")
         return answer
 
-    def _answered(self, request: web.Request, transaction: str) -> _Pending:
-        """Return the request that the form answers, which ends with that. Raises ``OAuthError``."""
+    def _take_pending(self, request: web.Request, transaction: str) -> _Pending:
+        """Remove and return the request that the form answers. Raises ``OAuthError``."""
         # Browsers send the origin of each form. Other clients send neither header.
         origin = request.headers.get("Origin", self._origin)
         site = request.headers.get("Sec-Fetch-Site", "same-origin")
@@ -261,7 +260,7 @@ class AuthorizationEndpoint:
         code = self._store.issue_code(
             Authorization(
                 pending.client.client_id,
-                # Without launch/patient there is no patient context, and the patient scopes give
+                # Without launch/patient there is no patient context, and patient scopes permit
                 # nothing (SIA-14).
                 form["patient"] if ehr_scopes.CONTEXT in granted else None,
                 " ".join(granted),

@@ -18,7 +18,7 @@ ALGORITHMS = ("RS384", "ES384")
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ASSERTION_SECONDS = 300
 MAXIMUM_ASSERTIONS = 100_000
-"""Limit of remembered ``jti``. Only the holder of the private key can evict one."""
+"""Limit of remembered ``jti``. Only assertions signed by the private key can evict one."""
 
 _KEY_TYPES = {"RS384": "RSA", "ES384": "EC"}
 
@@ -43,7 +43,7 @@ class RegisteredSecretClient:
             client_id, client_secret = _basic(authorization)
         else:
             client_id, client_secret = form.get("client_id", ""), form.get("client_secret", "")
-        # Both are compared in constant time, so the time does not show which was wrong.
+        # Both are compared in constant time, so that the time does not show which was wrong.
         same_id = hmac.compare_digest(client_id.encode(), self._client_id)
         same_secret = hmac.compare_digest(client_secret.encode(), self._client_secret)
         if not (same_id and same_secret):

@@ -80,7 +80,7 @@ for them.</p>
     return _page("Allow an app — demo EHR", content, form_action=f"'self' {_source(return_to)}")
 
 
-def error_page(text: str, *, status: int = 400) -> web.Response:
+def error_page(text: str, *, status: int) -> web.Response:
     """Return a page with the reason of a refusal, without a redirect."""
     content = f"""
 <h1>This request cannot be served</h1>
@@ -99,7 +99,8 @@ def _person(patient: DemoPatient, *, checked: bool) -> str:
 
 
 def _source(origin: str) -> str:
-    # Browsers apply form-action to the redirect as well. It has no IPv6 literals, only the scheme.
+    # Browsers apply form-action to the redirect, too. For IPv6 literals, which form-action cannot
+    # have, the scheme must do.
     return "http:" if "[" in origin else origin
 
 

@@ -73,14 +73,15 @@ class FhirServer:
             )
         if text is None:
             return _refusal(401, "login", "An access token is needed: Authorization: Bearer …", "")
-        found = self._store.find(text)
-        return found or _refusal(401, "login", "The access token is not active.", "invalid_token")
+        token = self._store.find(text)
+        return token or _refusal(401, "login", "The access token is not active.", "invalid_token")
 
 
 def _refusal(status: int, code: str, text: str, error: str | None = None) -> web.Response:
     """Return an OperationOutcome.
 
-    ``error``: RFC 6750 error code, empty for none, ``None`` for no challenge at all.
+    ``error`` is the error code of the challenge (RFC 6750). Empty: a challenge without a code.
+    ``None``: no challenge.
     """
     headers = {}
     if error is not None:

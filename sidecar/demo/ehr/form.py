@@ -43,7 +43,7 @@ async def read_form(request: web.Request) -> list[tuple[str, str]]:
 def parse_fields(text: str) -> list[tuple[str, str]]:
     """Return the fields of a query string or form.
 
-    Raises ``OAuthError`` when it is not UTF-8, or too many.
+    Raises ``OAuthError`` when the text is not UTF-8, or has too many fields.
     """
     try:
         return parse_qsl(
@@ -54,16 +54,14 @@ def parse_fields(text: str) -> list[tuple[str, str]]:
 
 
 def single(fields: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """Return the fields as a mapping; empty ones count as left out.
+    """Return the fields as a mapping, without the empty ones.
 
     Raises ``OAuthError`` when a name stands twice.
     """
-    found: dict[str, str] = {}
-    for name, value in fields:
-        if name in found:
-            raise OAuthError("invalid_request", "A parameter stands more than once.")
-        found[name] = value
-    return {name: value for name, value in found.items() if value}
+    values = dict(fields)
+    if len(values) < len(fields):
+        raise OAuthError("invalid_request", "A parameter stands more than once.")
+    return {name: value for name, value in values.items() if value}
 
 
 def require(fields: dict[str, str], name: str) -> str:

@@ -35,7 +35,7 @@ BACKEND = frozenset({"system/Patient.r", "system/Patient.rs", "system/Patient.re
 
 
 def describe(scope: str) -> str | None:
-    """Return what a scope means to the patient; ``None`` if this EHR grants no app this scope."""
+    """Return a scope's meaning to the patient; ``None`` if this EHR grants no app this scope."""
     if scope == CONTEXT:
         return "Know which patient this is"
     if scope in _REFRESH:
@@ -60,7 +60,7 @@ def describe(scope: str) -> str | None:
 def permits_patient_read(scopes: list[str], *, patient: str, token_patient: str | None) -> bool:
     """Return whether a token with ``scopes`` and the context ``token_patient`` may read a Patient.
 
-    A system scope counts only in a token without a patient, a patient scope only in one with a
+    A system scope counts only in a token without a patient, a patient scope only in a token with a
     patient (SIA-14).
     """
     context = "system" if token_patient is None else "patient"

@@ -35,8 +35,8 @@ class TokenEndpoint:
             return json_answer(self._refresh_token(form))
         except OAuthError as error:
             return error_answer(error)
-        except InvalidGrant as invalid:
-            return error_answer(OAuthError("invalid_grant", str(invalid)))
+        except InvalidGrant as error:
+            return error_answer(OAuthError("invalid_grant", str(error)))
 
     def _client_credentials(self, request: web.Request, form: dict[str, str]) -> dict[str, Any]:
         self._backend.authenticate(request.headers.getall("Authorization", []), form)
@@ -93,13 +93,13 @@ def _bearer(token: str, scope: str, lifetime_seconds: int) -> dict[str, Any]:
 
 
 def _refuse_credentials(request: web.Request, form: dict[str, str]) -> None:
-    # A client that believes that it has a secret is not the public one that was given this code.
+    # A client with a secret is not the public client to which the code was issued.
     if "Authorization" in request.headers or form.keys() & {"client_secret", "client_assertion"}:
         raise OAuthError("invalid_client", "Apps are public clients here.", status=401, basic=True)
 
 
 class IntrospectionEndpoint:
-    """Introspection for one client (RFC 7662, SMART 2.2 "Token Introspection")."""
+    """Introspection for a single client (RFC 7662, SMART 2.2 "Token Introspection")."""
 
     def __init__(self, store: TokenStore, client: RegisteredSecretClient, *, issuer: str) -> None:
         self._store = store
@@ -107,24 +107,24 @@ class IntrospectionEndpoint:
         self._issuer = issuer
 
     async def introspect(self, request: web.Request) -> web.Response:
-        """Answer the ``POST`` of a token. Any but a live access token is not active."""
+        """Answer the ``POST`` of a token. A token that is no live access token is not active."""
         try:
             form = single(await read_form(request))
             self._client.authenticate(request.headers.getall("Authorization", []), form)
-            found = self._store.find(require(form, "token"))
+            token = self._store.find(require(form, "token"))
         except OAuthError as error:
             return error_answer(error)
-        if found is None:
+        if token is None:
             return json_answer({"active": False})
         answer: dict[str, Any] = {
             "active": True,
-            "scope": found.scope,
-            "client_id": found.authorization.client_id,
-            "exp": found.expires_at,
-            "iat": found.issued_at,
+            "scope": token.scope,
+            "client_id": token.authorization.client_id,
+            "exp": token.expires_at,
+            "iat": token.issued_at,
             "iss": self._issuer,
             "token_type": "Bearer",
         }
-        if found.authorization.patient is not None:
-            answer["patient"] = found.authorization.patient
+        if token.authorization.patient is not None:
+            answer["patient"] = token.authorization.patient
         return json_answer(answer)

@@ -18,7 +18,7 @@ ONLINE_SECONDS = 12 * 3_600
 """Lifetimes of refresh tokens for the scopes ``offline_access`` and ``online_access``."""
 MAXIMUM_CODES = 10_000
 MAXIMUM_TOKENS = 100_000
-"""Limit of tokens; then the least recently used are evicted and count as inactive."""
+"""Limit of tokens. Beyond it the least recently used are evicted and count as inactive."""
 
 _VERIFIER = re.compile(r"[A-Za-z0-9\-._~]{43,128}", re.ASCII)
 
@@ -29,7 +29,7 @@ class InvalidGrant(Exception):
 
 @dataclass(slots=True, eq=False)
 class Authorization:
-    """A person's consent for a client. ``revoked`` ends all tokens that were issued for it."""
+    """A person's consent for a client. ``revoked`` ends all tokens of the authorization."""
 
     client_id: str
     patient: str | None
@@ -111,7 +111,7 @@ class TokenStore:
         scope: str | None = None,
         lifetime_seconds: int = ACCESS_TOKEN_SECONDS,
     ) -> str:
-        """Return a new access token of an authorization. ``scope`` may be narrower than that's."""
+        """Return a new access token of an authorization. ``scope`` may be narrower than its own."""
         token, now = secrets.token_urlsafe(32), int(self.clock())
         self._access[_digest(token)] = AccessToken(
             authorization,
@@ -123,10 +123,10 @@ class TokenStore:
 
     def find(self, token: str) -> AccessToken | None:
         """Return a live access token; ``None`` when it is unknown, expired or revoked."""
-        found = self._access.get(_digest(token))
-        if found is None or found.authorization.revoked or self.clock() >= found.expires_at:
+        access = self._access.get(_digest(token))
+        if access is None or access.authorization.revoked or self.clock() >= access.expires_at:
             return None
-        return found
+        return access
 
     def revoke(self, token: str) -> None:
         """End an access token, if it is known."""
@@ -150,22 +150,22 @@ class TokenStore:
     ) -> Authorization:
         """Return the authorization of a code. Raises ``InvalidGrant``.
 
-        Any attempt spends it; a second one revokes the authorization (RFC 6749 4.1.2).
+        Any attempt spends the code. A second attempt revokes the authorization (RFC 6749 4.1.2).
         """
-        found = self._codes.get(_digest(code))
-        if found is None:
+        issued = self._codes.get(_digest(code))
+        if issued is None:
             raise InvalidGrant("The code is unknown or has expired.")
-        if found.spent:
-            found.authorization.revoked = True
+        if issued.spent:
+            issued.authorization.revoked = True
             raise InvalidGrant("The code was used before. What it gave is revoked.")
-        found.spent = True
-        if self.clock() >= found.expires_at:
+        issued.spent = True
+        if self.clock() >= issued.expires_at:
             raise InvalidGrant("The code has expired.")
-        if found.authorization.client_id != client_id or found.redirect_uri != redirect_uri:
+        if issued.authorization.client_id != client_id or issued.redirect_uri != redirect_uri:
             raise InvalidGrant("The code was given to another client_id or redirect_uri.")
-        if not _answers(found.code_challenge, code_verifier):
+        if not _is_verified(issued.code_challenge, code_verifier):
             raise InvalidGrant("The code_verifier is not the one of this code.")
-        return found.authorization
+        return issued.authorization
 
     def issue_refresh_token(self, authorization: Authorization) -> str | None:
         """Return a refresh token; ``None`` without ``offline_access`` and ``online_access``."""
@@ -182,33 +182,33 @@ class TokenStore:
     ) -> Authorization:
         """Return the authorization of a refresh token, which ends that token.
 
-        ``scope``: scopes of the next access token. Raises ``InvalidGrant``, and ``ValueError`` when
-        ``scope`` is more than was allowed. A second use means that somebody else has the token too:
-        the authorization is revoked (RFC 9700 4.14.2).
+        ``scope`` has the scopes of the next access token. Raises ``InvalidGrant``, and
+        ``ValueError`` when ``scope`` is more than was allowed. A second use means that somebody
+        else has the token, too: the authorization is revoked (RFC 9700 4.14.2).
         """
-        found = self._refresh.get(_digest(token))
+        issued = self._refresh.get(_digest(token))
         if (
-            found is None
-            or found.authorization.revoked
-            or found.authorization.client_id != client_id
+            issued is None
+            or issued.authorization.revoked
+            or issued.authorization.client_id != client_id
         ):
             raise InvalidGrant(
                 "The refresh token is unknown, has expired, or is not this client's."
             )
-        if found.spent:
-            found.authorization.revoked = True
+        if issued.spent:
+            issued.authorization.revoked = True
             raise InvalidGrant("The refresh token was used before. What it gave is revoked.")
-        if scope is not None and not set(scope.split()) <= set(found.authorization.scope.split()):
+        if scope is not None and not set(scope.split()) <= set(issued.authorization.scope.split()):
             raise ValueError("more scopes than were allowed")
-        found.spent = True
-        return found.authorization
+        issued.spent = True
+        return issued.authorization
 
 
 def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _answers(code_challenge: str, code_verifier: str) -> bool:
+def _is_verified(code_challenge: str, code_verifier: str) -> bool:
     """Return whether BASE64URL(SHA256(verifier)) is the challenge (RFC 7636 4.6)."""
     if not _VERIFIER.fullmatch(code_verifier):
         return False

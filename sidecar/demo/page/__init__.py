@@ -15,15 +15,15 @@ _TYPES = {"page.js": "text/javascript", "page.css": "text/css"}
 
 
 def add_page(app: web.Application, *, ehr_fhir_url: str) -> None:
-    """Add ``GET /`` and what the page loads to the sidecar's public application."""
+    """Add the page at ``GET /``, with its script and style, to the sidecar's public application."""
     ehr = urlsplit(ehr_fhir_url)
     html = (
         _read("page.html")
         .replace("{ehr_fhir_url}", escape(ehr_fhir_url))
         .replace("{client_id}", CLIENT_ID)
     )
-    # Only our own script runs, and it talks to this sidecar and the EHR alone; blob: is for images
-    # that it fetched.
+    # Only our own script runs, and it may connect to this sidecar and the EHR alone. Fetched images
+    # have blob: URLs.
     policy = (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' "
         f"{ehr.scheme}://{ehr.netloc}; img-src blob:; base-uri 'none'; form-action 'none'; "

@@ -1,4 +1,4 @@
-// A small SMART app. The token lives in this page's memory alone: a reload forgets it.
+// A small SMART app. The token is in this page's memory alone, so a reload forgets it.
 
 const setting = (name) => document.querySelector(`meta[name="${name}"]`).content;
 const element = (id) => document.getElementById(id);
@@ -42,11 +42,11 @@ const base64url = (bytes) =>
 const random = () => base64url(crypto.getRandomValues(new Uint8Array(32)));
 
 async function discover() {
-  const found = await (await request(`${EHR}/.well-known/smart-configuration`)).json();
-  const imaging = (found.associated_endpoints ?? [])
+  const smart = await (await request(`${EHR}/.well-known/smart-configuration`)).json();
+  const imaging = (smart.associated_endpoints ?? [])
     .find((endpoint) => endpoint.capabilities.includes("smart-imaging-access"));
   if (!imaging) throw new Problem("This EHR names no imaging server.");
-  return { authorize: found.authorization_endpoint, token: found.token_endpoint, imaging: imaging.url };
+  return { authorize: smart.authorization_endpoint, token: smart.token_endpoint, imaging: imaging.url };
 }
 
 async function logIn() {
@@ -62,26 +62,26 @@ async function logIn() {
   location.assign(target);
 }
 
-async function comeBack() {
+async function finishLogin() {
   const answer = new URLSearchParams(location.search);
   const pending = JSON.parse(sessionStorage.getItem(PENDING) ?? "null");
   sessionStorage.removeItem(PENDING);
-  history.replaceState(null, "", "/");  // The code does not stay in the address bar.
+  history.replaceState(null, "", "/");  // Remove the code from the address bar.
   if (!answer.has("code") && !answer.has("error")) return;
   if (!pending || answer.get("state") !== pending.state) throw new Problem("That login was not begun here.");
   if (answer.has("error")) {
     throw new Problem(`Not logged in (${answer.get("error")}). ${answer.get("error_description") ?? ""}`);
   }
   const endpoints = await discover();
-  const given = await (await request(endpoints.token, {
+  const granted = await (await request(endpoints.token, {
     method: "POST",
     body: new URLSearchParams({
       grant_type: "authorization_code", code: answer.get("code"), redirect_uri: REDIRECT_URI, client_id: CLIENT_ID,
       code_verifier: pending.verifier,
     }),
   })).json();
-  if (!given.patient) throw new Problem("No patient came with the token: launch/patient was not allowed.");
-  session = { token: given.access_token, patient: given.patient, imaging: endpoints.imaging };
+  if (!granted.patient) throw new Problem("No patient came with the token: launch/patient was not allowed.");
+  session = { token: granted.access_token, patient: granted.patient, imaging: endpoints.imaging };
   await listStudies();
 }
 
@@ -95,7 +95,7 @@ async function listStudies() {
     for (const entry of bundle.entry ?? []) {
       if (entry.search.mode === "match") studies.push(entry.resource);
       else {
-        // A study names its Endpoint by id, or by the entry's own urn:uuid: where it is for this Bundle alone.
+        // A study refers to its Endpoint by id, or by the entry's urn:uuid: if the Endpoint is for this Bundle alone.
         endpoints.set(`Endpoint/${entry.resource.id}`, entry.resource.address);
         endpoints.set(entry.fullUrl, entry.resource.address);
       }
@@ -136,12 +136,12 @@ async function show(study, address) {
   element("viewer").hidden = true;
   const root = `${address}/studies/${uidOf(study)}`;
   for (const series of study.series ?? []) {
-    const found = await withToken(`${root}/series/${series.uid}/instances?limit=1`, "application/dicom+json");
-    const instance = found.status === 200 ? (await found.json())[0]?.["00080018"].Value[0] : undefined;
+    const response = await withToken(`${root}/series/${series.uid}/instances?limit=1`, "application/dicom+json");
+    const instance = response.status === 200 ? (await response.json())[0]?.["00080018"].Value[0] : undefined;
     if (!instance) continue;
     const url = `${root}/series/${series.uid}/instances/${instance}/rendered`;
     const image = await withToken(url, "image/jpeg, image/png").catch((problem) => problem);
-    if (image instanceof Error) continue;  // A plan or a report has no image; the next series may.
+    if (image instanceof Error) continue;  // A plan or a report has no image, but the next series may.
     URL.revokeObjectURL(element("image").src);
     element("image").src = URL.createObjectURL(await image.blob());
     element("image").alt = `Image of the study ${study.description ?? uidOf(study)}`;
@@ -167,15 +167,15 @@ async function download(study, address) {
 }
 
 async function save(study, address) {
-  // A link could not carry the token. The page keeps the whole study in memory: enough for a demo.
+  // A link cannot send the token. The page holds the whole study in memory, which is enough for a demo.
   const response = await withToken(`${address}/studies/${uidOf(study)}`, "application/zip");
-  const whole = await response.blob();
+  const zip = await response.blob();
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(whole);
+  link.href = URL.createObjectURL(zip);
   link.download = "study.zip";
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
-  showStatus(`The study came as a ZIP: ${whole.size} bytes.`);
+  showStatus(`The study came as a ZIP: ${zip.size} bytes.`);
 }
 
 async function refuse() {
@@ -197,14 +197,14 @@ function logOut() {
 const attempt = (action) => action().catch((problem) => showStatus(problem.message, true));
 
 function button(label, action) {
-  const made = document.createElement("button");
-  made.type = "button";
-  made.textContent = label;
-  made.addEventListener("click", () => attempt(action));
-  return made;
+  const control = document.createElement("button");
+  control.type = "button";
+  control.textContent = label;
+  control.addEventListener("click", () => attempt(action));
+  return control;
 }
 
 element("log-in").addEventListener("click", () => attempt(logIn));
 element("log-out").addEventListener("click", logOut);
 element("refuse").addEventListener("click", () => attempt(refuse));
-attempt(comeBack);
+attempt(finishLogin);
