@@ -30,6 +30,8 @@ SHORT_BYTES = 262_144
 
 Each further write costs as much as the whole decision.
 """
+SHORT_SECONDS = 1
+"""Time in seconds from which the bytes of a short answer do not wait for its end any more."""
 _READING, _SCANNING = "reading", "scanning"
 
 
@@ -125,7 +127,11 @@ class StreamBody:
         ``length``: that of the archive's body in bytes, where it is known.
         """
         pieces = await self.next()
-        while length is not None and length <= SHORT_BYTES and not self.has_ended:
+        if length is None or length > SHORT_BYTES:
+            return pieces
+        clock = asyncio.get_running_loop().time
+        until = clock() + SHORT_SECONDS
+        while not self.has_ended and clock() < until:
             pieces = [*pieces, *await self.next()]
         return pieces
 

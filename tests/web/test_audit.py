@@ -9,6 +9,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from sidecar.web.stream_body import SHORT_BYTES
 from tests.fakes.archive import INSTANCE, SERIES, STUDY, ScriptedPacs
 from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
 from tests.fakes.site import sidecar_between
@@ -23,7 +24,9 @@ async def draw(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 async def break_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 800\r\n\r\n" + PNG)
+    # Longer than what leaves only when it is whole.
+    length = b"Content-Length: %d\r\n" % (SHORT_BYTES + 1)
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n" + length + b"\r\n" + PNG)
 
 
 async def get(url: str, path: str, token: str | None = TOKEN) -> int:
