@@ -10,6 +10,7 @@ LOCKS = {
     "fhir/catalog/catalog.py run_in_executor": "LOOK_SECONDS for a request; an exchange ends by _EXCHANGE_SECONDS",
     "pacs/instance_patients.py Semaphore": "one request's own looks, each a query and a retrieval with their limits",
     "pacs/response.py ThreadPoolExecutor": "rewriting of rows that have come: no I/O",
+    "common/memory.py run_in_executor": "nobody waits for it",
     "pacs/response.py run_in_executor": "rewriting of rows that have come: no I/O",
     "pacs/studies.py FairQueue": "DETAILS_SECONDS of waiting; a holder has one query",
     "pacs/study_owners.py Semaphore": "a holder has one query, which ends with the patience or limits.pacs_timeout_seconds",
