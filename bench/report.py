@@ -1,0 +1,82 @@
+"""Tables and plots of the stored results: in ``bench/results/`` and in ``docs/performance.md``."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bench import scale
+from bench.aims import aims_table
+from bench.measurements import RESULTS, Measurement, load, tables
+from bench.plots import plot
+
+SECTIONS = ("small", "search", "streams", "memory", "start", "ratios")
+DOCUMENT = Path(__file__).parent.parent / "docs" / "performance.md"
+
+
+def write() -> None:
+    """Write ``tables.md`` and the plots, and the same tables into the document."""
+    texts = blocks()
+    (RESULTS / "tables.md").write_text("\n\n".join(texts.values()) + "\n")
+    for name, text in plots().items():
+        (RESULTS / name).write_text(text)
+    DOCUMENT.write_text(filled(DOCUMENT.read_text(), texts))
+
+
+def blocks() -> dict[str, str]:
+    """Return the Markdown of each part of the document by its name."""
+    results = {name: load(name) for name in SECTIONS}
+    everything = [each for _, measurements in results.values() for each in measurements]
+    texts = {"aims": aims_table(everything)}
+    for name, (machine, measurements) in results.items():
+        where = "; ".join(f"{key} {value}" for key, value in machine.items())
+        texts[name] = f"{_with_plots(measurements)}\n\nMeasured on: {where}."
+    return texts | {"scale": scale.report(scale.Region(), scale.measured_costs())}
+
+
+def filled(document: str, texts: Mapping[str, str]) -> str:
+    """Return the document with each text between its marks, ``<!-- NAME -->`` and ``<!-- end -->``.
+
+    Raises ValueError where a mark is missing.
+    """
+    for name, text in texts.items():
+        before, begin, rest = document.partition(f"<!-- {name} -->\n")
+        _, end, after = rest.partition("<!-- end -->")
+        if not end:
+            raise ValueError(f"no place for {name}")
+        document = f"{before}{begin}{text}\n{end}{after}"
+    return document
+
+
+def plots() -> dict[str, str]:
+    """Return the plots' SVG by their file names."""
+    return {
+        _file_name(measurements): plot(measurements)
+        for name in SECTIONS
+        for measurements in _by_metric(load(name)[1])
+        if _is_worth_a_plot(measurements)
+    }
+
+
+def _with_plots(measurements: Sequence[Measurement]) -> str:
+    texts = []
+    for each in _by_metric(measurements):
+        texts.append(tables(each))
+        if _is_worth_a_plot(each):
+            title = f"{each[0].group}: {each[0].metric}"
+            texts.append(f"![{title}](../bench/results/{_file_name(each)})")
+    return "\n\n".join(texts)
+
+
+def _by_metric(measurements: Sequence[Measurement]) -> list[list[Measurement]]:
+    """Return what is in one table: those of one group and metric."""
+    keys = dict.fromkeys((each.group, each.metric) for each in measurements)
+    return [[each for each in measurements if (each.group, each.metric) == key] for key in keys]
+
+
+def _is_worth_a_plot(measurements: Sequence[Measurement]) -> bool:
+    return len(measurements) > 5
+
+
+def _file_name(measurements: Sequence[Measurement]) -> str:
+    title = f"{measurements[0].group} {measurements[0].metric}".lower()
+    return re.sub(r"[^a-z0-9]+", "-", title.replace("µ", "u")).strip("-") + ".svg"
