@@ -46,7 +46,7 @@ def main() -> int:
     """Run what the arguments name."""
     if sys.argv[1:2] and sys.argv[1] in PROGRAMS:
         program = importlib.import_module(f"bench.{sys.argv.pop(1)}")
-        return int(program.main() or 0)
+        return int(program.main())
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage=""
     )

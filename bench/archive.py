@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydicom import Dataset, dcmread
 
-from bench.processes import wait_for_port
+from bench.processes import wait_for_answer
 from tests.data import ct_study
 from tests.fakes.ehr import PATIENT
 from tests.sidecar_process import free_port
@@ -117,7 +117,7 @@ def nginx(directory: Path, servers: str, port: int) -> Iterator[int]:
     )
     process = subprocess.Popen([binary, "-p", str(directory), "-c", "nginx.conf"])
     try:
-        wait_for_port(port)
+        wait_for_answer(port)
         yield process.pid
     finally:
         process.terminate()

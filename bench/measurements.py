@@ -1,6 +1,7 @@
 """What was measured: medians with quartiles, stored as JSON, shown as tables."""
 
 import json
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -65,6 +66,8 @@ def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
 
 def figure(value: float) -> str:
     """Return a number as people read it: three digits that count, thousands with commas."""
+    if math.isinf(value):
+        return "never"
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}" if value else "0"

@@ -16,7 +16,7 @@ from bench.processes import family, memory, peak_memory
 from bench.progress import progress
 
 SHAPES = (Shape(instances=400, side=512), Shape(instances=1, side=170))
-SLOW = (1, 100, 500)
+SLOW = (100, 500)
 SLOW_BYTES, SLOW_SECONDS, SETTLED_SECONDS = 16_384, 6, 5
 """What a slow client takes in a second, how long it does, and the rest that memory gets after."""
 RESTING = "At rest"
@@ -30,10 +30,10 @@ _STARTS = (Site.tuned, Site.bare, Site.ours)
 
 
 def measure_start(rounds: int, samples: Samples) -> None:
-    """Measure the time to the first answer, and memory a second later."""
+    """Measure the time to the first answer, and memory a second later; three times at most."""
     with archive(SHAPES[1:]) as upstream:
-        for number in range(rounds):
-            progress("starts", number, rounds)
+        for number in range(min(rounds, 3)):
+            progress("starts", number, min(rounds, 3))
             for start in _STARTS:
                 with site(upstream.url) as starting:
                     begun = time.perf_counter()
@@ -47,18 +47,18 @@ def measure_start(rounds: int, samples: Samples) -> None:
 
 
 def measure(rounds: int, samples: Samples) -> None:
-    """Measure twice at most: it takes long, and differs little."""
+    """Measure once, whatever ``rounds``: it takes long, and differs little."""
+    del rounds
     with archive(SHAPES) as upstream:
-        for number in range(min(rounds, 2)):
-            progress("slow clients and tokens", number, min(rounds, 2))
+        for number, count in enumerate(SLOW):
+            progress("slow clients", number, len(SLOW))
             for start in _STARTS:
-                for count in SLOW:
-                    with site(upstream.url) as starting:
-                        path = f"/studies/{upstream.studies[0].uid}"
-                        _measure_slow(samples, start(starting), path, count)
-            with site(upstream.url) as starting:
-                frame = upstream.studies[1].instance + "/frames/1"
-                _measure_tokens(samples, starting.ours(), frame)
+                with site(upstream.url) as starting:
+                    path = f"/studies/{upstream.studies[0].uid}"
+                    _measure_slow(samples, start(starting), path, count)
+        with site(upstream.url) as starting:
+            frame = upstream.studies[1].instance + "/frames/1"
+            _measure_tokens(samples, starting.ours(), frame)
 
 
 def _measure_slow(samples: Samples, peer: Peer, path: str, count: int) -> None:
@@ -106,6 +106,6 @@ def _measure_tokens(samples: Samples, peer: Peer, frame: str) -> None:
     before = memory(peer.process)
     with tempfile.TemporaryDirectory() as scratch:
         script = token_script(Path(scratch, "tokens.lua"), FRAME, requests=1)
-        done = many(peer, frame, FRAME, seconds=8, script=script)
+        done = many(peer, frame, FRAME, seconds=5, script=script)
     grown = (memory(peer.process) - before) * 1e6
     samples.add(TOKENS, "each", OURS, A_TOKEN, grown / done.answers)

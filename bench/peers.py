@@ -9,16 +9,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
-from typing import Any
+from subprocess import DEVNULL
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 import yaml
 
 from bench.archive import NGINX, find_nginx, nginx
-from bench.processes import on_core_under_test, wait_for_port
+from bench.processes import on_core_under_test, wait_for_answer
 from tests.background import Background
 from tests.certificates import certificate, server_context
-from tests.command import serving
+from tests.command import environment
 from tests.fakes.ehr import ScriptedEhr, active
 from tests.real.orthanc import NOT_INSTALLED, find_orthanc
 from tests.sidecar_process import free_port
@@ -154,7 +155,14 @@ class Site:
         folder = self._new_folder("sidecar")
         trail = {"sink": "file", "file": str(folder / "audit.jsonl")} if audit else {}
         configuration: dict[str, Any] = {
-            "server": {"workers": 1, "public_url": "http://bench"},
+            "server": {
+                "host": "127.0.0.1",
+                "port": free_port(),
+                "admin_host": "127.0.0.1",
+                "admin_port": free_port(),
+                "public_url": "http://bench",
+                "drain_seconds": 1,
+            },
             "ehr": {"fhir_url": self._ehr + "/fhir"},
             "tokens": {"client": {"method": "none"}, "cache": {"ttl_seconds": 300}},
             "pacs": {"url": self._archive},
@@ -170,9 +178,11 @@ class Site:
         for section, keys in sections.items():
             configuration[section] = configuration.get(section, {}) | keys
         (folder / "config.yaml").write_text(yaml.safe_dump(configuration))
-        with self._where():
-            running = self._stack.enter_context(serving(folder, folder / "config.yaml"))
-        return Peer(name, running.url + "/wado-rs", running.process.pid)
+        port = configuration["server"]["port"]
+        command = [sys.executable, "-m", "sidecar", "serve", "--config"]
+        with (folder / "serve.log").open("wb") as log:
+            process = self._start([*command, str(folder / "config.yaml")], port, log)
+        return Peer(name, f"http://127.0.0.1:{port}/wado-rs", process)
 
     def proxies(self) -> list[Peer]:
         """Start all that can be started here: the archive itself first, ours last."""
@@ -181,13 +191,22 @@ class Site:
             peers.append(self.openidc())
         return [*peers, self.bare(), self.ours()]
 
-    def _start(self, command: list[str], port: int) -> int:
+    def _start(self, command: list[str], port: int, log: IO[bytes] | int = DEVNULL) -> int:
+        """Start a process, and wait until it answers. Return its id."""
         with self._where():
-            process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        self._stack.callback(process.wait, 10)
-        self._stack.callback(process.terminate)
-        wait_for_port(port)
+            process = subprocess.Popen(command, stdout=log, stderr=log, env=environment())
+        self._stack.callback(_end, process)
+        wait_for_answer(port)
         return process.pid
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 @contextlib.contextmanager

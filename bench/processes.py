@@ -1,9 +1,9 @@
 """Processes that are measured: on a core of their own, by their own CPU clock and memory."""
 
 import contextlib
+import http.client
 import os
 import platform
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -11,8 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.waiting import wait_until
-
+WAIT_SECONDS = 20
 CORES = sorted(os.sched_getaffinity(0))
 """The first is for the process under test, the others are for everything else."""
 
@@ -71,14 +70,22 @@ def peak_memory(process: int) -> Iterator[list[float]]:
         thread.join()
 
 
-def wait_for_port(port: int) -> None:
-    """Wait until something listens on this loopback port."""
-
-    def connect() -> bool:
-        socket.create_connection(("127.0.0.1", port), 1).close()
-        return True
-
-    wait_until(f"port {port} is open", connect, not_yet=(OSError,), seconds=20)
+def wait_for_answer(port: int) -> None:
+    """Return as soon as something on this loopback port answers, whatever it answers."""
+    until = time.monotonic() + WAIT_SECONDS
+    while True:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_SECONDS)
+        try:
+            connection.request("GET", "/")
+            connection.getresponse()
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.002)
+        else:
+            return
+        finally:
+            connection.close()
 
 
 def machine() -> dict[str, str]:

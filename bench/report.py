@@ -8,29 +8,47 @@ from bench import scale
 from bench.aims import aims_table
 from bench.measurements import RESULTS, Measurement, load, tables
 from bench.plots import plot
+from bench.region import Region
 
 SECTIONS = ("small", "search", "streams", "memory", "start", "ratios")
-DOCUMENT = Path(__file__).parent.parent / "docs" / "performance.md"
+DOCS = Path(__file__).parent.parent / "docs"
+CAPACITY = "capacity"
+"""The part that is in the runbook; all others are in performance.md."""
 
 
 def write() -> None:
-    """Write ``tables.md`` and the plots, and the same tables into the document."""
+    """Write all files."""
+    for path, text in files().items():
+        path.write_text(text)
+
+
+def files() -> dict[Path, str]:
+    """Return what the stored results make of each file: tables, plots, documents."""
     texts = blocks()
-    (RESULTS / "tables.md").write_text("\n\n".join(texts.values()) + "\n")
-    for name, text in plots().items():
-        (RESULTS / name).write_text(text)
-    DOCUMENT.write_text(filled(DOCUMENT.read_text(), texts))
+    documents = {
+        DOCS / "performance.md": {name: texts[name] for name in texts if name != CAPACITY},
+        DOCS / "runbook.md": {CAPACITY: texts[CAPACITY]},
+    }
+    return (
+        {RESULTS / "tables.md": "\n\n".join(texts.values()) + "\n"}
+        | {RESULTS / name: text for name, text in plots().items()}
+        | {path: filled(path.read_text(), within) for path, within in documents.items()}
+    )
 
 
 def blocks() -> dict[str, str]:
-    """Return the Markdown of each part of the document by its name."""
+    """Return the Markdown of each part of the documents by its name."""
     results = {name: load(name) for name in SECTIONS}
     everything = [each for _, measurements in results.values() for each in measurements]
     texts = {"aims": aims_table(everything)}
     for name, (machine, measurements) in results.items():
         where = "; ".join(f"{key} {value}" for key, value in machine.items())
         texts[name] = f"{_with_plots(measurements)}\n\nMeasured on: {where}."
-    return texts | {"scale": scale.report(scale.Region(), scale.measured_costs())}
+    region, costs = Region(), scale.measured_costs()
+    return texts | {
+        "scale": scale.report(region, costs),
+        CAPACITY: scale.capacity(region, costs),
+    }
 
 
 def filled(document: str, texts: Mapping[str, str]) -> str:

@@ -20,7 +20,8 @@ from tests.real.orthanc import Orthanc
 
 STUDIES = (1, 4, 50, 500, 5_000)
 CONSTANT = "ours, constant answer"
-WARM, COLD = "ImagingStudy search, warm, by studies of the patient", "The same, cold"
+WARM = "ImagingStudy search, warm, by studies of the patient"
+COLD = "ImagingStudy search, cold, by studies of the patient"
 SLOWER = ORTHANC + ", the slower of two"
 REMEMBERED, A_STUDY = "Memory of a patient's studies that are remembered", "bytes"
 ALONE, BESIDE = "without it", "beside it"
@@ -68,8 +69,8 @@ def measure(rounds: int, samples: Samples, studies: tuple[int, ...] = STUDIES) -
                 samples.add(WARM, f"{count}", CONSTANT, CPU, done.cpu / done.answers * 1e3, x=count)
                 _measure_warm(samples, warm, archive, count)
                 _measure_cold(samples, cold, archive, count)
-        for number in range(min(rounds, 3)):
-            progress("stalls", number, min(rounds, 3))
+        for number in range(min(rounds, 2)):
+            progress("stalls", number, min(rounds, 2))
             _measure_stall(samples, cold, max(studies))
 
 

@@ -37,8 +37,8 @@ def measure(rounds: int, samples: Samples) -> None:
                 _measure_answers(samples, peer, "instance of 60 KB", instance, INSTANCE)
             for peer in everybody:
                 _measure_latency(samples, peer, frame)
-        for number in range(min(rounds, 3)):
-            progress("connections and tokens", number, min(rounds, 3))
+        for number in range(min(rounds, 2)):
+            progress("connections and tokens", number, min(rounds, 2))
             for peer in everybody:
                 for count in CONNECTIONS:
                     done = many(peer, frame, FRAME, seconds=1, connections=count)

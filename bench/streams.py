@@ -79,7 +79,7 @@ def _measure_frames(samples: Samples, peer: Peer, upstream: Archive, count: int)
     connection = Connection(peer)
     connection.paced(frame, FRAME, rate=50, seconds=0.1)
     with downloads(peer, f"/studies/{study.uid}", count):
-        times = connection.paced(frame, FRAME, rate=50, seconds=2.5)
+        times = connection.paced(frame, FRAME, rate=50, seconds=2)
     percentiles = statistics.quantiles(times, n=100)
     for metric, value in ((P50, percentiles[49]), (P99, percentiles[98])):
         samples.add(FRAMES, f"{count}", peer.name, metric, value * 1e3, x=count)

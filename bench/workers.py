@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import statistics
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -138,7 +139,7 @@ def _add_memory(samples: Samples, peers: list[Peer], when: str) -> None:
             )
 
 
-def main() -> None:
+def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -150,7 +151,8 @@ def main() -> None:
     arguments = parser.parse_args()
     compare_sockets()
     measure(arguments.rounds, arguments.seconds)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
