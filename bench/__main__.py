@@ -1,7 +1,5 @@
 """Measure beside real peers, interleaved in one run, and store tables and plots.
 
-python -m bench [SECTION ...] [--rounds N]
-
 Without a section all of them are measured, in some ten minutes on two idle cores. What is stored in
 bench/results is replaced section by section, and with it the tables of docs/performance.md.
 
@@ -48,7 +46,9 @@ def main() -> int:
         program = importlib.import_module(f"bench.{sys.argv.pop(1)}")
         return int(program.main())
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage=""
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="python -m bench [SECTION ...] [--rounds N]",
     )
     parser.add_argument("sections", nargs="*", metavar="SECTION")
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")

@@ -101,11 +101,12 @@ def slow_clients(peer: Peer, path: str, count: int, seconds: float) -> Iterator[
 
 
 def _measure_tokens(samples: Samples, peer: Peer, frame: str) -> None:
-    """Use each of some thousand tokens once."""
-    many(peer, frame, FRAME, seconds=1)
-    before = memory(peer.process)
+    """Use each of some thousand tokens once, after some others that fill pools."""
     with tempfile.TemporaryDirectory() as scratch:
-        script = token_script(Path(scratch, "tokens.lua"), FRAME, requests=1)
-        done = many(peer, frame, FRAME, seconds=5, script=script)
-    grown = (memory(peer.process) - before) * 1e6
+        file = Path(scratch, "tokens.lua")
+        many(peer, frame, FRAME, seconds=2, script=token_script(file, FRAME, requests=1))
+        before = memory(peer.process)
+        script = token_script(file, FRAME, requests=1)
+        done = many(peer, frame, FRAME, seconds=6, script=script)
+    grown = max(0.0, memory(peer.process) - before) * 1e6
     samples.add(TOKENS, "each", OURS, A_TOKEN, grown / done.answers)

@@ -66,6 +66,6 @@ def _measure_tokens(samples: Samples, peer: Peer, frame: str) -> None:
     for count in REQUESTS_OF_A_TOKEN:
         with tempfile.TemporaryDirectory() as scratch:
             script = token_script(Path(scratch, "tokens.lua"), FRAME, requests=count)
-            done = many(peer, frame, FRAME, seconds=1, script=script)
+            done = many(peer, frame, FRAME, seconds=2, script=script)
         cost = done.cpu / done.answers * 1e6
         samples.add(TOKENS, f"{count}", peer.name, CPU, cost, x=count)
