@@ -1,7 +1,6 @@
 """The peers: the archive itself, other proxies in front of it, and ours."""
 
 import contextlib
-import os
 import subprocess
 import sys
 import tempfile
@@ -16,7 +15,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from bench.archive import NGINX, find_nginx, nginx
-from bench.processes import on_core_under_test, wait_for_answer
+from bench.processes import NO_PROCESS, on_core_under_test, wait_for_answer
 from tests.background import Background
 from tests.certificates import certificate, server_context
 from tests.command import environment
@@ -118,8 +117,8 @@ class Site:
         return folder
 
     def direct(self) -> Peer:
-        """Return the archive itself. Its CPU is not measured: the number is of this process."""
-        return Peer(DIRECT, self._archive, os.getpid())
+        """Return the archive itself, whose CPU is not measured."""
+        return Peer(DIRECT, self._archive, NO_PROCESS)
 
     def tuned(self) -> Peer:
         """Start nginx as a proxy with large buffers and connections that stay."""

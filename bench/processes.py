@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 
 WAIT_SECONDS = 20
+NO_PROCESS = -1
 CORES = sorted(os.sched_getaffinity(0))
 """The first is for the process under test, the others are for everything else."""
 
@@ -39,6 +40,8 @@ def family(process: int) -> list[psutil.Process]:
 
 def cpu_seconds(process: int) -> float:
     """Return the CPU seconds, exact to a nanosecond, of a process and its living children."""
+    if process == NO_PROCESS:
+        return 0.0
     # The clock of another process (Linux: CPUCLOCK_SCHED of its id), with all its threads.
     return sum(time.clock_gettime(~each.pid << 3 | 2) for each in family(process))
 

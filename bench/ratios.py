@@ -36,15 +36,23 @@ def measure(rounds: int, samples: Samples) -> None:
 
 
 def compare(samples: Samples) -> bool:
-    """Print the measured ratios beside the stored ones. Return whether none has fallen too far."""
+    """Print the measured ratios beside the stored ones.
+
+    Return whether they are the same ones, and none has fallen too far.
+    """
     stored = {each.case: each.median for each in load("ratios")[1]}
+    measured = {each.case: each for each in samples.measurements()}
     good = True
-    for each in samples.measurements():
-        before = stored.get(each.case)
-        fallen = before is not None and each.median < LEAST * before
-        good = good and not fallen
-        beside = "nothing stored" if before is None else f"stored: {figure(before)}"
-        print(f"{each.case:60} {each.text():22} {beside}{'   FALLEN' if fallen else ''}")
+    for case in stored | measured:
+        before, now = stored.get(case), measured.get(case)
+        is_good = before is not None and now is not None and now.median >= LEAST * before
+        good = good and is_good
+        texts = (
+            "not measured" if now is None else now.text(),
+            "nothing stored" if before is None else f"stored: {figure(before)}",
+            "" if is_good else "FALLEN" if before and now else "NOT COMPARED",
+        )
+        print("{:52} {:24} {:16} {}".format(case, *texts))
     return good
 
 

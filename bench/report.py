@@ -12,6 +12,7 @@ from bench.region import Region
 
 SECTIONS = ("small", "search", "streams", "memory", "start", "ratios")
 DOCS = Path(__file__).parent.parent / "docs"
+_FROM_DOCS = "../bench/results/"
 CAPACITY = "capacity"
 """The part that is in the runbook; all others are in performance.md."""
 
@@ -29,8 +30,9 @@ def files() -> dict[Path, str]:
         DOCS / "performance.md": {name: texts[name] for name in texts if name != CAPACITY},
         DOCS / "runbook.md": {CAPACITY: texts[CAPACITY]},
     }
+    tables_alone = "\n\n".join(texts.values()).replace(f"({_FROM_DOCS}", "(")
     return (
-        {RESULTS / "tables.md": "\n\n".join(texts.values()) + "\n"}
+        {RESULTS / "tables.md": tables_alone + "\n"}
         | {RESULTS / name: text for name, text in plots().items()}
         | {path: filled(path.read_text(), within) for path, within in documents.items()}
     )
@@ -81,7 +83,7 @@ def _with_plots(measurements: Sequence[Measurement]) -> str:
         texts.append(tables(each))
         if _is_worth_a_plot(each):
             title = f"{each[0].group}: {each[0].metric}"
-            texts.append(f"![{title}](../bench/results/{_file_name(each)})")
+            texts.append(f"![{title}]({_FROM_DOCS}{_file_name(each)})")
     return "\n\n".join(texts)
 
 

@@ -1,5 +1,6 @@
 """The stored results, and what is made of them: tables, plots, documents, aims, CI's comparison."""
 
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -32,6 +33,12 @@ def test_plots_are_shown(files: dict[Path, str]) -> None:
         if path.suffix == ".svg":
             assert f"(../bench/results/{path.name})" in document
             assert ElementTree.fromstring(text).tag.endswith("svg")
+
+
+def test_links_of_the_tables_work(files: dict[Path, str]) -> None:
+    linked = re.findall(r"\]\(([^)]+)\)", files[RESULTS / "tables.md"])
+    assert linked
+    assert [name for name in linked if not (RESULTS / name).exists()] == []
 
 
 def test_each_section_says_where_it_was_measured() -> None:
@@ -74,29 +81,44 @@ def test_a_ratio_may_not_fall_by_more_than_a_quarter(
     now: float, is_good: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(measurements, "RESULTS", tmp_path)
-    store("ratios", {}, _samples(1, 1, 1).measurements())
-    assert ratios.compare(_samples(now, now, 0.1)) is is_good
+    store("ratios", {}, _samples(frame=1).measurements())
+    assert ratios.compare(_samples(frame=(now, now, 0.1))) is is_good
 
 
-def test_a_ratio_that_was_never_stored_is_shown_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("before", "now", "shown"),
+    [
+        ({"frame": 1}, {"frame": 1}, ""),
+        ({}, {"frame": 1}, "nothing stored"),
+        ({"frame": 1, "study": 1}, {"frame": 1}, "not measured"),
+    ],
+)
+def test_a_ratio_that_is_not_compared_is_no_success(
+    before: dict[str, float],
+    now: dict[str, float],
+    shown: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(measurements, "RESULTS", tmp_path)
-    assert ratios.compare(_samples(1))
-    assert "nothing stored" in capsys.readouterr().out
+    store("ratios", {}, _samples(**before).measurements())
+    assert ratios.compare(_samples(**now)) is (not shown)
+    assert shown in capsys.readouterr().out
 
 
-def _samples(*values: float) -> Samples:
+def _samples(**values: float | tuple[float, ...]) -> Samples:
     samples = Samples()
-    for number in values:
-        samples.add(ratios.GROUP, "frame", ratios.PEER, ratios.RATIO, number)
+    for case, numbers in values.items():
+        for number in numbers if isinstance(numbers, tuple) else (numbers,):
+            samples.add(ratios.GROUP, case, ratios.PEER, ratios.RATIO, number)
     return samples
 
 
 def test_medians_and_quartiles() -> None:
     assert quartiles([5]) == (5, 5, 5)
     assert quartiles([1, 2, 3, 4, 100]) == (3, 2, 4)
-    (measured,) = _samples(1, 2, 3, 4, 100).measurements()
+    (measured,) = _samples(frame=(1, 2, 3, 4, 100)).measurements()
     assert measured.text() == "3 (2–4)"
 
 
