@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import which
 from subprocess import DEVNULL
@@ -89,6 +89,10 @@ class Peer:
     url: str
     process: int
 
+    def fhir(self) -> "Peer":
+        """Return ours with its FHIR base in place of the DICOMweb root."""
+        return replace(self, url=self.url.removesuffix("/wado-rs") + "/fhir")
+
 
 class Site:
     """Starts peers in front of one archive, with an EHR; ends them all at its end.
@@ -169,7 +173,7 @@ class Site:
             "pacs": {"url": self._archive},
             "audit": trail,
             "limits": {
-                "search_cache_seconds": 300,
+                "search_cache_seconds": 3_600,
                 "retrievals": 10_000,
                 "pacs_connections": 10_000,
                 "pacs_timeout_seconds": 300,

@@ -6,7 +6,6 @@ pair, one beside the other, and what is compared with the stored one is the medi
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 
 from bench.archive import Shape, archive
@@ -83,8 +82,7 @@ def _searches() -> Iterator[list[tuple[str, Cost, Cost]]]:
         yield []
         return
     with loaded_orthanc((50,)) as orthanc, site(orthanc.dicomweb_url) as starting:
-        peer = starting.ours()
-        ours = replace(peer, url=peer.url.removesuffix("/wado-rs") + "/fhir")
+        ours = starting.ours().fhir()
         patient = PATIENT.format(50)
         Connection(ours).seconds("/ImagingStudy", headers(FHIR, patient))
         yield [

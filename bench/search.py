@@ -3,7 +3,6 @@
 import contextlib
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -53,10 +52,8 @@ def measure(rounds: int, samples: Samples, studies: tuple[int, ...] = STUDIES) -
     if ORTHANC in missing():
         return
     with loaded_orthanc(studies) as orthanc, site(orthanc.dicomweb_url) as starting:
-        ours = starting.ours()
-        warm = replace(ours, url=ours.url.removesuffix("/wado-rs") + "/fhir")
-        ours = starting.ours(limits={"search_cache_seconds": 0})
-        cold = replace(ours, url=ours.url.removesuffix("/wado-rs") + "/fhir")
+        warm = starting.ours().fhir()
+        cold = starting.ours(limits={"search_cache_seconds": 0}).fhir()
         archive = Peer(ORTHANC, orthanc.dicomweb_url, orthanc.process_id)
         grown = -memory(warm.process)
         Connection(warm).seconds("/ImagingStudy", headers(FHIR, PATIENT.format(max(studies))))

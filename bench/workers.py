@@ -16,7 +16,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -67,9 +66,8 @@ def _measure(samples: Samples, peer: Peer, upstream: Archive, seconds: int) -> N
         "study": lambda: _stream(peer, f"/studies/{study.uid}", study.size),
     }
     if peer.name != TUNED:
-        root = replace(peer, url=peer.url.removesuffix("/wado-rs"))
         loads["search"] = lambda: many(
-            root, "/fhir/ImagingStudy", FHIR, seconds=seconds, connections=CONNECTIONS
+            peer.fhir(), "/ImagingStudy", FHIR, seconds=seconds, connections=CONNECTIONS
         )
     for case, get in loads.items():
         with _watched(peer) as shares:
