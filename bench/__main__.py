@@ -11,7 +11,7 @@ sections:
   start      start to ready, memory at rest
   ratios     what `ci` compares with
 
-programs, each with its own --help:
+programs (refusals, scale and workers have a --help of their own):
   ci         compare the ratios with the stored ones; exit 1 where one fell by over a quarter
   report     write tables, plots and the document again, of what is stored
   scale      calculate what a region needs, by the stored costs
@@ -26,8 +26,8 @@ import sys
 
 from bench import memory, ratios, report, search, small, streams
 from bench.measurements import Samples, store
-from bench.peers import missing
-from bench.processes import leave_core_under_test, machine
+from bench.peers import prepare
+from bench.processes import machine
 
 SECTIONS = {
     "small": small.measure,
@@ -37,13 +37,15 @@ SECTIONS = {
     "start": memory.measure_start,
     "ratios": ratios.measure,
 }
-PROGRAMS = ("audit", "refusals", "scale", "workers")
+PROGRAMS = {"ci": "ratios"} | {
+    name: name for name in ("audit", "refusals", "report", "scale", "workers")
+}
 
 
 def main() -> int:
     """Run what the arguments name."""
     if sys.argv[1:2] and sys.argv[1] in PROGRAMS:
-        program = importlib.import_module(f"bench.{sys.argv.pop(1)}")
+        program = importlib.import_module(f"bench.{PROGRAMS[sys.argv.pop(1)]}")
         return int(program.main())
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -53,21 +55,10 @@ def main() -> int:
     parser.add_argument("sections", nargs="*", metavar="SECTION")
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
     arguments = parser.parse_args()
-    if unknown := set(arguments.sections) - {*SECTIONS, "ci", "report"}:
+    if unknown := set(arguments.sections) - SECTIONS.keys():
         parser.error(f"no such section: {', '.join(unknown)}")
-    if arguments.sections == ["report"]:
-        report.write()
-        return 0
-    for name, line in missing().items():
-        print(f"{name} is not installed: {line}", file=sys.stderr)
-    if missing().keys() & {"nginx", "wrk", "curl"}:
-        return 2
-    if arguments.sections == ["ci"]:
-        leave_core_under_test()
-        ratios.measure(arguments.rounds, samples := Samples())
-        return 0 if ratios.compare(samples) else 1
     description = machine()
-    leave_core_under_test()
+    prepare()
     for name in arguments.sections or SECTIONS:
         SECTIONS[name](arguments.rounds, samples := Samples())
         if measured := samples.measurements():  # Else it needs what is missing.

@@ -1,6 +1,7 @@
 """The peers: the archive itself, other proxies in front of it, and ours."""
 
 import contextlib
+import resource
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,12 @@ from urllib.parse import urlsplit
 import yaml
 
 from bench.archive import NGINX, find_nginx, nginx
-from bench.processes import NO_PROCESS, on_core_under_test, wait_for_answer
+from bench.processes import (
+    NO_PROCESS,
+    leave_core_under_test,
+    on_core_under_test,
+    wait_for_answer,
+)
 from tests.background import Background
 from tests.certificates import certificate, server_context
 from tests.command import environment
@@ -237,3 +243,17 @@ def missing() -> dict[str, str]:
         ORTHANC: (find_orthanc(), NOT_INSTALLED.partition(": ")[2]),
     }
     return {name: line for name, (there, line) in found.items() if not there}
+
+
+def prepare() -> None:
+    """Name what is missing, and give this process the cores that are not the one under test.
+
+    Raises SystemExit where nothing can be measured.
+    """
+    for name, line in missing().items():
+        print(f"{name} is not installed: {line}", file=sys.stderr)
+    if missing().keys() & {"nginx", "wrk", "curl"}:
+        raise SystemExit(2)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # Of what is started, too.
+    leave_core_under_test()

@@ -11,7 +11,7 @@ from functools import partial
 from bench.archive import Shape, archive
 from bench.load import FHIR, FRAME, Connection, download, headers, many
 from bench.measurements import Samples, figure, load
-from bench.peers import ORTHANC, Peer, missing, site
+from bench.peers import ORTHANC, Peer, missing, prepare, site
 from bench.progress import progress
 from bench.search import PATIENT, loaded_orthanc
 from tests.fakes import ehr
@@ -53,6 +53,13 @@ def compare(samples: Samples) -> bool:
         )
         print("{:52} {:24} {:16} {}".format(case, *texts))
     return good
+
+
+def main() -> int:
+    """Measure and compare; 1 where a ratio has fallen too far, or was not compared."""
+    prepare()
+    measure(ROUNDS, samples := Samples())
+    return 0 if compare(samples) else 1
 
 
 @contextlib.contextmanager

@@ -23,6 +23,12 @@ def write() -> None:
         path.write_text(text)
 
 
+def main() -> int:
+    """Write all files."""
+    write()
+    return 0
+
+
 def files() -> dict[Path, str]:
     """Return what the stored results make of each file: tables, plots, documents."""
     texts = blocks()
