@@ -1,8 +1,8 @@
 """Searches, warm and cold, beside Orthanc's own QIDO-RS; how long others wait beside one."""
 
 import contextlib
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -103,12 +103,13 @@ def _measure_stall(samples: Samples, ours: Peer, count: int) -> None:
     patient = PATIENT.format(count)
     connection = Connection(ours)
     search = partial(Connection(ours).seconds, "/ImagingStudy", headers(FHIR, patient))
-    thread = threading.Thread(target=search)
     alone = max(connection.paced("/metadata", FHIR, rate=200, seconds=2))
-    thread.start()
     beside = 0.0
-    while thread.is_alive():
-        beside = max(beside, *connection.paced("/metadata", FHIR, rate=200, seconds=0.1))
+    with ThreadPoolExecutor() as threads:
+        searching = threads.submit(search)
+        while not searching.done():
+            beside = max(beside, *connection.paced("/metadata", FHIR, rate=200, seconds=0.1))
+    searching.result()
     samples.add(STALL, ALONE, OURS, STALLED, alone * 1e3)
     samples.add(STALL, BESIDE, OURS, STALLED, beside * 1e3)
 
