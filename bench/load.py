@@ -119,13 +119,18 @@ def curl(peer: Peer, path: str, *options: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def downloads(peer: Peer, path: str, count: int, *options: str) -> Iterator[None]:
-    """Keep so many downloads going meanwhile: each begins anew as long as it lasts."""
-    # One curl fetches the URL again and again, by one connection.
-    command = curl(peer, path + "?[1-100000]", *options)
+def downloads(peer: Peer, path: str, count: int) -> Iterator[None]:
+    """Keep so many downloads going meanwhile: each begins anew as long as it lasts.
+
+    Raises SystemExit where one fails.
+    """
+    # One curl fetches the URL again and again, by one connection. It does not send the fragment.
+    command = curl(peer, path + "#[1-100000]", "--fail", "--fail-early")
     curls = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(count)]
     try:
         yield
+        if any(process.poll() is not None for process in curls):
+            raise SystemExit(f"{peer.name}{path}: a download has ended")
     finally:
         for process in curls:
             process.terminate()
