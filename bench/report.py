@@ -50,13 +50,19 @@ def blocks() -> dict[str, str]:
     everything = [each for _, measurements in results.values() for each in measurements]
     texts = {"aims": aims_table(everything)}
     for name, (machine, measurements) in results.items():
-        where = "; ".join(f"{key} {value}" for key, value in machine.items())
-        texts[name] = f"{_with_plots(measurements)}\n\nMeasured on: {where}."
+        texts[name] = f"{_with_plots(measurements)}\n\n{_where(machine)}"
     region, costs = Region(), scale.measured_costs()
     return texts | {
         "scale": scale.report(region, costs),
         CAPACITY: scale.capacity(region, costs),
     }
+
+
+def _where(machine: Mapping[str, str]) -> str:
+    """Return what it was measured on; and whether others used more than half of a core of two."""
+    text = f"Measured on: {'; '.join(f'{key} {value}' for key, value in machine.items())}."
+    is_busy = float(machine["load before"]) > int(machine["cores"]) / 4
+    return text + " **The machine was busy: rates and times mean nothing.**" * is_busy
 
 
 def filled(document: str, texts: Mapping[str, str]) -> str:

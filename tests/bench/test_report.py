@@ -35,6 +35,12 @@ def test_plots_are_shown(files: dict[Path, str]) -> None:
             assert ElementTree.fromstring(text).tag.endswith("svg")
 
 
+def test_cases_fit_beside_their_bars() -> None:
+    for group in report._by_metric(EVERYTHING):
+        if report._is_worth_a_plot(group):
+            assert [each.case for each in group if not each.x and len(each.case) > 24] == []
+
+
 def test_links_of_the_tables_work(files: dict[Path, str]) -> None:
     linked = re.findall(r"\]\(([^)]+)\)", files[RESULTS / "tables.md"])
     assert linked
@@ -46,6 +52,13 @@ def test_each_section_says_where_it_was_measured() -> None:
         machine, measured = load(name)
         assert measured, name
         assert {"processor", "cores", "kernel", "python", "load before", "date"} <= machine.keys()
+
+
+@pytest.mark.parametrize(("load_before", "is_busy"), [("0.4", False), ("0.6", True)])
+def test_a_busy_machine_is_named(load_before: str, is_busy: bool) -> None:
+    text = report._where({"cores": "2", "load before": load_before})
+    assert f"load before {load_before}" in text
+    assert ("mean nothing" in text) is is_busy
 
 
 def test_each_aim_was_measured() -> None:
