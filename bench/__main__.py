@@ -1,7 +1,7 @@
 """Measure beside real peers, interleaved in one run, and store tables and plots.
 
-Without a section all of them are measured, in some ten minutes on two idle cores. What is stored in
-bench/results is replaced section by section, and with it the tables of docs/performance.md.
+Without a section all of them are measured, in some twelve minutes on two idle cores. What is stored
+in bench/results is replaced section by section, and with it the tables of docs/performance.md.
 
 sections:
   small      CPU, rate and latency of a frame; by connections, by requests of each token
