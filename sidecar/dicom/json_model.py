@@ -58,6 +58,11 @@ class CompactRow(Mapping[str, Any]):
         """Approximate number of bytes of memory."""
         return _ROW_OVERHEAD + len(self._ends) + len(self._text)
 
+    def sorted_text(self, *, without: frozenset[str]) -> bytes:
+        """Return the row as text in the order of its names, without some of them."""
+        head, names = _sorted(tuple(self._places), without)
+        return b"".join([head, *map(self._json_text, names)])
+
     def changed(self, names: Collection[str], added: Mapping[str, Any]) -> "CompactRow":
         """Return the row without the attributes ``names`` and with those in ``added``."""
         json_texts = {name: self._json_text(name) for name in self if name not in names}
@@ -98,6 +103,12 @@ class CompactRow(Mapping[str, Any]):
 def _places(names: tuple[str, ...]) -> Mapping[str, int]:
     """Return the index of each of these attributes. Rows with the same attributes share it."""
     return {name: place for place, name in enumerate(names)}
+
+
+@lru_cache(1_000)
+def _sorted(names: tuple[str, ...], without: frozenset[str]) -> tuple[bytes, tuple[str, ...]]:
+    left = sorted(name for name in names if name not in without)
+    return orjson.dumps(left), tuple(left)
 
 
 def changed(
