@@ -19,6 +19,7 @@ from sidecar.fhir.search import Search
 from sidecar.fhir.search_parser import parse_search
 from sidecar.fhir.select import satisfies
 
+_NONE: frozenset[str] = frozenset()  # One object for all studies.
 EVALUATED = frozenset({"_id", "identifier", "started", "modality", "status", "bodysite", "series"})
 """Search parameters that a constraint may have."""
 MAXIMUM_LENGTH = 1_000
@@ -41,7 +42,7 @@ class Constraints:
         """Return those constraints that the study with this row and these series satisfies."""
         searches = {constraint: self._read(constraint) for constraint in constraints}
         if not searches:
-            return frozenset()
+            return _NONE
         study = listed_study(row, series, self._site)
         return frozenset(
             constraint

@@ -9,7 +9,6 @@ from sidecar.common.slices import in_slices
 from sidecar.dicom.json_model import Row, texts
 from sidecar.dicom.uid import is_uid
 from sidecar.fhir.catalog.catalog import Catalog, fingerprints
-from sidecar.fhir.dates import DateRange
 from sidecar.fhir.imaging_study import (
     Site,
     accession_number,
@@ -41,8 +40,8 @@ class ListedStudy:
     """Study of a list, with what searches compare of it.
 
     - ``series``: its series rows, ``None`` where the archive must be asked for them
-    - ``began``: the span of its start; ``start``: the beginning of that in microseconds since 1970,
-      before all others where it is unknown
+    - ``began``: the first instant of its start and the one behind it; ``start``: the former in
+      microseconds since 1970, before all others where it is unknown
     - ``modalities``: codes in its own row; ``names_modalities``: whether there is any text
     - ``entries``: FHIR version -> what the entry depends on beside the rows, and the entry
     """
@@ -51,7 +50,7 @@ class ListedStudy:
     series: Sequence[Row] | None
     uid: str
     id: str
-    began: DateRange | None
+    began: tuple[datetime, datetime] | None  # Of a pair the garbage collector has nothing to do.
     start: int
     accession_number: str | None
     modalities: tuple[str, ...]
@@ -67,7 +66,7 @@ def listed_study(row: Row, series: Sequence[Row] | None, site: Site) -> ListedSt
         series,
         uid,
         study_id(uid),
-        began.span if began else None,
+        (began.span.start, began.span.end) if began else None,
         microseconds(began.span.start) if began else _UNKNOWN_START,
         accession_number(row),
         tuple(own_modality_codes(row)),

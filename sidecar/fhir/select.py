@@ -131,7 +131,7 @@ def _is_wanted(
 def _passes_by_row(study: ListedStudy, search: Search, seen: Mapping[str, datetime]) -> bool:
     return (
         all(_is_identified(study, identifier) for identifier in search.identifiers)
-        and _passes(search.started, study.began)
+        and (not search.started or _passes(search.started, study.began and DateRange(*study.began)))
         and (not search.last_updated or _passes(search.last_updated, _span(seen[study.uid])))
     )
 
