@@ -36,8 +36,10 @@ _DROP_SECONDS = 0.25  # Between two dropped files, for a disk that stays full.
 _MALFORMED = (LookupError, ValueError, AttributeError, TypeError, ArithmeticError, RecursionError)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
-Retry = tuple[str, int, int]
-"""An event that is tried again alone: its segment, its first byte there, and how often."""
+Progress = tuple[dict[str, int], list[tuple[str, int, int]]]
+"""How many bytes of each segment are done, and which events in them are tried again alone: their
+segment, first byte and tries.
+"""
 WhenFull = Literal["refuse", "drop_oldest"]
 
 
@@ -58,11 +60,10 @@ def begun_ns(name: str) -> int:
     return int(name.partition("-")[0])
 
 
-def progress(folder: Path) -> tuple[dict[str, int], list[Retry]]:
-    """Return how many bytes of each segment are done, and which events in them are to try again.
+def progress(folder: Path) -> Progress:
+    """Return what the deliverer has saved. Raises ``OSError``.
 
     Nothing is done if the file is malformed: events are delivered twice rather than not at all.
-    Raises ``OSError``.
     """
     try:
         saved = json.loads((folder / PROGRESS).read_bytes())

@@ -12,7 +12,6 @@ import pytest
 from sidecar.audit import delivery as module
 from sidecar.audit.backlog import Backlog
 from sidecar.audit.delivery import Delivery
-from sidecar.audit.delivery_states import DeliveryState
 from sidecar.audit.repository import Repository
 from sidecar.audit.spool import REJECTED, Spool
 from sidecar.telemetry.metrics import Metrics
@@ -82,7 +81,7 @@ async def line_to(
 async def line_with_lock(folder: Path, repository: FhirRepository) -> AsyncIterator[Line]:
     """A line that delivers: those that come later are the ones that wait for the lock."""
     async with line_to(folder, repository) as line:
-        await wait_until_async("the lock", lambda: line.delivery.state is not DeliveryState.STANDBY)
+        await wait_until_async("the lock", lambda: line.backlog.is_locked)
         yield line
 
 
