@@ -27,7 +27,7 @@ MOST_BATCH_BYTES = 2**20
 _FIRST_PAUSE_SECONDS = 0.5
 _MOST_TRIES = 20  # Of a retry: a quarter of an hour with the pauses.
 _SLOW = 10  # After a failed retry, wait this many times its duration before the next.
-_LOOK_SECONDS = 1
+_LOOK_SECONDS = 1  # For new events, and for the lock.
 _YIELD_SECONDS = 3  # While a process drains, the others may take the lock for so long.
 _COUNT_SECONDS = 1
 
@@ -52,15 +52,10 @@ class Delivery:
         self._retry_after = 0.0
         self._is_batch_next = False
         self._is_unsaved = False
-        self._wake = asyncio.Event()
+        self._wake = asyncio.Event()  # Ends a pause.
         self._is_ending = self._is_draining = self._lets_go = False
         # All use of the folder is there: a slow disk must not hold up the event loop.
         self._thread = ThreadPoolExecutor(1, "audit-delivery")
-
-    def wake(self) -> None:
-        """Look for new events, unless a failure needs a pause."""
-        if self._backlog.is_locked and self.state is DeliveryState.SENDING:
-            self._wake.set()
 
     def hand_over(self) -> None:
         """Leave the delivery to other processes, because this one drains.

@@ -100,7 +100,7 @@ class Spool:
     """Write events to the spool, which has at most ``max_bytes``.
 
     What other processes write there is seen within a second. ``observe`` gets ``dropped`` for each
-    event that is dropped for room. ``wake`` is called after each line.
+    event that is dropped for room.
     """
 
     def __init__(
@@ -111,7 +111,6 @@ class Spool:
         when_full: WhenFull = "refuse",
         sync: bool = False,
         observe: Callable[[str], None] = lambda outcome: None,
-        wake: Callable[[], None] = lambda: None,
     ) -> None:
         self._folder = folder
         self._max_bytes = max_bytes
@@ -122,7 +121,6 @@ class Spool:
         self._when_full = when_full
         self._sync = sync
         self._observe = observe
-        self._wake = wake
         self._descriptor = -1
         self._path = folder
         self._size = self._used = 0
@@ -146,7 +144,6 @@ class Spool:
                     raise
         self._size += len(line)
         self._used += len(line)
-        self._wake()
 
     def close(self) -> None:
         """Close the current segment."""

@@ -36,9 +36,7 @@ class Line:
         self.repository = Repository(session, url, **how)
         self.backlog = Backlog(folder)
         self.delivery = Delivery(self.backlog, self.repository, self.metrics, batch=batch)
-        self.spool = Spool(
-            folder, max_bytes=2**30, wake=self.delivery.wake, observe=self.metrics.observe_audit
-        )
+        self.spool = Spool(folder, max_bytes=2**30, observe=self.metrics.observe_audit)
 
     def tell(self, numbers: range) -> None:
         for number in numbers:
