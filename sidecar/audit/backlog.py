@@ -193,15 +193,11 @@ class Backlog:
         length, left, counted = len(self.retries), _COUNT_BYTES, {}
         for name in segment_names(self.folder):
             end, waiting = self._counted.get(name, (self._positions[name], 0))
-            if left > 0:
-                with (
-                    contextlib.suppress(FileNotFoundError),
-                    (self.folder / name).open("rb") as file,
-                ):
-                    file.seek(end)
-                    data = file.read(left)
-                    end, waiting = end + len(data), waiting + data.count(b"\n")
-                    left -= len(data)
+            with contextlib.suppress(FileNotFoundError), (self.folder / name).open("rb") as file:
+                file.seek(end)
+                data = file.read(left)
+                end, waiting = end + len(data), waiting + data.count(b"\n")
+                left -= len(data)
             counted[name] = end, waiting
             length += waiting
         self._counted = counted

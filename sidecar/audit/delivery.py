@@ -27,9 +27,8 @@ MOST_BATCH_BYTES = 2**20
 _FIRST_PAUSE_SECONDS = 0.5
 _MOST_TRIES = 20  # Of a retry: a quarter of an hour with the pauses.
 _SLOW = 10  # After a failed retry, wait this many times its duration before the next.
-_LOOK_SECONDS = 1  # For new events, and for the lock.
+_LOOK_SECONDS = 1  # For new events and the lock, and to measure the queue.
 _YIELD_SECONDS = 3  # While a process drains, the others may take the lock for so long.
-_COUNT_SECONDS = 1
 
 T = TypeVar("T")
 
@@ -142,9 +141,9 @@ class Delivery:
             events = await self._next(1 + min(2 ** min(self._pauses - 1, 10), max(1, room)))
             if len(events) == 1 and (retry := self._due_retry()):
                 events.append(retry)
-            passed = len(events) - 1
-            if not passed:
+            if len(events) == 1:
                 return StepResult.FAILED
+            passed = len(events) - 1
         else:
             events = await self._next(min(self._size, room))  # All but one may become retries.
         if not events:
@@ -274,7 +273,7 @@ class Delivery:
         while True:
             with contextlib.suppress(OSError):
                 self._metrics.observe_queue(*await self._in_thread(self._measured))
-            await asyncio.sleep(_COUNT_SECONDS)
+            await asyncio.sleep(_LOOK_SECONDS)
 
     def _measured(self) -> tuple[int, float]:
         return self._backlog.measure() if self._backlog.is_locked or self._pauses else (0, 0)

@@ -78,14 +78,11 @@ def remove_unused(path: Path, done: int, *, even_waiting: bool) -> int | None:
 
     Return ``None`` if it stays: in use, gone, or (unless ``even_waiting``) with such lines.
     """
-
-    def opener(name: str, flags: int) -> int:
-        return os.open(name, flags | os.O_NOFOLLOW)
-
     # NFS has no exclusive lock on a file that is open for reading only.
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
     with (
         contextlib.suppress(FileNotFoundError, BlockingIOError),
-        open(path, "r+b", opener=opener) as file,
+        os.fdopen(os.open(path, flags), "rb") as file,
     ):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         file.seek(done)
@@ -140,7 +137,12 @@ class Spool:
                 self._append(line)
                 break
             except OSError as error:
-                if error.errno not in _NO_ROOM or not self._drop_for_others():
+                # The disk may be full of other files. Dropping may not help, as with a quota.
+                now = time.monotonic()
+                if error.errno not in _NO_ROOM or now - self._dropped < _DROP_SECONDS:
+                    raise
+                self._dropped = now
+                if not self._drop_oldest():
                     raise
         self._size += len(line)
         self._used += len(line)
@@ -197,7 +199,7 @@ class Spool:
         if time.monotonic() - self._looked > (_LOOK_SECONDS if fits else seconds):
             self._look()
         while self._used + size > most:
-            if self._when_full == "refuse" or not self._drop_oldest(own=True):
+            if not self._drop_oldest(own=True):
                 raise OSError(errno.ENOSPC, "the spool is full")
             self._look()
 
@@ -210,23 +212,13 @@ class Spool:
             with contextlib.suppress(FileNotFoundError):
                 self._used += os.lstat(os.path.join(folder, name)).st_size
 
-    def _drop_for_others(self) -> bool:
-        """Drop a file for room on the disk, which may be full of other files.
-
-        Return whether there is one to drop. Where that does not help, as with a quota on the number
-        of files, few are dropped.
-        """
-        now = time.monotonic()
-        if self._when_full == "refuse" or now - self._dropped < _DROP_SECONDS:
-            return False
-        self._dropped = now
-        return self._drop_oldest()
-
     def _drop_oldest(self, *, own: bool = False) -> bool:
         """Drop the oldest file that no writer has, or the current one if ``own``.
 
-        Return whether there was one.
+        Return whether one was dropped.
         """
+        if self._when_full == "refuse":
+            return False
         positions, retries = progress(self._folder)
         # rejected.jsonl takes room, too, and is older.
         for name in (REJECTED, *segment_names(self._folder)):

@@ -59,7 +59,6 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_FIRST_PAUSE_SECONDS", 0.02)
     monkeypatch.setattr(module, "LONGEST_PAUSE_SECONDS", 0.1)
     monkeypatch.setattr(module, "_LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(module, "_COUNT_SECONDS", 0.01)
     monkeypatch.setattr(module, "_YIELD_SECONDS", 0.2)
     monkeypatch.setattr(module, "FINISH_SECONDS", 60)
 
