@@ -28,6 +28,7 @@ from sidecar.audit.spool import (
     segment_names,
 )
 
+MOST_BATCH_BYTES = 2**20
 MOST_RETRIES = 1_000
 MOST_RETRY_BYTES = 4 * 2**20
 _COUNT_BYTES = 16 * 2**20
@@ -133,14 +134,14 @@ class Backlog:
             return -1
         return MOST_RETRIES - len(self.retries)
 
-    def next(self, most: int, most_bytes: int) -> list[SpooledEvent]:
-        """Return up to ``most`` of the oldest events, the first one of any size."""
+    def next(self, most: int) -> list[SpooledEvent]:
+        """Return up to ``most`` of the oldest events, and at least one, of any size."""
         events: list[SpooledEvent] = []
         size = 0
         for name in segment_names(self.folder):
             for event in self._lines(name, self._positions[name]):
                 size += len(event.line)
-                if events and (len(events) == most or size > most_bytes):
+                if events and (len(events) >= most or size > MOST_BATCH_BYTES):
                     return events
                 events.append(event)
         return events
@@ -201,7 +202,7 @@ class Backlog:
             counted[name] = end, waiting
             length += waiting
         self._counted = counted
-        oldest = (*self.retries[:1], *self.next(1, 1))
+        oldest = (*self.retries[:1], *self.next(1))
         return length, max((event.age_seconds() for event in oldest), default=0.0)
 
     def _lines(self, name: str, begin: int) -> Iterator[SpooledEvent]:

@@ -23,7 +23,6 @@ log = logging.getLogger(__name__)
 FINISH_SECONDS = 5
 """Seconds that the end of the process may wait for events, which stay on disk."""
 LONGEST_PAUSE_SECONDS = 60
-MOST_BATCH_BYTES = 2**20
 _FIRST_PAUSE_SECONDS = 0.5
 _MOST_TRIES = 20  # Of a retry: a quarter of an hour with the pauses.
 _SLOW = 10  # After a failed retry, wait this many times its duration before the next.
@@ -135,20 +134,19 @@ class Delivery:
 
     async def _send(self) -> StepResult:
         """Send the oldest events, or a later one in order to probe the server."""
-        room, passed = self._backlog.room, 0
-        if self.state is DeliveryState.PROBING:
-            # Twice as far behind the oldest each time, because that one may fail as well.
-            events = await self._next(1 + min(2 ** min(self._pauses - 1, 10), max(1, room)))
-            if len(events) == 1 and (retry := self._due_retry()):
-                events.append(retry)
-            if len(events) == 1:
-                return StepResult.FAILED
-            passed = len(events) - 1
-        else:
-            events = await self._next(min(self._size, room))  # All but one may become retries.
+        is_probe, room = self.state is DeliveryState.PROBING, self._backlog.room
+        most = min(self._size, room)  # All but one of them may become retries.
+        if is_probe:  # Twice as far behind the oldest each time, because it may fail as well.
+            most = 1 + min(2 ** min(self._pauses - 1, 10), max(1, room))
+        events = await self._in_thread(self._backlog.next, most)
         if not events:
             await self._in_thread(self._save)
             return StepResult.NOTHING
+        if is_probe and len(events) == 1:
+            if (retry := self._due_retry()) is None:
+                return StepResult.FAILED
+            events.append(retry)
+        passed = len(events) - 1 if is_probe else 0
         self._sent = len(events) - passed
         outcomes = await self._repository.deliver(events[passed:])
         outcomes = [DeliveryOutcome.AGAIN] * passed + outcomes
@@ -159,9 +157,6 @@ class Delivery:
         if not passed:
             self._size = min(self._batch, self._size + max(1, self._size // 4))
         return StepResult.TAKEN
-
-    async def _next(self, most: int) -> list[SpooledEvent]:
-        return await self._in_thread(self._backlog.next, max(1, most), MOST_BATCH_BYTES)
 
     def _due_retry(self) -> SpooledEvent | None:
         now = asyncio.get_running_loop().time()

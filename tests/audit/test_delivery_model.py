@@ -278,7 +278,7 @@ class Deliveries(RuleBasedStateMachine):
         """Not even if all processes were killed now."""
         backlog = Backlog(self.folder)
         backlog.load()
-        waiting = [*backlog.retries, *backlog.next(10_000, 2**30)]
+        waiting = [*backlog.retries, *backlog.next(10_000)]
         there = {json.loads(event.line)["number"] for event in waiting}
         assert self.writer_of.keys() <= there | set(self.repository.stored) | set(
             rejected(self.folder)
