@@ -25,6 +25,7 @@ FINISH_SECONDS = 5
 LONGEST_PAUSE_SECONDS = 60
 _FIRST_PAUSE_SECONDS = 0.5
 _MOST_TRIES = 20  # Of a retry: a quarter of an hour with the pauses.
+_RETRY_SECONDS = 1  # For retries between two batches, unless one fails.
 _SLOW = 10  # After a failed retry, wait this many times its duration before the next.
 _LOOK_SECONDS = 1  # For new events and the lock, and to measure the queue.
 _YIELD_SECONDS = 3  # While a process drains, the others may take the lock for so long.
@@ -48,7 +49,7 @@ class Delivery:
         self._pauses = 0  # Since events were taken.
         self._reason = self._logged_reason = ""
         self._retry_after = 0.0
-        self._is_batch_next = False
+        self._retries_until = 0.0  # And then a batch.
         self._is_unsaved = False
         self._wake = asyncio.Event()  # Ends a pause.
         self._is_ending = self._is_draining = self._lets_go = False
@@ -108,12 +109,12 @@ class Delivery:
             if not self._backlog.is_locked and not await self._in_thread(self._backlog.lock):
                 await self._release()  # The process that has the lock has the metrics, too.
                 return _LOOK_SECONDS
-            retry = self._due_retry()
-            if retry and self.state is DeliveryState.SENDING and not self._is_batch_next:
-                self._is_batch_next = not await self._retry(retry)
+            clock, retry = asyncio.get_running_loop().time, self._due_retry()
+            if retry and self.state is DeliveryState.SENDING and clock() < self._retries_until:
+                await self._retry(retry)
                 return 0
-            self._is_batch_next = False
             result = await self._send()
+            self._retries_until = clock() + _RETRY_SECONDS
         except Refused:
             result = StepResult.TOO_MUCH
         except Exception as failure:  # Events must not wait for a restart.
@@ -163,8 +164,8 @@ class Delivery:
         due = (event for event in self._backlog.retries if event.due <= now)
         return min(due, key=lambda event: event.due, default=None)
 
-    async def _retry(self, event: SpooledEvent) -> bool:
-        """Send a retry alone. Return whether it was delivered."""
+    async def _retry(self, event: SpooledEvent) -> None:
+        """Send a retry alone. If it fails, a batch is next."""
         clock = asyncio.get_running_loop().time
         began, wait = clock(), 0.0
         try:
@@ -172,15 +173,15 @@ class Delivery:
         except Undelivered as failure:
             self._metrics.observe_audit("undelivered")
             outcome, wait = DeliveryOutcome.AGAIN, failure.retry_after or 0
-        if is_failed := outcome is not DeliveryOutcome.DELIVERED:
+        if outcome is not DeliveryOutcome.DELIVERED:
             event.requests += 1
             # A failure counts if others were taken meanwhile.
             event.tries += self._taken != event.taken_before
             event.taken_before = self._taken
             pause = _pause_seconds(max(event.requests, event.tries), wait)
             event.due = clock() + max(pause, (clock() - began) * _SLOW)
+            self._retries_until = 0.0
         await self._in_thread(self._settle, [event], [outcome])
-        return not is_failed
 
     def _settle(self, events: Sequence[SpooledEvent], outcomes: Sequence[DeliveryOutcome]) -> None:
         """Go on behind the events. Those that are neither delivered nor rejected become retries."""
