@@ -51,7 +51,7 @@ def _deliver(folder: Path, ends: Event) -> None:
     backlog = Backlog(folder)
     backlog.lock()
     while not ends.is_set():
-        backlog.done(backlog.next(100, 2**20))
+        backlog.done(backlog.next(100))
         backlog.save()
         time.sleep(0.005)
 

@@ -9,22 +9,26 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from sidecar.audit.sinks import write_whole
 from sidecar.audit.spool import (
     LOCK,
     PROGRESS,
     REJECTED,
+    Progress,
     begun_ns,
     progress,
     remove_unused,
     segment_names,
 )
 
+MOST_BATCH_BYTES = 2**20
 MOST_RETRIES = 1_000
 MOST_RETRY_BYTES = 4 * 2**20
 _COUNT_BYTES = 16 * 2**20
@@ -53,18 +57,18 @@ class SpooledEvent:
         return self.begin + len(self.line) + 1
 
     @property
-    def is_json(self) -> bool:
-        """Whether it is a JSON object."""
-        try:
-            return isinstance(json.loads(self.line), dict)
-        except (ValueError, RecursionError):
-            return False
+    def content(self) -> dict[str, Any]:
+        """The JSON object, empty if it is none."""
+        with contextlib.suppress(ValueError, RecursionError):
+            if isinstance(content := json.loads(self.line), dict):
+                return content
+        return {}
 
     def age_seconds(self) -> float:
         """Return how long it has waited, by ``recorded`` or else by the name of its segment."""
         try:
-            recorded = datetime.fromisoformat(json.loads(self.line)["recorded"]).timestamp()
-        except (ValueError, KeyError, TypeError, RecursionError):
+            recorded = datetime.fromisoformat(self.content["recorded"]).timestamp()
+        except (ValueError, KeyError, TypeError):
             recorded = begun_ns(self.segment) / 1e9
         return max(0.0, time.time() - recorded)
 
@@ -80,33 +84,38 @@ class Backlog:
         self.retries: list[SpooledEvent] = []
         """Oldest first."""
         self._held_bytes = held_bytes
-        self._positions: dict[str, int] = {}
+        self._positions = Counter[str]()
         # By segment: how far its lines were counted, and how many of those wait.
         self._counted: dict[str, tuple[int, int]] = {}
-        self._saved = b""
+        self._saved: Progress = {}, []
         self._descriptor = -1
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether this has the lock."""
+        return self._descriptor >= 0
 
     def lock(self) -> bool:
         """Take the lock. Return whether no other process has it. Raises ``OSError``."""
-        if self._descriptor < 0:
-            self._descriptor = os.open(self.folder / LOCK, os.O_RDWR | _OPEN, 0o600)
+        self._descriptor = os.open(self.folder / LOCK, os.O_RDWR | _OPEN, 0o600)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        self.load()
-        return True
+            self.load()
+        except OSError as error:
+            self.close()
+            if not isinstance(error, BlockingIOError):
+                raise
+        return self.is_locked
 
     def load(self) -> None:
         """Read how far the events are delivered, and the retries. Raises ``OSError``."""
-        self._positions, retries = progress(self.folder)
-        self._counted, self.retries = {}, []
+        self._saved = positions, retries = progress(self.folder)
+        self._positions, self._counted, self.retries = Counter(positions), {}, []
         names = set(segment_names(self.folder))
         for name, begin, tries in retries:
             if name in names and (event := next(self._lines(name, begin), None)) is not None:
                 event.tries = tries
                 self.retries.append(event)
-        self._saved = self._progress()
 
     def close(self) -> None:
         """Give the lock up."""
@@ -116,45 +125,44 @@ class Backlog:
 
     @property
     def room(self) -> int:
-        """How many more retries there may be."""
-        is_full = sum(len(event.line) for event in self.retries) >= MOST_RETRY_BYTES
-        return 0 if is_full else max(0, MOST_RETRIES - len(self.retries))
+        """How many more retries there may be. Below zero, the oldest ones must go."""
+        held = {event.segment for event in self.retries}
+        if (
+            sum(self._counted.get(name, (0, 0))[0] for name in held) > self._held_bytes
+            or sum(len(event.line) for event in self.retries) > MOST_RETRY_BYTES
+        ):
+            return -1
+        return MOST_RETRIES - len(self.retries)
 
-    def next(self, most: int, most_bytes: int) -> list[SpooledEvent]:
-        """Return up to ``most`` of the oldest events, the first one of any size."""
+    def next(self, most: int) -> list[SpooledEvent]:
+        """Return up to ``most`` of the oldest events, and at least one, of any size."""
         events: list[SpooledEvent] = []
         size = 0
         for name in segment_names(self.folder):
-            for event in self._lines(name, self._positions.get(name, 0)):
+            for event in self._lines(name, self._positions[name]):
                 size += len(event.line)
-                if events and (len(events) == most or size > most_bytes):
+                if events and (len(events) >= most or size > MOST_BATCH_BYTES):
                     return events
                 events.append(event)
         return events
 
-    def done(self, events: Sequence[SpooledEvent]) -> None:
-        """Go on behind the oldest events, which these are."""
+    def done(self, events: Sequence[SpooledEvent], again: Collection[SpooledEvent] = ()) -> None:
+        """Go on behind the events: the oldest, or a retry. Those to send ``again`` are retries."""
         for event in events:
-            self._positions[event.segment] = event.end
-            counted, waiting = self._counted.get(event.segment, (0, 0))
-            self._counted[event.segment] = (
-                (counted, waiting - 1) if event.end <= counted else (event.end, 0)
-            )
+            if event.end > self._positions[event.segment]:
+                self._positions[event.segment] = event.end
+                counted, waiting = self._counted.get(event.segment, (0, 0))
+                self._counted[event.segment] = (
+                    (counted, waiting - 1) if event.end <= counted else (event.end, 0)
+                )
+        settled = set(events).difference(again)
+        all_retries = dict.fromkeys((*self.retries, *again))
+        self.retries = [event for event in all_retries if event not in settled]
 
     def reject(self, event: SpooledEvent) -> None:
         """Append an event to ``rejected.jsonl``, for people. Raises ``OSError``."""
-        descriptor = os.open(self.folder / REJECTED, os.O_WRONLY | os.O_APPEND | _OPEN, 0o600)
-        try:
-            write_whole(descriptor, event.line + b"\n")
-            os.fdatasync(descriptor)  # The other copy will be removed.
-        finally:
-            os.close(descriptor)
-
-    @property
-    def holds_too_much(self) -> bool:
-        """Whether the segments of the retries have more than ``held_bytes``."""
-        held = {event.segment for event in self.retries}
-        return sum(self._counted.get(name, (0, 0))[0] for name in held) > self._held_bytes
+        # It is on the disk before the other copy is removed.
+        _write(self.folder / REJECTED, os.O_APPEND | os.O_DSYNC, event.line + b"\n")
 
     def save(self) -> None:
         """Remove finished segments, and save the progress. Raises ``OSError``.
@@ -164,20 +172,19 @@ class Backlog:
         names = segment_names(self.folder)
         left, held = set(names), {event.segment for event in self.retries}
         for name in names:
-            if next(self._lines(name, self._positions.get(name, 0)), None) is not None:
+            path, done = self.folder / name, self._positions[name]
+            if next(self._lines(name, done), None) is not None:
                 break  # There may be a thousand behind it.
-            done = self._positions.get(name, 0)
-            if (
-                name not in held
-                and remove_unused(self.folder / name, done, even_waiting=False) == 0
-            ):
+            if name not in held and remove_unused(path, done, even_waiting=False) == 0:
                 left.remove(name)
-        # Others may be dropped for room.
-        self._positions = {name: end for name, end in self._positions.items() if name in left}
+        # Others may have been dropped for room.
+        still = {name: end for name, end in self._positions.items() if name in left}
+        self._positions = Counter(still)
         self.retries = [event for event in self.retries if event.segment in left]
-        if (progress := self._progress()) != self._saved:
-            self._write_progress(progress)
-            self._saved = progress
+        retries = [(event.segment, event.begin, event.tries) for event in self.retries]
+        if (still, retries) != self._saved:
+            self._write_progress(json.dumps({"positions": still, "retries": retries}).encode())
+            self._saved = still, retries
 
     def measure(self) -> tuple[int, float]:
         """Return how many events wait, and how many seconds the oldest has waited.
@@ -186,20 +193,16 @@ class Backlog:
         """
         length, left, counted = len(self.retries), _COUNT_BYTES, {}
         for name in segment_names(self.folder):
-            end, waiting = self._counted.get(name, (self._positions.get(name, 0), 0))
-            if left > 0:
-                with (
-                    contextlib.suppress(FileNotFoundError),
-                    (self.folder / name).open("rb") as file,
-                ):
-                    file.seek(end)
-                    data = file.read(left)
-                    end, waiting = end + len(data), waiting + data.count(b"\n")
-                    left -= len(data)
+            end, waiting = self._counted.get(name, (self._positions[name], 0))
+            with contextlib.suppress(FileNotFoundError), (self.folder / name).open("rb") as file:
+                file.seek(end)
+                data = file.read(left)
+                end, waiting = end + len(data), waiting + data.count(b"\n")
+                left -= len(data)
             counted[name] = end, waiting
             length += waiting
         self._counted = counted
-        oldest = (*self.retries[:1], *self.next(1, 1))
+        oldest = (*self.retries[:1], *self.next(1))
         return length, max((event.age_seconds() for event in oldest), default=0.0)
 
     def _lines(self, name: str, begin: int) -> Iterator[SpooledEvent]:
@@ -211,19 +214,19 @@ class Backlog:
                 yield SpooledEvent(name, begin, line[:-1])
                 begin += len(line)
 
-    def _progress(self) -> bytes:
-        retries = [(event.segment, event.begin, event.tries) for event in self.retries]
-        return json.dumps({"positions": self._positions, "retries": retries}).encode()
-
     def _write_progress(self, progress: bytes) -> None:
         new = self.folder / (PROGRESS + ".new")
         new.unlink(missing_ok=True)  # Whatever stands there.
-        descriptor = os.open(new, os.O_WRONLY | os.O_EXCL | _OPEN, 0o600)
         try:
-            write_whole(descriptor, progress)
-        except OSError:
-            new.unlink()
-            raise
+            _write(new, os.O_EXCL, progress)
+            new.replace(self.folder / PROGRESS)
         finally:
-            os.close(descriptor)
-        new.replace(self.folder / PROGRESS)
+            new.unlink(missing_ok=True)
+
+
+def _write(path: Path, flags: int, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | _OPEN | flags, 0o600)
+    try:
+        write_whole(descriptor, data)
+    finally:
+        os.close(descriptor)

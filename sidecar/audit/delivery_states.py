@@ -6,7 +6,6 @@ from enum import Enum
 class DeliveryState(Enum):
     """What is tried next."""
 
-    STANDBY = "take the lock, which another process may have"
     SENDING = "send the oldest events"
     REPEATING = "send them once more: one of several servers may be down"
     NARROWING = "send half of them: one of them, or their number, may be the cause"
@@ -17,8 +16,8 @@ class DeliveryState(Enum):
 class StepResult(Enum):
     """How the try of a state ended."""
 
-    NOTHING = "no event waits, or another process has the lock"
-    TAKEN = "events were taken, or rejected for good; or the lock is ours"
+    NOTHING = "no event waits"
+    TAKEN = "events were taken, or rejected for good"
     TOO_MUCH = "the batch was rejected as a whole"
     FAILED = "no event of several is known to be taken"
     FAILED_ALONE = "the one event is not known to be taken"
@@ -27,7 +26,6 @@ class StepResult(Enum):
 
 _TABLE = """
             NOTHING  TAKEN    TOO_MUCH   FAILED     FAILED_ALONE  BARRED
-STANDBY     STANDBY  SENDING  STANDBY    STANDBY    STANDBY       STANDBY
 SENDING     SENDING  SENDING  NARROWING  REPEATING  REPEATING     RETRYING
 REPEATING   SENDING  SENDING  NARROWING  NARROWING  RETRYING      RETRYING
 NARROWING   SENDING  SENDING  NARROWING  NARROWING  RETRYING      RETRYING

@@ -36,8 +36,10 @@ _DROP_SECONDS = 0.25  # Between two dropped files, for a disk that stays full.
 _MALFORMED = (LookupError, ValueError, AttributeError, TypeError, ArithmeticError, RecursionError)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
-Retry = tuple[str, int, int]
-"""An event that is tried again alone: its segment, its first byte there, and how often."""
+Progress = tuple[dict[str, int], list[tuple[str, int, int]]]
+"""How many bytes of each segment are done, and which events in them are tried again alone: their
+segment, first byte and tries.
+"""
 WhenFull = Literal["refuse", "drop_oldest"]
 
 
@@ -58,11 +60,10 @@ def begun_ns(name: str) -> int:
     return int(name.partition("-")[0])
 
 
-def progress(folder: Path) -> tuple[dict[str, int], list[Retry]]:
-    """Return how many bytes of each segment are done, and which events in them are to try again.
+def progress(folder: Path) -> Progress:
+    """Return what the deliverer has saved. Raises ``OSError``.
 
     Nothing is done if the file is malformed: events are delivered twice rather than not at all.
-    Raises ``OSError``.
     """
     try:
         saved = json.loads((folder / PROGRESS).read_bytes())
@@ -77,14 +78,11 @@ def remove_unused(path: Path, done: int, *, even_waiting: bool) -> int | None:
 
     Return ``None`` if it stays: in use, gone, or (unless ``even_waiting``) with such lines.
     """
-
-    def opener(name: str, flags: int) -> int:
-        return os.open(name, flags | os.O_NOFOLLOW)
-
     # NFS has no exclusive lock on a file that is open for reading only.
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
     with (
         contextlib.suppress(FileNotFoundError, BlockingIOError),
-        open(path, "r+b", opener=opener) as file,
+        os.fdopen(os.open(path, flags), "rb") as file,
     ):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         file.seek(done)
@@ -99,7 +97,7 @@ class Spool:
     """Write events to the spool, which has at most ``max_bytes``.
 
     What other processes write there is seen within a second. ``observe`` gets ``dropped`` for each
-    event that is dropped for room. ``wake`` is called after each line.
+    event that is dropped for room.
     """
 
     def __init__(
@@ -110,7 +108,6 @@ class Spool:
         when_full: WhenFull = "refuse",
         sync: bool = False,
         observe: Callable[[str], None] = lambda outcome: None,
-        wake: Callable[[], None] = lambda: None,
     ) -> None:
         self._folder = folder
         self._max_bytes = max_bytes
@@ -121,7 +118,6 @@ class Spool:
         self._when_full = when_full
         self._sync = sync
         self._observe = observe
-        self._wake = wake
         self._descriptor = -1
         self._path = folder
         self._size = self._used = 0
@@ -141,11 +137,15 @@ class Spool:
                 self._append(line)
                 break
             except OSError as error:
-                if error.errno not in _NO_ROOM or not self._drop_for_others():
+                # The disk may be full of other files. Dropping may not help, as with a quota.
+                now = time.monotonic()
+                if error.errno not in _NO_ROOM or now - self._dropped < _DROP_SECONDS:
+                    raise
+                self._dropped = now
+                if not self._drop_oldest():
                     raise
         self._size += len(line)
         self._used += len(line)
-        self._wake()
 
     def close(self) -> None:
         """Close the current segment."""
@@ -199,7 +199,7 @@ class Spool:
         if time.monotonic() - self._looked > (_LOOK_SECONDS if fits else seconds):
             self._look()
         while self._used + size > most:
-            if self._when_full == "refuse" or not self._drop_oldest(own=True):
+            if not self._drop_oldest(own=True):
                 raise OSError(errno.ENOSPC, "the spool is full")
             self._look()
 
@@ -212,23 +212,13 @@ class Spool:
             with contextlib.suppress(FileNotFoundError):
                 self._used += os.lstat(os.path.join(folder, name)).st_size
 
-    def _drop_for_others(self) -> bool:
-        """Drop a file for room on the disk, which may be full of other files.
-
-        Return whether there is one to drop. Where that does not help, as with a quota on the number
-        of files, few are dropped.
-        """
-        now = time.monotonic()
-        if self._when_full == "refuse" or now - self._dropped < _DROP_SECONDS:
-            return False
-        self._dropped = now
-        return self._drop_oldest()
-
     def _drop_oldest(self, *, own: bool = False) -> bool:
         """Drop the oldest file that no writer has, or the current one if ``own``.
 
-        Return whether there was one.
+        Return whether one was dropped.
         """
+        if self._when_full == "refuse":
+            return False
         positions, retries = progress(self._folder)
         # rejected.jsonl takes room, too, and is older.
         for name in (REJECTED, *segment_names(self._folder)):

@@ -58,7 +58,6 @@ async def audit_trail(context: BuildContext) -> AuditTrail:
                 when_full=audit.when_full,
                 sync=audit.spool.sync,
                 observe=observe,
-                wake=delivery.wake,
             )
         await stack.enter_async_context(delivery.running())
         stack.callback(spool.close)

@@ -12,7 +12,6 @@ import pytest
 from sidecar.audit import delivery as module
 from sidecar.audit.backlog import Backlog
 from sidecar.audit.delivery import Delivery
-from sidecar.audit.delivery_states import DeliveryState
 from sidecar.audit.repository import Repository
 from sidecar.audit.spool import REJECTED, Spool
 from sidecar.telemetry.metrics import Metrics
@@ -37,9 +36,7 @@ class Line:
         self.repository = Repository(session, url, **how)
         self.backlog = Backlog(folder)
         self.delivery = Delivery(self.backlog, self.repository, self.metrics, batch=batch)
-        self.spool = Spool(
-            folder, max_bytes=2**30, wake=self.delivery.wake, observe=self.metrics.observe_audit
-        )
+        self.spool = Spool(folder, max_bytes=2**30, observe=self.metrics.observe_audit)
 
     def tell(self, numbers: range) -> None:
         for number in numbers:
@@ -62,7 +59,6 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_FIRST_PAUSE_SECONDS", 0.02)
     monkeypatch.setattr(module, "LONGEST_PAUSE_SECONDS", 0.1)
     monkeypatch.setattr(module, "_LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(module, "_COUNT_SECONDS", 0.01)
     monkeypatch.setattr(module, "_YIELD_SECONDS", 0.2)
     monkeypatch.setattr(module, "FINISH_SECONDS", 60)
 
@@ -82,7 +78,7 @@ async def line_to(
 async def line_with_lock(folder: Path, repository: FhirRepository) -> AsyncIterator[Line]:
     """A line that delivers: those that come later are the ones that wait for the lock."""
     async with line_to(folder, repository) as line:
-        await wait_until_async("the lock", lambda: line.delivery.state is not DeliveryState.STANDBY)
+        await wait_until_async("the lock", lambda: line.backlog.is_locked)
         yield line
 
 

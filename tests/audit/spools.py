@@ -13,5 +13,5 @@ def reader_of(folder: Path) -> Backlog:
     return reader
 
 
-def lines(reader: Backlog, most: int = 1_000, most_bytes: int = ROOM) -> list[bytes]:
-    return [one.line for one in reader.next(most, most_bytes)]
+def lines(reader: Backlog, most: int = 1_000) -> list[bytes]:
+    return [one.line for one in reader.next(most)]

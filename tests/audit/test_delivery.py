@@ -43,6 +43,21 @@ async def test_batches_in_order(tmp_path: Path) -> None:
     assert {authorization for _, _, authorization in repository.requests} == {"Bearer secret"}
 
 
+async def test_events_that_come_one_by_one_go_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No request for each: the requests' CPU time is that of the clients' process."""
+    monkeypatch.setattr(module, "_LOOK_SECONDS", 3_600)
+    repository = FhirRepository()
+    async with line_to(tmp_path, repository) as line:
+        for number in range(20):
+            line.tell(range(number, number + 1))
+            for _ in range(20):  # Time for a request.
+                await line.delivery._in_thread(line.backlog.measure)
+    assert numbers(repository) == list(range(20))
+    assert len(repository.requests) <= 3  # At the start, just behind that, and at the end.
+
+
 async def test_a_repository_that_is_down_for_long_loses_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -253,7 +253,7 @@ class Deliveries(RuleBasedStateMachine):
                 task.cancel()
             await asyncio.gather(step, asked, return_exceptions=True)
             self.repository.faults = []
-        if delivery.state is not DeliveryState.STANDBY:
+        if delivery._backlog.is_locked:
             self.repeatable += self.confirmed - self.saved
             self.saved = self.confirmed
         delivery._thread.shutdown()
@@ -262,7 +262,7 @@ class Deliveries(RuleBasedStateMachine):
     @rule(deliverer=st.integers(0, DELIVERERS - 1))
     def hand_over(self, deliverer: int) -> None:
         delivery = self.deliverers[deliverer]
-        if delivery.state is not DeliveryState.STANDBY:
+        if delivery._backlog.is_locked:
             self.repeatable += self.confirmed - self.saved
             self.saved = self.confirmed
         self.runner.run(delivery._release())
@@ -270,7 +270,7 @@ class Deliveries(RuleBasedStateMachine):
     @invariant()
     @precondition(lambda self: hasattr(self, "folder"))
     def one_delivers(self) -> None:
-        assert sum(one.state is not DeliveryState.STANDBY for one in self.deliverers) <= 1
+        assert sum(one._backlog.is_locked for one in self.deliverers) <= 1
 
     @invariant()
     @precondition(lambda self: hasattr(self, "folder"))
@@ -278,7 +278,7 @@ class Deliveries(RuleBasedStateMachine):
         """Not even if all processes were killed now."""
         backlog = Backlog(self.folder)
         backlog.load()
-        waiting = [*backlog.retries, *backlog.next(10_000, 2**30)]
+        waiting = [*backlog.retries, *backlog.next(10_000)]
         there = {json.loads(event.line)["number"] for event in waiting}
         assert self.writer_of.keys() <= there | set(self.repository.stored) | set(
             rejected(self.folder)
@@ -314,9 +314,7 @@ class Deliveries(RuleBasedStateMachine):
                 spool.close()
             for number in range(2_000):
                 pause = self._step(number % DELIVERERS)
-                ready = next(
-                    (one for one in self.deliverers if one.state is not DeliveryState.STANDBY), None
-                )
+                ready = next((one for one in self.deliverers if one._backlog.is_locked), None)
                 if pause and ready and not ready._backlog.measure()[0]:
                     break
             self.nothing_is_lost()

@@ -235,6 +235,25 @@ async def test_with_nothing_else_waiting_one_that_is_aside_shows_it(tmp_path: Pa
     assert sorted(numbers(repository)) == list(range(6))
 
 
+async def test_many_retries_of_a_slow_server_do_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_RETRY_SECONDS", 0.05)
+    repository, failing = FhirRepository(), set(range(30))
+
+    def fails_once(event: dict[str, int]) -> int:
+        is_failing = event["number"] in failing
+        failing.discard(event["number"])
+        return 503 if is_failing else 201
+
+    repository.of_event, repository.seconds = fails_once, 0.02
+    async with line_to(tmp_path, repository, batch=40) as line:
+        line.tell(range(80))
+        await wait_until_async("delivered", lambda: line.outcome("delivered"), (80.0).__eq__)
+    order = numbers(repository)
+    assert max(map(order.index, range(40, 80))) < max(map(order.index, range(30)))
+
+
 async def test_many_that_spoil_their_requests_do_not_stop_the_others(tmp_path: Path) -> None:
     repository = FhirRepository()
     handle = repository.handle

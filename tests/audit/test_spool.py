@@ -41,7 +41,7 @@ def test_each_event_comes_once_and_in_order(
                 spool.close()
                 spool = other
         elif action == "deliver":
-            found = reader.next(2, ROOM)
+            found = reader.next(2)
             delivered += [one.line for one in found]
             reader.done(found)
             reader.save()
@@ -64,8 +64,8 @@ def test_only_we_may_read_it(tmp_path: Path) -> None:
     spool = Spool(folder, max_bytes=ROOM)
     spool.write(b"{}\n")
     reader = reader_of(folder)
-    reader.reject(reader.next(1, ROOM)[0])
-    reader.done(reader.next(1, ROOM))
+    reader.reject(reader.next(1)[0])
+    reader.done(reader.next(1))
     reader.save()
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     for name in (REJECTED, LOCK, segment_names(folder)[0]):
@@ -75,7 +75,7 @@ def test_only_we_may_read_it(tmp_path: Path) -> None:
 def test_what_was_delivered_is_removed_when_nobody_writes_there(tmp_path: Path) -> None:
     spool, reader = Spool(tmp_path, max_bytes=ROOM), reader_of(tmp_path)
     spool.write(b"{}\n")
-    reader.done(reader.next(9, ROOM))
+    reader.done(reader.next(9))
     reader.save()
     assert len(segment_names(tmp_path)) == 1
     spool.close()
@@ -108,7 +108,7 @@ def test_a_killed_process_loses_nothing_that_it_had_written(tmp_path: Path) -> N
     assert lines(reader) == [b'{"number":%d}' % number for number in range(500)]
     spool = Spool(tmp_path, max_bytes=ROOM)
     spool.write(b'{"number":500}\n')
-    reader.done(reader.next(1_000, ROOM))
+    reader.done(reader.next(1_000))
     reader.save()
     assert lines(reader) == []
     assert len(segment_names(tmp_path)) == 1  # The new writer's.
@@ -117,7 +117,7 @@ def test_a_killed_process_loses_nothing_that_it_had_written(tmp_path: Path) -> N
 def test_a_crash_before_the_position_is_kept_tells_twice_rather_than_not(tmp_path: Path) -> None:
     spool, reader = Spool(tmp_path, max_bytes=ROOM), reader_of(tmp_path)
     spool.write(b"{}\n")
-    reader.done(reader.next(1, ROOM))
+    reader.done(reader.next(1))
     reader.save()
     (tmp_path / PROGRESS).write_text("[torn")
     reader.close()
@@ -146,7 +146,7 @@ def test_no_link_is_followed(tmp_path: Path) -> None:
     (folder / REJECTED).symlink_to(outside / "new")
     (folder / (PROGRESS + ".new")).symlink_to(outside / "1.jsonl")
     spool.write(b"1\n")
-    found = reader.next(9, ROOM)
+    found = reader.next(9)
     assert [one.line for one in found] == [b"1"]
     with pytest.raises(OSError, match="symbolic"):
         reader.reject(found[0])
@@ -217,20 +217,23 @@ def test_half_a_line_spoils_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyP
     spool.write(b"2\n")
     reader = reader_of(tmp_path)
     assert lines(reader) == [b"1", b"2"]
-    reader.done(reader.next(9, ROOM))
+    reader.done(reader.next(9))
     reader.save()
     assert len(segment_names(tmp_path)) == 1
 
 
-def test_what_goes_in_one_request_is_bounded(tmp_path: Path) -> None:
+def test_what_goes_in_one_request_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spool, reader = Spool(tmp_path, max_bytes=ROOM), reader_of(tmp_path)
     for size in (10, 10, 5_000, 10):
         spool.write(b"x" * size + b"\n")
     assert [len(line) for line in lines(reader, most=1)] == [10]
-    assert [len(line) for line in lines(reader, most_bytes=100)] == [10, 10]
-    reader.done(reader.next(2, ROOM))
+    monkeypatch.setattr("sidecar.audit.backlog.MOST_BATCH_BYTES", 100)
+    assert [len(line) for line in lines(reader)] == [10, 10]
+    reader.done(reader.next(2))
     reader.save()
-    assert [len(line) for line in lines(reader, most_bytes=100)] == [5_000]
+    assert [len(line) for line in lines(reader)] == [5_000]
 
 
 def test_odd_files_are_left_alone(tmp_path: Path) -> None:
@@ -268,7 +271,7 @@ def test_locks_are_such_as_nfs_has(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for number in range(30):
         spool.write(b"%03d %s\n" % (number, b" " * 990))
     reader = reader_of(tmp_path)
-    reader.done(reader.next(3, ROOM))
+    reader.done(reader.next(3))
     reader.save()
     assert lines(reader)[-1].startswith(b"029")
 
@@ -310,7 +313,7 @@ def test_a_flush_that_fails_hides_nothing_from_who_has_read_the_line(
     spool.write(b"1\n")
 
     def read_and_fail(descriptor: int) -> None:
-        reader.done(reader.next(9, ROOM))
+        reader.done(reader.next(9))
         raise OSError(errno.EIO, "input/output error")
 
     with monkeypatch.context() as patch:

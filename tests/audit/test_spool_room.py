@@ -10,7 +10,7 @@ import pytest
 from sidecar.audit.backlog import Backlog
 from sidecar.audit.sinks import write_whole
 from sidecar.audit.spool import REJECTED, Spool, segment_names
-from tests.audit.spools import ROOM, lines, reader_of
+from tests.audit.spools import lines, reader_of
 
 
 def test_a_full_spool_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,7 +22,7 @@ def test_a_full_spool_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(OSError, match="full") as refusal:
         spool.write(line)
     assert refusal.value.errno == errno.ENOSPC
-    reader.done(reader.next(10, ROOM))
+    reader.done(reader.next(10))
     reader.save()
     reader.save()
     later = time.monotonic() + 0.11
@@ -124,7 +124,7 @@ def test_of_what_was_delivered_nothing_counts_as_dropped(tmp_path: Path) -> None
     line = b"%s\n" % (b" " * 49)
     spool.write(line)
     spool.write(line)
-    reader.done(reader.next(1, ROOM))
+    reader.done(reader.next(1))
     reader.save()
     for _ in range(15):
         spool.write(line)
@@ -141,7 +141,7 @@ def test_what_was_rejected_takes_room_and_is_given_up_first(tmp_path: Path) -> N
         reader = reader_of(folder)
         for _ in range(9):
             spool.write(line)
-            (found,) = reader.next(1, ROOM)
+            (found,) = reader.next(1)
             reader.reject(found)
             reader.done([found])
             reader.save()
