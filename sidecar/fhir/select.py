@@ -129,9 +129,10 @@ def _is_wanted(
 
 
 def _passes_by_row(study: ListedStudy, search: Search, seen: Mapping[str, datetime]) -> bool:
+    began = DateRange(*study.began) if search.started and study.began else None
     return (
         all(_is_identified(study, identifier) for identifier in search.identifiers)
-        and (not search.started or _passes(search.started, study.began and DateRange(*study.began)))
+        and _passes(search.started, began)
         and (not search.last_updated or _passes(search.last_updated, _span(seen[study.uid])))
     )
 
