@@ -68,11 +68,8 @@ class Issuers:
     async def check(self, known_as: Iterable[PatientIdentifier]) -> None:
         """Raise ``BadGateway`` when the PACS has a number without issuer for several people."""
         unknown = {known.patient_id for known in known_as if known.issuer is None}
-        unknown = {patient_id for patient_id in unknown if not self._unique.peek(patient_id)}
-        if not unknown:
-            return
-        answers = await asyncio.gather(
-            *(self._is_unique(patient_id) for patient_id in sorted(unknown))
+        answers = await asyncio.gather(  # No task for what is cached, as nearly always.
+            *(self._is_unique(number) for number in sorted(unknown) if not self._unique.peek(number))
         )
         if not all(answers):
             raise BadGateway(
