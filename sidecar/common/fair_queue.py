@@ -102,8 +102,7 @@ class FairQueue:
             if future in self._futures.get(key, ()):
                 self._leave(key, future)
             elif not future.cancelled():  # It was served in the same moment.
-                self._count(self._running, key, -1)
-                self._serve()
+                self.leave(key)
             if isinstance(error, TimeoutError):
                 raise WaitTooLong from None
             raise
