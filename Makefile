@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-real coverage mutants lint lint-code lint-format lint-types lint-imports bench bench-audit bench-refusals bench-workers fuzz keycloak oidc-provider hydra ohif opa tiny-pacs kubernetes kubernetes-node format lock clean
+.PHONY: help demo test test-real coverage mutants lint lint-code lint-format lint-types lint-imports bench fuzz keycloak oidc-provider hydra ohif opa tiny-pacs kubernetes kubernetes-node format lock clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Where it is set, as in many containers, each test worker and each process that a test starts compiles all sources anew.
@@ -57,17 +57,9 @@ lint-types: $(VENV)/.installed-lint
 lint-imports: $(VENV)/.installed-lint
 	@$(BIN)/lint-imports
 
-bench: $(VENV)/.installed-test ## measure streaming against nginx and the smallest aiohttp proxy (needs nginx)
-	@$(BIN)/python -m bench.streaming $(ARGS)
-
-bench-audit: $(VENV)/.installed-test ## measure what an audit event costs its request
-	@$(BIN)/python -m bench.audit $(ARGS)
-
-bench-workers: $(VENV)/.installed-test ## measure 1, 2 and 4 workers, and how connections spread over them (needs nginx, wrk)
-	@$(BIN)/python -m bench.workers $(ARGS)
-
-bench-refusals: $(VENV)/.installed-test ## measure whether refusals tell by time what exists (1,000 tries of each kind)
-	@$(BIN)/python -m bench.refusals $(ARGS)
+# Sections, the short form for CI, and other programs: make bench ARGS=--help
+bench: $(VENV)/.installed-test ## measure beside nginx, mod_auth_openidc, Orthanc, ...; write bench/results (12 minutes, an idle machine)
+	@$(BIN)/python -m bench $(ARGS)
 
 fuzz: $(VENV)/.installed-test ## five minutes of made-up paths and queries (ARGS=SECONDS); nothing foreign may be asked for
 	@$(BIN)/python -m tests.attacks.fuzz $(ARGS)

@@ -1,8 +1,8 @@
 """Measure what an audit event costs the request that writes it.
 
-``make bench-audit`` writes events into a spool, as a worker does before it answers, while another
-process delivers them to a repository that takes all. It prints the processor's time of an event in
-the spool alone, and with the making of the event.
+``make bench ARGS=audit`` writes events into a spool, as a worker does before it answers, while
+another process delivers them to a repository that takes all. It prints the processor's time of an
+event in the spool alone, and with the making of the event.
 """
 
 import multiprocessing

@@ -17,9 +17,11 @@ def main(port: int, upstream: str) -> None:
             return response
 
     async def session(app: web.Application):  # type: ignore[no-untyped-def]
-        async with aiohttp.ClientSession(auto_decompress=False, read_bufsize=2**18) as app[
-            "session"
-        ]:
+        async with aiohttp.ClientSession(
+            auto_decompress=False,
+            read_bufsize=2**18,
+            connector=aiohttp.TCPConnector(limit=0),
+        ) as app["session"]:
             yield
 
     app = web.Application()

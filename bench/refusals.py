@@ -1,8 +1,8 @@
 """Measure whether times show that a study exists which an app may not have (SIA-45).
 
-``make bench-refusals`` makes 1,000 warm tries of each kind, interleaved in one run: studies that do
-not exist, that are another patient's, and that a rule hides. Status and body must be the same. The
-times of each kind are compared with those of studies that do not exist (two-sample
+``make bench ARGS=refusals`` makes 1,000 warm tries of each kind, interleaved in one run: studies
+that do not exist, that are another patient's, and that a rule hides. Status and body must be the
+same. The times of each kind are compared with those of studies that do not exist (two-sample
 Kolmogorov-Smirnov test). "absent (again)" shows what chance does.
 """
 

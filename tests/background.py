@@ -1,6 +1,7 @@
 """aiohttp applications on real sockets in a thread of their own, for tests whose clients block."""
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Self, TypeVar
@@ -45,14 +46,20 @@ class Background:
 
         return self.run(inside())
 
-    def serve(self, app: web.Application, port: int = 0, host: str = "127.0.0.1") -> int:
+    def serve(
+        self,
+        app: web.Application,
+        port: int = 0,
+        host: str = "127.0.0.1",
+        tls: ssl.SSLContext | None = None,
+    ) -> int:
         """Serve ``app`` on a port, of the loopback if nothing else is said; returns the port."""
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         self._runners.append(runner)
 
         async def start() -> int:
             await runner.setup()
-            await web.TCPSite(runner, host, port).start()
+            await web.TCPSite(runner, host, port, ssl_context=tls).start()
             bound: int = runner.addresses[0][1]
             return bound
 

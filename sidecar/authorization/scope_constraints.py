@@ -13,10 +13,11 @@ from urllib.parse import parse_qsl
 
 from sidecar.common.errors import BadRequest
 from sidecar.dicom.json_model import Row
-from sidecar.fhir.imaging_study import Site, study_uid
+from sidecar.fhir.imaging_study import Site
+from sidecar.fhir.list_snapshot import listed_study
 from sidecar.fhir.search import Search
 from sidecar.fhir.search_parser import parse_search
-from sidecar.fhir.select import Details, satisfies
+from sidecar.fhir.select import satisfies
 
 EVALUATED = frozenset({"_id", "identifier", "started", "modality", "status", "bodysite", "series"})
 """Search parameters that a constraint may have."""
@@ -38,12 +39,14 @@ class Constraints:
         self, constraints: Iterable[str], row: Row, series: Sequence[Row]
     ) -> frozenset[str]:
         """Return those constraints that the study with this row and these series satisfies."""
-        details = Details({study_uid(row): series})
+        searches = {constraint: self._read(constraint) for constraint in constraints}
+        if not searches:
+            return frozenset()
+        study = listed_study(row, series, self._site)
         return frozenset(
             constraint
-            for constraint in constraints
-            if (search := self._read(constraint)) is not None
-            and satisfies(row, search, details, self._site)
+            for constraint, search in searches.items()
+            if search is not None and satisfies(study, search)
         )
 
     def _parse(self, constraint: str) -> Search | None:

@@ -9,12 +9,19 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from sidecar.access.decision import decide_owners, is_shown
 from sidecar.access.facts import DescribedStudy, KnownAs, Rule
-from sidecar.access.permits import ALL_SERIES, ALL_STUDIES, AllStudies, PatientPermit, SearchPermit
+from sidecar.access.permits import (
+    ALL_SERIES,
+    ALL_STUDIES,
+    AllStudies,
+    PatientPermit,
+    SearchPermit,
+    SeriesSet,
+)
 from sidecar.access.reasons import Reason
 from sidecar.access.visibility import (
     HIDDEN,
@@ -37,9 +44,10 @@ from sidecar.dicom.uid import is_uid
 from sidecar.fhir.imaging_study import Site, study_uid
 from sidecar.pacs.listing import Listing
 from sidecar.pacs.studies import AsOf, Studies
+from sidecar.pacs.study_lists import LISTS_BYTES
 
-MAXIMUM_LISTS = 2_000
-"""Patients' described lists, each as long as the list itself is remembered."""
+VIEWS_OF_A_STUDY = 4
+"""Ways in which the studies of a list are shown, on average, that are remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +74,12 @@ class VisibleStudies:
             return SHARED
         return WHOLE_STUDY if self.visible is ALL_STUDIES else self.visible.get(study, HIDDEN)
 
-    def last_updated(self, seen: Mapping[str, datetime]) -> dict[str, datetime]:
+    def last_updated(self, seen: Mapping[str, datetime]) -> Mapping[str, datetime]:
         """Return when each study was last ``seen`` to change; the end of a hold is a change."""
+        if self.visible is ALL_STUDIES:
+            return seen
         changed = dict(seen)
-        for uid, visible in self._limited().items():
+        for uid, visible in self.visible.items():
             if visible.since is not None and uid in changed:
                 changed[uid] = max(changed[uid], datetime.fromtimestamp(visible.since, UTC))
         return changed
@@ -135,8 +145,9 @@ class VisibleStudiesLookup:
         self._lists: LoadingCache[tuple[KnownAs, frozenset[str]], _DescribedList] = LoadingCache(
             invalidation,
             lambda key: {known.patient_id for known in key[0]},
-            max_entries=MAXIMUM_LISTS,
+            max_entries=LISTS_BYTES,
             ttl_seconds=math.inf,
+            weight=lambda described_list: described_list.listing.weight,
         )
         self._clock = clock
 
@@ -153,14 +164,7 @@ class VisibleStudiesLookup:
             return VisibleStudies(
                 self._studies, search, listing, oldest, listing.rows, listing.series, ALL_STUDIES
             )
-        shown = await self._shown(permit, search, listing, None)
-        return replace(
-            shown,
-            rows=await in_slices(
-                shown.row(row) if shown.shows_row(study_uid(row), None) else None
-                for row in listing.rows
-            ),
-        )
+        return await self._shown(permit, search, listing, None)
 
     async def of_study(
         self, permit: PatientPermit, search: SearchPermit, study: str, *, fresh: bool = False
@@ -195,13 +199,12 @@ class VisibleStudiesLookup:
             (uid, visibility(permit, some, now)) for uid, some in facts.items()
         )
         seen = {uid: visible for uid, visible in decided if isinstance(visible, Visible)}
-        left = dict(
-            await in_slices(
-                (uid, shown_series(described_list.series.get(uid, ()), visible))
-                for uid, visible in seen.items()
-            )
+        left = await in_slices(
+            (uid, *described_list.left_of(uid, visible)) for uid, visible in seen.items()
         )
-        return VisibleStudies(self._studies, search, listing, oldest, (), left, seen)
+        rows = [row for _, row, _ in left if row is not None]
+        series = {uid: series_rows for uid, _, series_rows in left}
+        return VisibleStudies(self._studies, search, listing, oldest, rows, series, seen)
 
     def forget_listed(self, study: str, known_as: KnownAs) -> None:
         """Forget the patient's lists that show ``study``: its UID is somebody else's, too."""
@@ -223,18 +226,22 @@ class VisibleStudiesLookup:
             oldest.note(cached.oldest)
             return cached
         stamp = self._lists.stamp(key)
-        usable = await in_slices(row if is_uid(study_uid(row)) else None for row in listing.rows)
+        rows = dict(
+            await in_slices(
+                (uid, row) if is_uid(uid := study_uid(row)) else None for row in listing.rows
+            )
+        )
         asked = AsOf(listing.asked)
-        series = await self._studies.series_of(search, map(study_uid, usable), listing, asked)
+        series = await self._studies.series_of(search, rows, listing, asked)
         facts: dict[str, tuple[DescribedStudy, ...]] = {}
         # Several under one UID, which the patient has under several identifiers.
-        named = ((study_uid(row), row) for row in (*usable, *listing.copies))
+        named = (*rows.items(), *((study_uid(row), row) for row in listing.copies))
         for uid, study in await in_slices(
             (uid, self._describe(row, series.get(uid, ()), constraints)) for uid, row in named
         ):
             facts[uid] = (*facts.get(uid, ()), study)
         oldest.note(asked.moment)
-        described_list = _DescribedList(listing, asked.moment, series, facts)
+        described_list = _DescribedList(listing, asked.moment, rows, series, facts)
         self._lists.put(key, described_list, stamp)
         return described_list
 
@@ -295,5 +302,26 @@ class _DescribedList:
 
     listing: Listing
     oldest: datetime
+    rows: Mapping[str, Row]
     series: Mapping[str, Sequence[Row]]
     facts: Mapping[str, tuple[DescribedStudy, ...]]
+    _left: dict[tuple[str, SeriesSet, bool], tuple[Row | None, list[Row]]] = field(
+        default_factory=dict
+    )
+
+    def left_of(self, uid: str, visible: Visible) -> tuple[Row | None, list[Row]]:
+        """Return the row and the series rows of a study without what is hidden.
+
+        They are the same objects while the same is visible, so that what is made of them can be
+        remembered. A study of which there is but a copy is listed by no row.
+        """
+        key = (uid, visible.series, visible.is_complete)
+        if key not in self._left:
+            if len(self._left) >= VIEWS_OF_A_STUDY * len(self.facts):
+                self._left.clear()
+            series = shown_series(self.series.get(uid, ()), visible)
+            row = self.rows.get(uid)
+            if row is not None and not visible.is_complete:
+                row = without_hidden(row, series)
+            self._left[key] = (row, series)
+        return self._left[key]

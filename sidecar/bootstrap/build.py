@@ -53,6 +53,7 @@ from sidecar.web.fhir_handlers import ImagingFhir
 from sidecar.web.qido_handlers import QidoHandlers
 from sidecar.web.routes import create_public
 from sidecar.web.stream import Streamer
+from sidecar.web.study_entries import StudyEntries
 
 EHR_CONNECTIONS = 100
 """Limit of connections to the EHR."""
@@ -173,8 +174,7 @@ async def build(
             hospital,
             PageLinks(settings.fhir.link_key(host.key)),
             limits,
-            CountReport(metrics),
-            detail=settings.fhir.detail,
+            StudyEntries(endpoints, hospital, CountReport(metrics), detail=settings.fhir.detail),
             page_size=PAGE_SIZE,
         )
         documents = FhirDocuments(

@@ -4,6 +4,7 @@ Every answer that is remembered across requests is in a ``LoadingCache``. Its co
 it with the ``Invalidation``, so that no cache can be left out.
 """
 
+import contextlib
 import math
 import time
 from collections.abc import Awaitable, Callable, Collection, Hashable
@@ -53,7 +54,8 @@ class LoadingCache(Generic[Key, Value]):
     - ``is_negative(key, value)`` is true for an answer that says "no". Such an entry lives for
       ``negative_seconds`` in a table of its own, so that nobody can push out good entries by
       asking for what is not there. Each table has at most ``max_entries``, least recently used
-      ones leave; an entry counts ``weight(value)``.
+      ones leave; an entry counts ``weight(value)``, and one that counts more than that is not
+      cached.
     - ``forget_on``: the event that empties the cache, or a function that returns the PatientIDs
       of a key; then a change of these patients forgets the key.
     - ``study(key)`` is the StudyInstanceUID that a key is about: ``Invalidation.forget_study`` of
@@ -218,4 +220,5 @@ class LoadingCache(Generic[Key, Value]):
             return  # A load that began later has ended earlier.
         self.discard(key)
         is_negative = self._is_negative(key, entry.value)
-        (self._negative if is_negative else self._positive)[key, stamp[1]] = entry
+        with contextlib.suppress(ValueError):  # One that is heavier than the table is not cached.
+            (self._negative if is_negative else self._positive)[key, stamp[1]] = entry

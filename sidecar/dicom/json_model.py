@@ -6,7 +6,7 @@ attribute that is missing, empty, null or of another type, and reads the others.
 
 import re
 from array import array
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from itertools import accumulate
 from struct import Struct
@@ -58,6 +58,11 @@ class CompactRow(Mapping[str, Any]):
         """Approximate number of bytes of memory."""
         return _ROW_OVERHEAD + len(self._ends) + len(self._text)
 
+    def sorted_text(self, *, without: frozenset[str]) -> bytes:
+        """Return the row as text in the order of its names, without some of them."""
+        head, names = _sorted(tuple(self._places), without)
+        return b"".join([head, *map(self._json_text, names)])
+
     def changed(self, names: Collection[str], added: Mapping[str, Any]) -> "CompactRow":
         """Return the row without the attributes ``names`` and with those in ``added``."""
         json_texts = {name: self._json_text(name) for name in self if name not in names}
@@ -67,6 +72,11 @@ class CompactRow(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         return orjson.loads(self._json_text(name))
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return an attribute as it was written, or ``default``."""
+        # The one of ``Mapping`` raises and catches ``KeyError`` where an attribute is missing.
+        return orjson.loads(self._json_text(name)) if name in self._places else default
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
@@ -93,6 +103,12 @@ class CompactRow(Mapping[str, Any]):
 def _places(names: tuple[str, ...]) -> Mapping[str, int]:
     """Return the index of each of these attributes. Rows with the same attributes share it."""
     return {name: place for place, name in enumerate(names)}
+
+
+@lru_cache(1_000)
+def _sorted(names: tuple[str, ...], without: frozenset[str]) -> tuple[bytes, tuple[str, ...]]:
+    left = sorted(name for name in names if name not in without)
+    return orjson.dumps(left), tuple(left)
 
 
 def changed(
@@ -127,7 +143,7 @@ def with_tags(row: Mapping[str, Any]) -> Row:
     Some archives write lower case, or keywords. Raises ``ValueError`` when two names are the same
     attribute: another reader might take either.
     """
-    if all(_TAG.fullmatch(name) for name in row):
+    if _are_tags(tuple(row)):
         return row
     by_tag: dict[str, Any] = {}
     for name, element in row.items():
@@ -136,6 +152,11 @@ def with_tags(row: Mapping[str, Any]) -> Row:
             raise ValueError("an attribute that stands twice")
         by_tag[tag_digits] = element
     return by_tag
+
+
+@lru_cache(1_000)
+def _are_tags(names: tuple[str, ...]) -> bool:
+    return all(map(_TAG.fullmatch, names))
 
 
 def _tag_of(name: str) -> str:
@@ -152,30 +173,36 @@ def values(row: Row, keyword: str) -> list[Any]:
 
 def values_of(element: object) -> Sequence[Any]:
     """Return all values of an element, null ones too; none when it is missing or odd."""
-    values = element.get("Value") if isinstance(element, Mapping) else None
+    # Nearly all are dicts, and to ask an abstract class takes several times as long.
+    is_object = type(element) is dict or isinstance(element, Mapping)
+    values = element.get("Value") if is_object else None  # type: ignore[attr-defined]
     return values if isinstance(values, list) else ()
 
 
 def texts(row: Row, keyword: str) -> list[str]:
     """Return all texts and numbers of an attribute as text, without padding (PS3.5 6.2)."""
-    return list(_texts(row, keyword))
-
-
-def _texts(row: Row, keyword: str) -> Iterator[str]:
-    for value in values_of(row.get(tag(keyword))):
-        if isinstance(value, str):
-            text = value.strip(" \0")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            text = str(value)
-        else:
-            continue
-        if text:
-            yield text
+    found = map(_text, values_of(row.get(tag(keyword))))
+    return [text for text in found if text]
 
 
 def text(row: Row, keyword: str) -> str | None:
     """Return the first value as text, or ``None``."""
-    return next(_texts(row, keyword), None)
+    return first_text(values_of(row.get(tag(keyword))))
+
+
+def first_text(found: Iterable[Any]) -> str | None:
+    """Return the first of an attribute's values as text, or ``None``."""
+    for value in found:
+        if text := _text(value):
+            return text
+    return None
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, str):
+        return value.strip(" \0")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return str(value) if is_number else None
 
 
 def number(row: Row, keyword: str) -> int | None:

@@ -2,8 +2,9 @@
 
 from sidecar.access.facts import PatientIdentifier
 from sidecar.dicom.character_sets import has_known_character_set, is_known_text
-from sidecar.dicom.json_model import Row, tag, text, values_of
+from sidecar.dicom.json_model import Row, first_text, tag, values_of
 
+_PATIENT_ID, _ISSUER = tag("PatientID"), tag("IssuerOfPatientID")
 _NOBODY = PatientIdentifier("")
 
 
@@ -14,9 +15,10 @@ def owner_of(row: Row) -> PatientIdentifier:
     value (``null``) beside another counts. A row whose text may not have come through whole is
     nobody's, too.
     """
-    if any(len(values_of(row.get(tag(name)))) > 1 for name in ("PatientID", "IssuerOfPatientID")):
+    patient_ids, issuers = values_of(row.get(_PATIENT_ID)), values_of(row.get(_ISSUER))
+    if len(patient_ids) > 1 or len(issuers) > 1:
         return _NOBODY
-    patient_id, issuer = text(row, "PatientID") or "", text(row, "IssuerOfPatientID")
+    patient_id, issuer = first_text(patient_ids) or "", first_text(issuers)
     is_known = is_known_text(patient_id) and is_known_text(issuer or "")
     return (
         PatientIdentifier(patient_id, issuer)

@@ -1,15 +1,18 @@
 """The searchset Bundle (SIA-24; https://hl7.org/fhir/R4/http.html#search)."""
 
+import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
+import orjson
+
 from sidecar.fhir.cursor import Cursor, PageLinks
+from sidecar.fhir.list_snapshot import BundleEntry
 from sidecar.fhir.outcome import operation_outcome
-from sidecar.fhir.result_parameters import subset
 from sidecar.fhir.search import Search
 from sidecar.fhir.select import StudyPage
 
@@ -17,9 +20,16 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
 
+@dataclass(frozen=True, slots=True)
+class Searchset:
+    """A Bundle as JSON in ``parts``, and what of it differs when the search's answer does."""
+
+    parts: Sequence[bytes]
+    identity: bytes
+
+
 def searchset(
-    studies: Sequence[Mapping[str, Any]],
-    included: Mapping[str, Mapping[str, Any]],
+    entries: Sequence[BundleEntry],
     *,
     fhir_base: str,
     search: Search,
@@ -27,8 +37,8 @@ def searchset(
     page: StudyPage,
     as_of: datetime,
     page_links: PageLinks,
-) -> dict[str, Any]:
-    """Return the Bundle. ``included``: further resources by their ``fullUrl``.
+) -> Searchset:
+    """Return the Bundle of ``entries``: the page's studies, and what comes with them.
 
     ``as_of``: ``Catalog.now()`` before the PACS was queried. It is the ``meta.lastUpdated`` of
     every page, and a safe ``_lastUpdated=gt`` for the next sync.
@@ -41,19 +51,11 @@ def searchset(
         following = replace(page.next_after, as_of=(as_of - _EPOCH) // _MILLISECOND)
         sealed = page_links.seal(following, patient, named)
         links.append({"relation": "next", "url": _link(fhir_base, named, sealed)})
-    entries = [
-        _entry(
-            f"{fhir_base}/{study['resourceType']}/{study['id']}",
-            subset(study, search.result),
-            "match",
-        )
-        for study in studies
-    ]
-    entries += [_entry(url, resource, "include") for url, resource in included.items()]
     if search.ignored and not search.result.only_total:
         text = "Ignored search parameters: " + ", ".join(search.ignored)
         outcome = operation_outcome("not-supported", text, severity="warning")
-        entries.append(_entry(uuid.uuid5(uuid.NAMESPACE_URL, text).urn, outcome, "outcome"))
+        url = uuid.uuid5(uuid.NAMESPACE_URL, text).urn
+        entries = [*entries, entry(url, outcome, "outcome")]
     bundle: dict[str, Any] = {
         "resourceType": "Bundle",
         "id": str(uuid.uuid4()),
@@ -64,17 +66,31 @@ def searchset(
     }
     if search.result.total == "none" and not search.result.only_total:
         del bundle["total"]
-    # FHIR JSON has no empty arrays.
-    return bundle | ({"entry": entries} if entries else {})
+    # Id, time and seals of the links differ each time: a client has the answer when the rest is
+    # the same.
+    following_page = page.next_after and [page.next_after.uid, page_links.key_id]
+    identity = orjson.dumps([page.total, following_page])
+    written = orjson.dumps(bundle)
+    if not entries:  # FHIR JSON has no empty arrays.
+        return Searchset([written], identity)
+    joined = b",".join([found.body for found in entries])
+    return Searchset(
+        [written[:-1] + b',"entry":[', joined, b"]}"],
+        identity + b"".join([found.digest for found in entries]),
+    )
+
+
+def entry(url: str, resource: Mapping[str, Any], mode: str) -> BundleEntry:
+    """Return an entry of a Bundle. ``mode``: why it is there (R4 bundle.html#searchset)."""
+    written = map(orjson.dumps, (url, resource, {"mode": mode}))
+    # What orjson returns keeps up to five times its length of memory; what is joined does not.
+    body = b'{"fullUrl":%b,"resource":%b,"search":%b}' % tuple(written)
+    return BundleEntry(body, hashlib.blake2b(body, digest_size=16).digest())
 
 
 def instant(moment: datetime) -> str:
     """Return a FHIR instant in milliseconds, UTC."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _entry(url: str, resource: Mapping[str, Any], mode: str) -> dict[str, Any]:
-    return {"fullUrl": url, "resource": resource, "search": {"mode": mode}}
 
 
 def open_cursor(search: Search, patient: str, page_links: PageLinks) -> Cursor | None:

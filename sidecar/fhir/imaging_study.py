@@ -178,10 +178,15 @@ def modality_codes(row: Row, series: Iterable[Row] = ()) -> list[str]:
 
     SIA-30 demands one: ``OT`` (other) when there is none.
     """
-    codes = _codes(row, "ModalitiesInStudy") or [
+    codes = own_modality_codes(row) or [
         code for series_row in series for code in _codes(series_row, "Modality")[:1]
     ]
     return list(dict.fromkeys(codes)) or ["OT"]
+
+
+def own_modality_codes(row: Row) -> list[str]:
+    """Return the modalities that the study row names, each once."""
+    return _codes(row, "ModalitiesInStudy")
 
 
 def _codes(row: Row, keyword: str) -> list[str]:

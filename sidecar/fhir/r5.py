@@ -10,6 +10,11 @@ VERSIONS = {"4.0": "4.0.1", "5.0": "5.0.0"}
 DEFAULT_VERSION = "4.0"
 
 
+def in_version(resource: Json, version: str) -> Json:
+    """Return an R4 resource in this FHIR version."""
+    return to_r5(resource) if version == "5.0" else resource
+
+
 def to_r5(resource: Json) -> dict[str, Any]:
     """Return an R4 resource as R5; what is the same in both stays as it is."""
     match resource["resourceType"]:
@@ -17,12 +22,6 @@ def to_r5(resource: Json) -> dict[str, Any]:
             return _imaging_study(resource)
         case "Endpoint":
             return _endpoint(resource)
-        case "Bundle":
-            entries = [
-                {**entry, "resource": to_r5(entry["resource"])}
-                for entry in resource.get("entry", ())
-            ]
-            return {**resource, **({"entry": entries} if entries else {})}
         case "CapabilityStatement" | "StructureDefinition":
             return {**resource, "fhirVersion": VERSIONS["5.0"]}
         case _:

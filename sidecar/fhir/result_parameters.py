@@ -73,6 +73,11 @@ class ResultParameters:
     pretty: bool = False
 
     @property
+    def is_whole(self) -> bool:
+        """Whether resources are returned with all of their elements."""
+        return not self.elements and self.summary not in ("true", "text")
+
+    @property
     def only_total(self) -> bool:
         """Whether ``_summary=count`` or ``_count=0`` was given, which mean the same."""
         return self.summary == "count" or self.count == 0

@@ -1,5 +1,6 @@
 """A search for ImagingStudy, as it was understood (SIA-20..24)."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from sidecar.fhir.cursor import Cursor
@@ -51,6 +52,15 @@ class Search:
     def parameters(self) -> list[tuple[str, str]]:
         """Parameters without the cursor, which is sealed for them."""
         return [pair for pair in self.used if pair[0] != "_after"]
+
+    @property
+    def selection(self) -> Hashable:
+        """What decides which studies pass, and in which order; ``None``: also the time does."""
+        dates = (tuple(self.started), tuple(self.last_updated))
+        if any(date.prefix == "ap" for filters in dates for any_of in filters for date in any_of):
+            return None
+        others = (tuple(self.identifiers), tuple(self.tokens), tuple(self.missing))
+        return (*dates, *others, self.result.sort)
 
     def names(self) -> set[str]:
         """Return the names of token and ``:missing`` parameters, which decide what to look up."""

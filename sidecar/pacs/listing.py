@@ -1,17 +1,30 @@
 """A patient's studies as the archive lists them: what is asked for, and how lists are joined."""
 
+import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any, TypeVar
 
 from sidecar.access.decision import decide_owners
 from sidecar.access.facts import KnownAs
 from sidecar.access.reasons import Reason
 from sidecar.common.slices import in_slices
-from sidecar.dicom.json_model import Row, number, text
+from sidecar.dicom.json_model import CompactRow, Row, number, text
 
 log = logging.getLogger(__name__)
+
+DERIVED_STUDY_BYTES = 2_048
+"""Bytes for each study of a list, beside those of its rows, that derived values may take."""
+DERIVED_BYTES = 32 * 2**20
+"""Limit in bytes of what is derived from one list and kept with it."""
+LIST_BYTES = 2_048
+"""Bytes of memory that a list without studies takes."""
+LISTED_BYTES = 1_536
+"""Bytes of memory that each study takes beside its rows and what ``spare_bytes`` limits."""
+
+T = TypeVar("T")
 
 STUDY_FIELDS = (
     "PatientID",
@@ -64,7 +77,8 @@ class Listing:
     StudyInstanceUID that is in ``rows`` already, under another of the patient's identifiers.
     ``owners``: StudyInstanceUID -> its owners, where they are not this one identifier alone.
     ``shared``: UIDs that are somebody else's, too; nothing of them is in the rest. ``counts``:
-    StudyInstanceUID -> how many series its row says it has; ``None``: not counted.
+    StudyInstanceUID -> how many series its row says it has. ``row_bytes``: what the rows take of
+    memory, roughly.
     """
 
     rows: list[Row]
@@ -73,7 +87,38 @@ class Listing:
     copies: Sequence[Row] = ()
     owners: Mapping[str, KnownAs] = field(default_factory=dict)
     shared: frozenset[str] = frozenset()
-    counts: Mapping[str, int] | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+    row_bytes: int = 0
+    _derived: dict[object, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def spare_bytes(self) -> int:
+        """Limit in bytes of what is derived from the list and kept with it."""
+        return min(len(self.rows) * DERIVED_STUDY_BYTES + self.row_bytes, DERIVED_BYTES)
+
+    @property
+    def weight(self) -> int:
+        """How many bytes of memory it may take with what is derived from it."""
+        return LIST_BYTES + self.row_bytes + len(self.rows) * LISTED_BYTES + self.spare_bytes
+
+    def whole_series(self, study: str) -> list[Row] | None:
+        """Return the series rows of a study, ``None`` where these may not be all of them."""
+        rows = (self.series or {}).get(study)
+        # A PACS may cut long lists without saying so: then the study's row counts more series. A
+        # study that came between the two queries of the listing has none of its series here.
+        return rows if rows and len(rows) >= self.counts.get(study, 0) else None
+
+    async def derive(self, kind: Callable[..., T], make: Callable[[], Awaitable[T]]) -> T:
+        """Return what ``make`` works out of the list alone: once, and forgotten with the list.
+
+        ``kind``: the class of it.
+        """
+        if kind not in self._derived:
+            async with self._derived.setdefault("turn", asyncio.Lock()):
+                if kind not in self._derived:
+                    self._derived[kind] = await make()
+        found: T = self._derived[kind]
+        return found
 
 
 async def join_listings(
@@ -109,6 +154,7 @@ async def join_listings(
         [row for row in (*(row for _, row in named), *others) if id(row) not in listed],
         shared=frozenset(uid for uid, reason in refused.items() if reason is Reason.SHARED_UID),
         counts=await count_series(rows),
+        row_bytes=sum(listing.row_bytes for listing in listings),
     )
 
 
@@ -131,6 +177,17 @@ async def count_series(rows: Iterable[Row]) -> dict[str, int]:
     return dict(
         await in_slices(
             (text(row, "StudyInstanceUID") or "", number(row, "NumberOfStudyRelatedSeries") or 0)
+            for row in rows
+        )
+    )
+
+
+async def size_of(rows: Iterable[Row]) -> int:
+    """Return how many bytes of memory the rows take, roughly."""
+    return sum(
+        await in_slices(
+            # The others are nested too deep for that; there are few of them.
+            row.size if isinstance(row, CompactRow) else len(repr(row))
             for row in rows
         )
     )

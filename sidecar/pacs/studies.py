@@ -19,7 +19,7 @@ from sidecar.common.slices import batched, in_slices, let_go
 from sidecar.dicom.json_model import Row, text, values
 from sidecar.dicomweb.paths import Query
 from sidecar.pacs.client import PacsClient
-from sidecar.pacs.listing import Listing, count_series, log_dropped
+from sidecar.pacs.listing import Listing, log_dropped
 from sidecar.pacs.ownership import Ownership, is_row_of
 from sidecar.pacs.study_lists import ASKED_SECONDS, StudyLists, include
 from sidecar.pacs.study_owners import StudyOwners
@@ -121,13 +121,8 @@ class Studies:
     ) -> dict[str, list[Row]]:
         """Return the patient's series rows of ``studies`` in the ``listing``, by study."""
         wanted = list(studies)
-        # A study that came between the two queries of the listing has none of its series there.
-        counts = await count_series(listing.rows) if listing.counts is None else listing.counts
-        # A PACS may cut long lists without saying so: then the study's row counts more series.
         listed = {
-            study: rows
-            for study in wanted
-            if (rows := (listing.series or {}).get(study)) and len(rows) >= (counts.get(study) or 0)
+            study: rows for study in wanted if (rows := listing.whole_series(study)) is not None
         }
         others = [study for study in wanted if study not in listed]
         for few in batched(others):

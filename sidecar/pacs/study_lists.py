@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from itertools import chain
 
 from sidecar.access.decision import decide_owners, is_own_row
 from sidecar.access.facts import PatientIdentifier
@@ -34,11 +35,14 @@ from sidecar.pacs.listing import (
     count_series,
     join_listings,
     log_dropped,
+    size_of,
 )
 from sidecar.pacs.study_owners import Owners, StudyOwners
 
 log = logging.getLogger(__name__)
 
+LISTS_BYTES = 128 * 2**20
+"""Limit in bytes of cached lists, with what is derived from them; and of those that are joined."""
 ARRIVED_SECONDS = 60
 """Time in seconds for which the half of a list that has come is cached (SIA-23)."""
 NOT_SUPPORTED_SECONDS = 3_600
@@ -100,14 +104,19 @@ class StudyLists:
         self._listings: LoadingCache[PatientIdentifier, Listing] = LoadingCache(
             invalidation,
             _patient_ids,
-            max_entries=max_entries,
+            max_entries=LISTS_BYTES,
             ttl_seconds=cache_seconds,
+            weight=lambda listing: listing.weight,
             clock=clock,
         )
         # The same lists make the same one, so that what is known of it can be cached, too.
         self._joined: LoadingCache[frozenset[PatientIdentifier], tuple[list[Listing], Listing]] = (
             LoadingCache(
-                invalidation, max_entries=max_entries, ttl_seconds=cache_seconds, clock=clock
+                invalidation,
+                max_entries=LISTS_BYTES,
+                ttl_seconds=cache_seconds,
+                weight=lambda cached: cached[1].weight,
+                clock=clock,
             )
         )
         # When a search that goes on in the background (SIA-23) was first asked for.
@@ -157,7 +166,16 @@ class StudyLists:
             self._ask_series(permit, identifier, arrived),
         )
         self._asked.discard(identifier)
-        listing = Listing(rows, asked, series, copies, owners, counts=await count_series(rows))
+        every_row = (*rows, *copies, *chain.from_iterable((series or {}).values()))
+        listing = Listing(
+            rows,
+            asked,
+            series,
+            copies,
+            owners,
+            counts=await count_series(rows),
+            row_bytes=await size_of(every_row),
+        )
         if self._arrived.peek(identifier) is arrived:
             self._arrived.discard(identifier)
         return listing
@@ -178,9 +196,11 @@ class StudyLists:
         )
         owners = await self._owners.of(by_uid, permit.known_as, arrived.owners)
         alone = frozenset({identifier})
-        others = {uid: who for uid, who in owners.items() if decide_owners(who, alone)}
+        others = await in_slices(
+            (uid, who) if decide_owners(who, alone) else None for uid, who in owners.items()
+        )
         copies = await in_slices(row if row != by_uid[uid] else None for uid, row in own)
-        return listed, copies, others
+        return listed, copies, dict(others)
 
     async def _ask_series(
         self, permit: SearchPermit, identifier: PatientIdentifier, arrived: _Arrived

@@ -13,6 +13,7 @@ from sidecar.access.decision import decide_owners
 from sidecar.access.facts import KnownAs, PatientIdentifier
 from sidecar.access.permits import Inquiry
 from sidecar.common.errors import BadGateway
+from sidecar.common.slices import in_slices
 from sidecar.dicom.character_sets import is_known_text
 from sidecar.dicom.json_model import text
 from sidecar.dicom.owner import owner_of
@@ -87,9 +88,11 @@ class StudyOwners:
             for task in tasks:  # After a failure the PACS is not asked the rest.
                 task.cancel()
         owners = {uid: known.get(uid, frozenset()) for uid in wanted}
-        for uid, found_owners in owners.items():
-            if decide_owners(found_owners, known_as) is not None:
-                self._ownership.forget_owners(uid, known_as)
+        for uid in await in_slices(
+            uid if decide_owners(found_owners, known_as) is not None else None
+            for uid, found_owners in owners.items()
+        ):
+            self._ownership.forget_owners(uid, known_as)
         return owners
 
     async def _ask(self, batch: Sequence[str], known_as: KnownAs) -> Mapping[str, Owners]:

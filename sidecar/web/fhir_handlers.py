@@ -1,44 +1,37 @@
 """Answer ImagingStudy searches and reads, and reads of Endpoint (SIA-20..24, 31)."""
 
-import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 from aiohttp import web
 
 from sidecar.access.facts import AnswerKind, Part, Token, is_fhir_id
-from sidecar.access.permits import Interaction, PatientPermit
+from sidecar.access.permits import ALL_STUDIES, Interaction, PatientPermit
 from sidecar.audit.record import AccessRecord
-from sidecar.authorization.authorizer import Authorizer, Request
+from sidecar.authorization.authorizer import Authorizer
 from sidecar.authorization.capability_urls import Issued
 from sidecar.authorization.limits import RequestLimits
-from sidecar.authorization.study_facts import series_uid
 from sidecar.authorization.visible_studies import VisibleStudies
 from sidecar.common.errors import BadRequest, NotFound
-from sidecar.common.slices import batched, in_slices
-from sidecar.dicom.json_model import Row, texts
+from sidecar.common.slices import in_slices
 from sidecar.dicom.uid import is_uid
-from sidecar.fhir.bundle import instant, open_cursor, searchset
+from sidecar.fhir.bundle import entry, instant, open_cursor, searchset
 from sidecar.fhir.catalog.catalog import Catalog
 from sidecar.fhir.cursor import PageLinks
 from sidecar.fhir.endpoint import Endpoints
-from sidecar.fhir.imaging_study import (
-    SeriesRows,
-    Site,
-    imaging_study,
-    is_study_id,
-    study_id,
-    study_uid,
-)
+from sidecar.fhir.imaging_study import Site, is_study_id
+from sidecar.fhir.list_snapshot import ListedStudy, ListSnapshot, list_snapshot, listed_study
+from sidecar.fhir.r5 import in_version
 from sidecar.fhir.result_parameters import subset
 from sidecar.fhir.search import Search
 from sidecar.fhir.search_parser import parse_search
-from sidecar.fhir.select import StudyPage, narrowed, page_of, passing
-from sidecar.web.count_report import CountReport
+from sidecar.fhir.select import Details, StudyPage, in_order, narrowed, page_of, passing
 from sidecar.web.middleware import RECORD, TARGET, authorization, hold_place
 from sidecar.web.negotiate import (
     answer,
+    answer_parts,
     fhir_version,
     how_to_read,
     is_strict,
@@ -46,10 +39,11 @@ from sidecar.web.negotiate import (
     wants_fresh,
 )
 from sidecar.web.search_lookups import search_details
+from sidecar.web.study_entries import StudyAnswer, StudyEntries
 
 
 class ImagingFhir:
-    """The handlers. ``detail``: ``study``, ``series`` or ``instance``."""
+    """The handlers. ``entries`` makes what they answer with."""
 
     def __init__(
         self,
@@ -59,9 +53,8 @@ class ImagingFhir:
         site: Site,
         page_links: PageLinks,
         limits: RequestLimits,
-        counts: CountReport,
+        entries: StudyEntries,
         *,
-        detail: str,
         page_size: int,
     ) -> None:
         self._authorizer = authorizer
@@ -70,8 +63,7 @@ class ImagingFhir:
         self._site = site
         self._page_links = page_links
         self._limits = limits
-        self._counts = counts
-        self._detail = detail
+        self._entries = entries
         self._page_size = page_size
 
     async def search_compartment(self, http: web.Request) -> web.Response:
@@ -108,21 +100,22 @@ class ImagingFhir:
         )
         view = await self._authorizer.studies(request, fresh=fresh)
         self._authorizer.decisions.left_out(record, view.listing.shared)
-        page = await self._page(search, permit, view)
-        issued = await self._authorizer.issue(
-            request, [study_uid(study.row) for study in page.studies]
+        snapshot = await self._snapshot(view)
+        seen = view.last_updated(await snapshot.seen(permit.patient, self._catalog))
+        page = await self._page(search, permit, view, snapshot, seen)
+        issued = await self._authorizer.issue(request, [study.uid for study in page.studies])
+        entries = await self._entries.of(
+            page.studies,
+            StudyAnswer(request, view, snapshot, seen, version, search.result, issued),
         )
-        resources: list[dict[str, Any]] = []
-        for few in batched(page.studies):
-            resources += await asyncio.gather(
-                *(
-                    self._resource(study.row, view, request, instant(study.last_updated), issued)
-                    for study in few
-                )
-            )
+        others = len(entries) > len(issued)
+        included = self._included(search, permit.patient, issued, others=others)
+        entries += [
+            entry(url, in_version(resource, version), "include")
+            for url, resource in included.items()
+        ]
         bundle = searchset(
-            resources,
-            self._included(search, permit.patient, issued, others=len(resources) > len(issued)),
+            entries,
             fhir_base=self._endpoints.fhir_base,
             search=search,
             patient=permit.patient,
@@ -130,17 +123,13 @@ class ImagingFhir:
             as_of=view.oldest.moment,
             page_links=self._page_links,
         )
-        # Id, time and seals of the links differ each time: a client has the answer when the rest is
-        # the same.
-        following = page.next_after and [page.next_after.uid, self._page_links.key_id]
-        identity = [bundle.get("entry"), page.total, following]
         # Addresses that are permissions are not compressed beside what the client wrote
         # (link.self).
-        return answer(
+        return answer_parts(
             http,
-            bundle,
+            bundle.parts,
             version=version,
-            identity=identity,
+            identity=bundle.identity,
             pretty=search.result.pretty,
             gzip=not issued,
         )
@@ -179,17 +168,56 @@ class ImagingFhir:
             raise BadRequest("A search is for one patient.", reason="several_patients")
         return permits[0]
 
-    async def _page(self, search: Search, permit: PatientPermit, view: VisibleStudies) -> StudyPage:
-        seen = view.last_updated(
-            await self._catalog.look(permit.patient, view.listing.rows, view.listing.series)
+    async def _snapshot(self, view: VisibleStudies) -> ListSnapshot:
+        listing = view.listing
+        return await listing.derive(
+            ListSnapshot,
+            lambda: list_snapshot(
+                listing.rows,
+                listing.series,
+                listing.whole_series,
+                self._site,
+                listing.spare_bytes,
+            ),
         )
+
+    async def _page(
+        self,
+        search: Search,
+        permit: PatientPermit,
+        view: VisibleStudies,
+        snapshot: ListSnapshot,
+        seen: Mapping[str, datetime],
+    ) -> StudyPage:
+        is_limited = view.visible is not ALL_STUDIES
+        key = None if is_limited else search.selection and (permit.patient, search.selection)
+        found = snapshot.found(key)
+        if found is None:
+            studies = snapshot.studies
+            if is_limited:
+                series = view.series or {}
+                studies = await in_slices(snapshot.study_of(row, series) for row in view.rows)
+            details = await self._details(search, permit, view, studies, seen)
+            passed = await in_slices(passing(studies, search, seen=seen, details=details))
+            found = await in_order(passed, search, seen)
+            # What the archive was asked for may change while the list is as it is.
+            if key is not None and not details.series and not details.holding:
+                snapshot.remember(key, found)
+        return page_of(found, search, seen, self._page_size)
+
+    async def _details(
+        self,
+        search: Search,
+        permit: PatientPermit,
+        view: VisibleStudies,
+        studies: Sequence[ListedStudy],
+        seen: Mapping[str, datetime],
+    ) -> Details:
         endpoint = None if self._endpoints.contained else permit.patient
-        worth = await in_slices(narrowed(view.rows, search, seen, self._site))
-        details = await search_details(search, worth, view, endpoint)
-        studies = await in_slices(
-            passing(view.rows, search, seen=seen, site=self._site, details=details)
-        )
-        return page_of(studies, search, self._page_size)
+        if not search.names():
+            return Details(endpoint=endpoint)
+        worth = await in_slices(narrowed(studies, search, seen))
+        return await search_details(search, worth, view, endpoint)
 
     async def read(self, http: web.Request) -> web.Response:
         """Answer ``GET [base]/ImagingStudy/{id}``.
@@ -205,29 +233,30 @@ class ImagingFhir:
             raise NotFound("There is no such resource.", reason="unknown_id")
         await hold_place(http, self._limits.search(token))
         fresh = wants_fresh(http)
-        study = wanted if is_uid(wanted) else None
-        if study is not None:
-            record.part = Part(study)
+        uid = wanted if is_uid(wanted) else None
+        if uid is not None:
+            record.part = Part(uid)
         request = await self._authorizer.authorize(
-            record, token, permit, wanted, study=study, fresh=fresh
+            record, token, permit, wanted, study=uid, fresh=fresh
         )
-        if study is not None:
-            await self._authorizer.study(request, Part(study), AnswerKind.LISTED)
-        view = await self._authorizer.studies(request, fresh=fresh)
-        shown = {
-            study_id(uid): row
-            for row in view.listing.rows
-            if study_id(uid := study_uid(row)) == wanted and view.shows_row(uid, None)
-        }
-        self._authorizer.unless_own(record, wanted, shown, view.listing.shared)
-        row = shown[wanted]
-        uid = study_uid(row)
-        if uid != wanted:
+        if uid is not None:
             await self._authorizer.study(request, Part(uid), AnswerKind.LISTED)
-        seen = await self._catalog.look(permit.patient, view.listing.rows, view.listing.series)
-        last_updated = instant(view.last_updated(seen)[uid])
-        resource = await self._resource(view.row(row), view, request, last_updated, {})
-        return answer(http, subset(resource, result), version=version, pretty=result.pretty)
+        view = await self._authorizer.studies(request, fresh=fresh)
+        snapshot = await self._snapshot(view)
+        study = snapshot.by_id.get(wanted)
+        shown = {wanted: study} if study and view.shows_row(study.uid, None) else {}
+        self._authorizer.unless_own(record, wanted, shown, view.listing.shared)
+        study = shown[wanted]
+        if study.uid != uid:
+            await self._authorizer.study(request, Part(study.uid), AnswerKind.LISTED)
+        seen = view.last_updated(await snapshot.seen(permit.patient, self._catalog))
+        row = view.row(study.row)
+        (found,) = await self._entries.of(
+            [study if row is study.row else listed_study(row, None, self._site)],
+            StudyAnswer(request, view, snapshot, seen, version, result, {}),
+        )
+        body = orjson.dumps(orjson.loads(found.body)["resource"])
+        return answer_parts(http, [body], version=version, identity=body, pretty=result.pretty)
 
     async def read_endpoint(self, http: web.Request) -> web.Response:
         """Answer ``GET [base]/Endpoint/{id}``: the standing Endpoint of the patient (SIA-31)."""
@@ -239,42 +268,3 @@ class ImagingFhir:
         self._authorizer.unless_own(record, http[TARGET].segments[2], own, shared=())
         resource = subset(self._endpoints.resource(permit.patient), result)
         return answer(http, resource, version=version, pretty=result.pretty)
-
-    async def _resource(
-        self,
-        row: Row,
-        view: VisibleStudies,
-        request: Request,
-        last_updated: str,
-        issued: Mapping[str, Issued],
-    ) -> dict[str, Any]:
-        own, patient = issued.get(study_uid(row)), request.permit.patient
-        contained = (
-            self._endpoints.resource(patient) if self._endpoints.contained and own is None else None
-        )
-        endpoint = (
-            self._endpoints.reference(patient) if own is None else {"reference": own.full_url}
-        )
-        series = await self._series(row, view)
-        if series is not None:
-            self._counts.note(row, series, request.record.request_id)
-        return imaging_study(
-            row,
-            patient=patient,
-            endpoint=endpoint,
-            site=self._site,
-            last_updated=last_updated,
-            series=series,
-            contained=contained,
-        )
-
-    async def _series(self, row: Row, view: VisibleStudies) -> list[SeriesRows] | None:
-        if self._detail == "study" and texts(row, "ModalitiesInStudy"):
-            return None
-        uid = study_uid(row)
-        series = (await view.series_of([uid]))[uid]
-        if self._detail != "instance":
-            return [SeriesRows(row) for row in series]
-        usable = [row for row in series if is_uid(series_uid(row))]
-        instances = await asyncio.gather(*(view.instances(uid, series_uid(row)) for row in usable))
-        return [SeriesRows(row, rows) for row, rows in zip(usable, instances, strict=True)]

@@ -11,7 +11,7 @@ from aiohttp import hdrs, web
 
 from sidecar.common.errors import BadRequest, NotAcceptable, Problem
 from sidecar.dicomweb.media_types import accept_json, media_ranges, parse_media_type
-from sidecar.fhir.r5 import DEFAULT_VERSION, VERSIONS, to_r5
+from sidecar.fhir.r5 import DEFAULT_VERSION, VERSIONS, in_version
 from sidecar.fhir.result_parameters import ResultParameters, json_format, read_result
 from sidecar.web.errors import FHIR_JSON
 from sidecar.web.middleware import TARGET
@@ -136,30 +136,39 @@ def is_strict(request: web.Request) -> bool:
 
 
 def answer(
-    request: web.Request,
-    resource: Mapping[str, Any],
-    *,
-    version: str,
-    identity: object = None,
-    pretty: bool = False,
-    gzip: bool = True,
+    request: web.Request, resource: Mapping[str, Any], *, version: str, pretty: bool = False
 ) -> web.Response:
     """Return the answer in this FHIR version, or a 304 when the client has it (R4 http.html#cread).
 
-    ``gzip``: the answer may be compressed. ``identity``: the answer without what differs each time
-    (``None``: all of it).
+    It may be compressed.
     """
-    shown = to_r5(resource) if version == "5.0" else resource
-    written = orjson.dumps(resource if identity is None else identity, default=dict)
-    tag = f'W/"{hashlib.blake2b(written + version.encode(), digest_size=12).hexdigest()}"'
+    body = orjson.dumps(in_version(resource, version), default=dict)
+    return answer_parts(request, [body], version=version, identity=body, pretty=pretty)
+
+
+def answer_parts(
+    request: web.Request,
+    parts: Sequence[bytes],
+    *,
+    version: str,
+    identity: bytes,
+    pretty: bool = False,
+    gzip: bool = True,
+) -> web.Response:
+    """Return the answer of a resource whose JSON is ``parts``, or a 304.
+
+    ``gzip``: the answer may be compressed. ``identity``: what of it does not differ each time.
+    """
+    tag = f'W/"{hashlib.blake2b(identity + version.encode(), digest_size=12).hexdigest()}"'
     if request.method in ("GET", "HEAD") and {"*", tag.removeprefix("W/")} & _tags(request):
         return web.Response(status=304, headers={hdrs.ETAG: tag})
-    body = orjson.dumps(shown, option=orjson.OPT_INDENT_2 if pretty else None, default=dict)
+    if pretty:
+        parts = [orjson.dumps(orjson.loads(b"".join(parts)), option=orjson.OPT_INDENT_2)]
     content_type = (
         FHIR_JSON if version == DEFAULT_VERSION else f"{FHIR_JSON}; fhirVersion={version}"
     )
     headers: dict[str, str] = {hdrs.CONTENT_TYPE: content_type + "; charset=utf-8", hdrs.ETAG: tag}
-    return in_pieces([body], headers, gzip=gzip and accepts_gzip(request))
+    return in_pieces(parts, headers, gzip=gzip and accepts_gzip(request))
 
 
 def _tags(request: web.Request) -> set[str]:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from sidecar.authorization.visible_studies import VisibleStudies
 from sidecar.common.errors import BadRequest
-from sidecar.dicom.json_model import Row, texts
 from sidecar.dicom.uid import is_uid
-from sidecar.fhir.imaging_study import UID_SYSTEM, study_uid
+from sidecar.fhir.imaging_study import UID_SYSTEM
+from sidecar.fhir.list_snapshot import ListedStudy
 from sidecar.fhir.search import Search
 from sidecar.fhir.select import Details
 from sidecar.fhir.token_search import TokenFilter
@@ -26,31 +26,32 @@ class TooCostly(BadRequest):
 
 async def search_details(
     search: Search,
-    rows: Sequence[Row],
+    studies: Sequence[ListedStudy],
     view: VisibleStudies,
     endpoint: str | None,
 ) -> Details:
-    """Return what ``search`` needs of those study ``rows`` of the ``view`` that can still pass.
+    """Return what ``search`` needs of those ``studies`` of the ``view`` that can still pass.
 
     ``endpoint``: the id of the patient's Endpoint. Raises ``TooCostly``.
     """
     names = search.names()
+    unknown = [study for study in studies if study.series is None]
     wants_series = bool(names & {"bodysite", "series"}) or (
-        "modality" in names and not all(texts(row, "ModalitiesInStudy") for row in rows)
+        "modality" in names and not all(study.names_modalities for study in unknown)
     )
-    uids = [study_uid(row) for row in rows]
+    uids = [study.uid for study in studies]
     asked = {token: _uids(token) for token in search.tokens if token.name in _OF_INSTANCES}
     if len(uids) * sum(map(len, asked.values())) > MAXIMUM_QUESTIONS:
         raise TooCostly(
             "The search asks for too many UIDs in too many studies; narrow it.", reason="too_costly"
         )
-    series = await view.series_of(uids) if wants_series else {}
+    series = await view.series_of(study.uid for study in unknown) if wants_series else {}
     holding = {}
     for token, wanted in asked.items():
-        studies: set[str] = set()
+        holders: set[str] = set()
         for uid in wanted:
-            studies |= await view.holding(_OF_INSTANCES[token.name], uid, uids)
-        holding[token] = frozenset(studies)
+            holders |= await view.holding(_OF_INSTANCES[token.name], uid, uids)
+        holding[token] = frozenset(holders)
     return Details(series, holding, endpoint)
 
 

@@ -75,6 +75,26 @@ async def test_copies_of_a_study_must_all_be_shown() -> None:
     assert shown.of("1.2") == HIDDEN
 
 
+async def test_a_copy_of_a_study_that_is_not_listed_is_no_row() -> None:
+    """The study itself was rejected, or is gone."""
+    archive = Archive([study("1.3")], {}, copies=[study("1.2")])
+    view = await views(archive).of(permit(NO_SR), SEARCH)
+    assert [study_uid(row) for row in view.rows] == ["1.3"]
+
+
+async def test_what_is_left_of_a_study_is_one_object_while_the_same_is_visible() -> None:
+    """By it an entry is found that was made of it."""
+    archive = Archive([study()], {"1.2": [series("1.2.1", "CT"), series("1.2.2", "SR")]})
+    lookup = views(archive)
+    no_ct = make_rule("no CT", Effect.EXCLUDE, series={"Modality": ("CT",)})
+    one, other, again = [
+        (await lookup.of(permit(rule), SEARCH)).rows[0] for rule in (NO_SR, no_ct, NO_SR)
+    ]
+    assert one is again
+    assert one is not other
+    assert archive.listing.rows[0] not in (one, other)
+
+
 async def test_a_series_that_came_a_moment_ago_is_looked_for_once_more() -> None:
     archive = Archive([], {"1.2": [series("1.2.1", "CT")]})
     archive.fresh = Listing([study()], ASKED)

@@ -111,6 +111,13 @@ async def test_entries_may_have_weights() -> None:
     assert [cache.peek(name) for name in ("a", "b", "c")] == [None, 2, 1]
 
 
+async def test_an_entry_that_is_too_heavy_is_not_cached_and_pushes_out_none() -> None:
+    cache = make(weight=lambda value: value)
+    await load_number(cache, "a", 1)
+    await load_number(cache, "b", 1_000)
+    assert [cache.peek(name) for name in ("a", "b")] == [1, None]
+
+
 async def test_what_was_forgotten_since_it_was_asked_for_is_not_put() -> None:
     invalidation = Invalidation()
     cache: LoadingCache[str, int] = LoadingCache(

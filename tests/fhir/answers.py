@@ -1,15 +1,17 @@
 """From rows to the Bundle that a request gets, as ``web`` puts the pieces together."""
 
+import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from sidecar.fhir.bundle import instant, open_cursor, searchset
+from sidecar.fhir.bundle import entry, instant, open_cursor, searchset
 from sidecar.fhir.catalog.catalog import Catalog
 from sidecar.fhir.cursor import PageLinks
 from sidecar.fhir.endpoint import Endpoints
 from sidecar.fhir.imaging_study import Site, imaging_study
+from sidecar.fhir.result_parameters import subset
 from sidecar.fhir.search import Search
 from sidecar.fhir.search_parser import parse_search
 from sidecar.fhir.select import Details, StudyPage
@@ -51,7 +53,7 @@ def found(
 
 
 def uids_of(page: StudyPage) -> list[str]:
-    return [one.key.uid for one in page.studies]
+    return [study.uid for study in page.studies]
 
 
 def matching(
@@ -69,24 +71,30 @@ def answer(
     as_of: datetime = NOW,
 ) -> dict[str, Any]:
     """Return the Bundle that a request gets."""
-    page = found(rows, search, page_size=page_size)
+    rows = list(rows)
+    catalog = Catalog(clock=NOW.timestamp)
+    seen = observe(catalog, "123", rows)
+    page = found(rows, search, page_size=page_size, catalog=catalog)
     endpoints = Endpoints(BASE, contained=contained)
-    studies = [
+    resources = [
         imaging_study(
-            one.row,
+            study.row,
             patient="123",
             endpoint=endpoints.reference("123"),
             site=SITE,
-            last_updated=instant(one.last_updated),
+            last_updated=instant(seen[study.uid]),
             contained=endpoints.resource("123") if contained else None,
         )
-        for one in page.studies
+        for study in page.studies
     ]
-    is_included = search.result.include_endpoint and studies and not contained
-    included = {f"{BASE}/Endpoint/123": endpoints.resource("123")} if is_included else {}
-    return searchset(
-        studies,
-        included,
+    entries = [
+        entry(f"{BASE}/ImagingStudy/{study['id']}", subset(study, search.result), "match")
+        for study in resources
+    ]
+    if search.result.include_endpoint and resources and not contained:
+        entries.append(entry(f"{BASE}/Endpoint/123", endpoints.resource("123"), "include"))
+    bundle = searchset(
+        entries,
         fhir_base=BASE,
         search=search,
         patient="123",
@@ -94,6 +102,8 @@ def answer(
         as_of=as_of,
         page_links=LINKS,
     )
+    read: dict[str, Any] = json.loads(b"".join(bundle.parts))
+    return read
 
 
 def link(bundle: dict[str, Any], relation: str) -> str | None:

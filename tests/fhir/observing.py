@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from sidecar.dicom.json_model import Row
-from sidecar.fhir.catalog.catalog import Catalog
+from sidecar.fhir.catalog.catalog import Catalog, fingerprints
 
 
 def observe(
@@ -15,4 +15,8 @@ def observe(
     series: Mapping[str, Sequence[Row]] | None = None,
 ) -> dict[str, datetime]:
     """Return when each study was first seen like this, by StudyInstanceUID."""
-    return asyncio.run(catalog.look(patient, rows, series))
+
+    async def look() -> dict[str, datetime]:
+        return await catalog.look(patient, await fingerprints(rows, series))
+
+    return asyncio.run(look())

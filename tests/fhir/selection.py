@@ -1,12 +1,15 @@
 """Selection of a page from all rows at once, as the handlers do it in slices."""
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from sidecar.dicom.json_model import Row
+from sidecar.dicom.uid import is_uid
 from sidecar.fhir.imaging_study import Site
+from sidecar.fhir.list_snapshot import listed_study
 from sidecar.fhir.search import Search
-from sidecar.fhir.select import Details, StudyPage, page_of, passing
+from sidecar.fhir.select import Details, StudyPage, in_order, page_of, passing
 
 NO_DETAILS = Details()
 
@@ -20,5 +23,8 @@ def select(
     page_size: int,
     details: Details = NO_DETAILS,
 ) -> StudyPage:
-    found = passing(rows, search, seen=seen, site=site, details=details)
-    return page_of([study for study in found if study is not None], search, page_size)
+    studies = [listed_study(row, None, site) for row in rows]
+    usable = [study for study in studies if is_uid(study.uid)]
+    found = passing(usable, search, seen=seen, details=details)
+    passed = [study for study in found if study is not None]
+    return page_of(asyncio.run(in_order(passed, search, seen)), search, seen, page_size)

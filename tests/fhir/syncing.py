@@ -2,7 +2,8 @@
 move.
 """
 
-from datetime import UTC
+import json
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -85,6 +86,8 @@ class Server:
             skew_seconds=self.skew,
         )
         self.remembered: Listing | None = None
+        self.looked_at: dict[int, tuple[Listing, dict[str, datetime]]] = {}
+        """Each list at which the catalog has looked, and what it said: it does so once."""
 
     def truth(self) -> dict[str, Copy]:
         """What a client that missed nothing has."""
@@ -103,14 +106,13 @@ class Server:
         series = asked.series or {}
         search = parse_search(client.parameters(), SITE)
         search.after = open_cursor(search, "123", LINKS)
-        seen = observe(self.catalog, "123", asked.rows, series)
+        if id(asked) not in self.looked_at:
+            self.looked_at[id(asked)] = asked, observe(self.catalog, "123", asked.rows, series)
+        _, seen = self.looked_at[id(asked)]
         page = select(asked.rows, search, seen=seen, site=SITE, page_size=50)
-        client.copy |= {
-            study.key.uid: (study.row, series.get(study.key.uid, [])) for study in page.studies
-        }
-        bundle = searchset(
+        client.copy |= {study.uid: (study.row, series.get(study.uid, [])) for study in page.studies}
+        made = searchset(
             [],
-            {},
             fhir_base=BASE,
             search=search,
             patient="123",
@@ -118,6 +120,7 @@ class Server:
             as_of=asked.asked,
             page_links=LINKS,
         )
+        bundle = json.loads(b"".join(made.parts))
         client.after = _after(bundle)
         return bundle, client.after is None
 

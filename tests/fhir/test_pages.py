@@ -57,7 +57,7 @@ def test_every_study_is_on_one_page_whatever_arrives(
         page = page_of(list(archive.values()), after, count)
         assert page.total == len(archive)
         assert len(page.studies) <= count
-        seen += [study.key.uid for study in page.studies]
+        seen += [study.uid for study in page.studies]
         after = page.next_after
         if after is None:
             break
@@ -78,7 +78,7 @@ def test_a_study_that_goes_takes_no_other_with_it(
     after: Cursor | None = None
     while True:
         page = page_of(list(archive.values()), after, count)
-        seen += [study.key.uid for study in page.studies]
+        seen += [study.uid for study in page.studies]
         after = page.next_after
         if after is None:
             break
@@ -101,7 +101,8 @@ def test_a_made_up_cursor_reaches_nobody_else(
     own = list(mine.values())
     whole = [study.row for study in page_of(own, None, 500).studies]
     foreign_keys = [
-        study.key for study in page_of(list(foreign.values()), None, 500, patient="124").studies
+        Cursor((-study.start,), study.uid)
+        for study in page_of(list(foreign.values()), None, 500, patient="124").studies
     ]
     for cursor in (Cursor((began,), uid), *foreign_keys):
         page = page_of(own, cursor, count)

@@ -71,6 +71,12 @@ class Orthanc:
         """The DICOMweb root, without a slash at its end."""
         return f"{self.url}/dicom-web"
 
+    @property
+    def process_id(self) -> int:
+        """The operating system's number of it."""
+        assert self._process is not None
+        return self._process.pid
+
     def __enter__(self) -> Self:
         self._directory = tempfile.TemporaryDirectory(prefix="orthanc-", ignore_cleanup_errors=True)
         try:

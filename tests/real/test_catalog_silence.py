@@ -14,14 +14,13 @@ from sidecar.fhir.catalog import catalog as catalog_module
 from sidecar.fhir.catalog import postgresql as catalog_postgresql
 from sidecar.fhir.catalog.catalog import Catalog
 from sidecar.fhir.catalog.postgresql import PostgresqlStore
-from tests.fhir.rows import row
 from tests.real.postgresql import Postgresql, postgresql
 from tests.silent_peers import full_listener
 from tests.waiting import WAIT_SECONDS, wait_until_async
 
 pytestmark = pytest.mark.postgresql
 
-ROWS = [row(StudyInstanceUID="1.2.3")]
+STUDIES = {"1.2.3": b"fingerprint"}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +41,7 @@ async def a_catalog(dsn: str) -> AsyncIterator[Catalog]:
 async def refused(catalog: Catalog, patients: int) -> list[str]:
     """The reasons why none of these patients' lists can be looked at, at once."""
     async with asyncio.timeout(WAIT_SECONDS):
-        looks = (catalog.look(f"patient {number}", ROWS) for number in range(patients))
+        looks = (catalog.look(f"patient {number}", STUDIES) for number in range(patients))
         answers = await asyncio.gather(*looks, return_exceptions=True)
     return [one.reason if isinstance(one, Unavailable) else str(one) for one in answers]
 
@@ -52,7 +51,7 @@ async def seen_again(catalog: Catalog, patient: str) -> dict[str, datetime]:
 
     async def look() -> dict[str, datetime]:
         with contextlib.suppress(Unavailable):
-            return await catalog.look(patient, ROWS)
+            return await catalog.look(patient, STUDIES)
         return {}
 
     return await wait_until_async("the database", look)
@@ -66,7 +65,7 @@ async def test_a_frozen_database_is_503_for_all_and_serves_again(
     """
     monkeypatch.setattr(catalog_postgresql, "_EXCHANGE_SECONDS", 0.5)
     async with a_catalog(server.dsn) as catalog:
-        first = await catalog.look("p", ROWS)
+        first = await catalog.look("p", STUDIES)
         with server.frozen():
             assert await refused(catalog, 5) == ["catalog"] * 5
         assert await seen_again(catalog, "p") == first
@@ -80,7 +79,7 @@ async def test_a_thread_that_hangs_keeps_no_request(
     monkeypatch.setattr(catalog_module, "CLOSE_SECONDS", 0.5)
     monkeypatch.setattr(catalog_postgresql, "_EXCHANGE_SECONDS", 86_400)
     async with a_catalog(server.dsn) as catalog:
-        await catalog.look("p", ROWS)
+        await catalog.look("p", STUDIES)
         with server.frozen("backend"):
             assert await refused(catalog, 1) == ["catalog"]
         assert await seen_again(catalog, "p")
@@ -88,12 +87,12 @@ async def test_a_thread_that_hangs_keeps_no_request(
 
 async def test_one_connection_that_hangs_keeps_no_other(server: Postgresql) -> None:
     async with a_catalog(server.dsn) as catalog:
-        await catalog.look("p", ROWS)
+        await catalog.look("p", STUDIES)
         with server.frozen("backend"):
-            hanging = asyncio.create_task(catalog.look("p", ROWS))
+            hanging = asyncio.create_task(catalog.look("p", STUDIES))
             await wait_until_async("the exchange", catalog._store._idle.empty)  # type: ignore[attr-defined]
             async with asyncio.timeout(WAIT_SECONDS):
-                assert await catalog.look("another", ROWS)
+                assert await catalog.look("another", STUDIES)
             assert not hanging.done()
         assert await hanging
 
@@ -119,7 +118,7 @@ async def test_a_network_that_swallows_everything(
     hole = await asyncio.start_server(connection, "127.0.0.1", 0)
     port = hole.sockets[0].getsockname()[1]
     async with a_catalog(server.dsn.replace(str(server.port), str(port))) as catalog:
-        first = await catalog.look("p", ROWS)
+        first = await catalog.look("p", STUDIES)
         swallows.set()
         assert await refused(catalog, 5) == ["catalog"] * 5
         swallows.clear()

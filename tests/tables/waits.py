@@ -9,6 +9,7 @@ LOCKS = {
     "fhir/catalog/catalog.py ThreadPoolExecutor": "the store's own: fhir/catalog/catalog.py",
     "fhir/catalog/catalog.py run_in_executor": "LOOK_SECONDS for a request; an exchange ends by _EXCHANGE_SECONDS",
     "pacs/instance_patients.py Semaphore": "one request's own looks, each a query and a retrieval with their limits",
+    "pacs/listing.py Lock": "the making of a list's snapshot, in slices: no peer, no disk",
     "pacs/response.py ThreadPoolExecutor": "rewriting of rows that have come: no I/O",
     "common/memory.py run_in_executor": "nobody waits for it",
     "pacs/response.py run_in_executor": "rewriting of rows that have come: no I/O",

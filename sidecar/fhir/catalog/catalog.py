@@ -16,12 +16,11 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Protocol
 
-import orjson
 from cachetools import LRUCache
 
 from sidecar.common.errors import Unavailable
 from sidecar.common.slices import in_slices
-from sidecar.dicom.json_model import Row, tag, text
+from sidecar.dicom.json_model import CompactRow, Row, tag, text
 from sidecar.fhir.imaging_study import study_uid
 
 log = logging.getLogger(__name__)
@@ -132,19 +131,14 @@ class Catalog:
         self.now()
         return self._latest + 1
 
-    async def look(
-        self, patient: str, rows: Sequence[Row], series: Mapping[str, Sequence[Row]] | None = None
-    ) -> dict[str, datetime]:
-        """Observe all study rows of a patient; return when each was first seen like this, by UID.
+    async def look(self, patient: str, fingerprints: Mapping[str, bytes]) -> dict[str, datetime]:
+        """Observe all studies of a patient; return when each was first seen like this, by UID.
 
-        ``series``: all series rows of each study, where they are known: a change in them changes
-        the study. The work is done in slices, and in a thread where the store waits for a disk or
-        a network.
+        The work is done in a thread where the store waits for a disk or a network.
 
         Raises ``Unavailable`` (503) when the store does not work, or does not answer within
         ``LOOK_SECONDS``. No request waits for another one's exchange beyond that.
         """
-        fingerprints = dict(await in_slices(_fingerprints(rows, series)))
         moment = self._next()
         if self._threads is None:
             return _moments(self._store.exchange(patient, fingerprints, moment))
@@ -180,6 +174,17 @@ def _moment(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=milliseconds)
 
 
+async def fingerprints(
+    rows: Sequence[Row], series: Mapping[str, Sequence[Row]] | None = None
+) -> dict[str, bytes]:
+    """Return StudyInstanceUID -> fingerprint of the study's row and those of its series, in slices.
+
+    ``series``: all series rows of each study, where they are known: a change in them changes the
+    study.
+    """
+    return dict(await in_slices(_fingerprints(rows, series)))
+
+
 def _fingerprints(
     rows: Sequence[Row], series: Mapping[str, Sequence[Row]] | None
 ) -> Iterator[tuple[str, bytes]]:
@@ -195,11 +200,11 @@ def _series_uid(row: Row) -> str:
 
 def _fingerprint(rows: Sequence[Row]) -> bytes:
     """Return the fingerprint of a study's row and those of its series."""
-    stable = [
-        {name: element for name, element in row.items() if name not in _VOLATILE} for row in rows
-    ]
     try:
-        written = orjson.dumps(stable, option=orjson.OPT_SORT_KEYS)
+        stable = [
+            (row if isinstance(row, CompactRow) else CompactRow(row)).sorted_text(without=_VOLATILE)
+            for row in rows
+        ]
     except TypeError:  # Nested too deep: such a row counts as changed each time.
-        written = secrets.token_bytes(16)
-    return hashlib.blake2b(written, digest_size=16).digest()
+        stable = [secrets.token_bytes(16)]
+    return hashlib.blake2b(b"\n".join(stable), digest_size=16).digest()

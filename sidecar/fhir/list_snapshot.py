@@ -1,0 +1,190 @@
+"""Snapshot of a patient's list: what searches compare and return, worked out once for each list."""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from sidecar.common.slices import in_slices
+from sidecar.dicom.json_model import Row, texts
+from sidecar.dicom.uid import is_uid
+from sidecar.fhir.catalog.catalog import Catalog, fingerprints
+from sidecar.fhir.dates import DateRange
+from sidecar.fhir.imaging_study import (
+    Site,
+    accession_number,
+    own_modality_codes,
+    study_id,
+    study_started,
+    study_uid,
+)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_UNKNOWN_START = -(2**62)
+_MAXIMUM_PATIENTS = 4
+"""FHIR ids of one list that are remembered; as a rule there is one."""
+_MAXIMUM_VIEWS = 4
+"""Ways on average in which a study is shown in part, that are remembered."""
+_MAXIMUM_SEARCHES = 8
+"""Searches of one list whose studies are remembered, for their pages."""
+
+
+class BundleEntry(NamedTuple):
+    """Entry of a Bundle as JSON, and its hash (16 bytes)."""
+
+    body: bytes
+    digest: bytes
+
+
+@dataclass(slots=True, eq=False)
+class ListedStudy:
+    """Study of a list, with what searches compare of it.
+
+    - ``series``: its series rows, ``None`` where the archive must be asked for them
+    - ``began``: the span of its start; ``start``: the beginning of that in microseconds since 1970,
+      before all others where it is unknown
+    - ``modalities``: codes in its own row; ``names_modalities``: whether there is any text
+    - ``entries``: FHIR version -> what the entry depends on beside the rows, and the entry
+    """
+
+    row: Row
+    series: Sequence[Row] | None
+    uid: str
+    id: str
+    began: DateRange | None
+    start: int
+    accession_number: str | None
+    modalities: tuple[str, ...]
+    names_modalities: bool
+    entries: dict[str, tuple[tuple[str, datetime], BundleEntry]] | None = None
+
+
+def listed_study(row: Row, series: Sequence[Row] | None, site: Site) -> ListedStudy:
+    """Return the study of a row."""
+    uid, began = study_uid(row), study_started(row, site)
+    return ListedStudy(
+        row,
+        series,
+        uid,
+        study_id(uid),
+        began.span if began else None,
+        microseconds(began.span.start) if began else _UNKNOWN_START,
+        accession_number(row),
+        tuple(own_modality_codes(row)),
+        bool(texts(row, "ModalitiesInStudy")),
+    )
+
+
+def microseconds(moment: datetime) -> int:
+    """Return the microseconds since 1970."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+class ListSnapshot:
+    """All studies of a list that a search can find. Nothing in it outlives the list.
+
+    ``studies``: those whose UID a URL can name. ``fingerprints``: StudyInstanceUID -> hash of a
+    study's rows, of all studies. ``spare_bytes``: limit of all entries that are kept.
+    """
+
+    def __init__(
+        self,
+        studies: Sequence[ListedStudy],
+        fingerprints: Mapping[str, bytes],
+        site: Site,
+        spare_bytes: int,
+    ) -> None:
+        self.studies = studies
+        self.by_id = {study.id: study for study in studies}
+        self._by_row = {id(study.row): study for study in studies}
+        self._views: dict[int, ListedStudy] = {}
+        self._fingerprints = fingerprints
+        self._site = site
+        self._spare_bytes = spare_bytes
+        self._seen: dict[str, Mapping[str, datetime]] = {}
+        self._found: dict[Hashable, Sequence[ListedStudy]] = {}
+
+    def study_of(self, row: Row, series: Mapping[str, Sequence[Row]]) -> ListedStudy:
+        """Return the study of a row of the list, or of one from which something was taken away.
+
+        ``series``: StudyInstanceUID -> what is left of the series of the latter. It is found again
+        by the same object.
+        """
+        if (known := self._known(row)) is not None:
+            return known
+        if len(self._views) >= _MAXIMUM_VIEWS * len(self.studies):
+            for view in self._views.values():
+                self._spare_bytes += sum(
+                    len(made.body) for _, made in (view.entries or {}).values()
+                )
+            self._views.clear()
+        study = listed_study(row, series.get(study_uid(row)), self._site)
+        self._views[id(row)] = study
+        return study
+
+    def _known(self, row: Row) -> ListedStudy | None:
+        # By identity: a row has no hash. Each of these studies has its row, which is alive.
+        return self._by_row.get(id(row)) or self._views.get(id(row))
+
+    async def seen(self, patient: str, catalog: Catalog) -> Mapping[str, datetime]:
+        """Return when each study was first seen like this. Raises what ``Catalog.look`` raises.
+
+        The catalog looks at each list once.
+        """
+        if patient not in self._seen:
+            seen = await catalog.look(patient, self._fingerprints)
+            if len(self._seen) >= _MAXIMUM_PATIENTS:
+                self._seen.clear()
+                self._found.clear()
+            self._seen[patient] = seen
+        return self._seen[patient]
+
+    def found(self, search: Hashable) -> Sequence[ListedStudy] | None:
+        """Return the studies of a search, in its order, ``None`` if they are not remembered."""
+        return self._found.get(search)
+
+    def remember(self, search: Hashable, studies: Sequence[ListedStudy]) -> None:
+        """Remember the studies of a search. ``search``: all that decides beside the list."""
+        if len(self._found) >= _MAXIMUM_SEARCHES:
+            del self._found[next(iter(self._found))]
+        self._found[search] = studies
+
+    def entry(
+        self,
+        study: ListedStudy,
+        version: str,
+        depends: tuple[str, datetime],
+        make: Callable[[], BundleEntry],
+    ) -> BundleEntry:
+        """Return the study's entry in this FHIR version, made once for what it ``depends`` on."""
+        if self._known(study.row) is not study:
+            return make()  # It would not be found again.
+        entries = study.entries or {}
+        known = entries.get(version)
+        if known is not None and known[0] == depends:
+            return known[1]
+        entry = make()
+        more = len(entry.body) - (len(known[1].body) if known is not None else 0)
+        if more <= self._spare_bytes:
+            self._spare_bytes -= more
+            study.entries = {**entries, version: (depends, entry)}
+        return entry
+
+
+async def list_snapshot(
+    rows: Sequence[Row],
+    series: Mapping[str, Sequence[Row]] | None,
+    whole_series: Callable[[str], Sequence[Row] | None],
+    site: Site,
+    spare_bytes: int,
+) -> ListSnapshot:
+    """Make the snapshot of a list, in slices.
+
+    ``series``: the series rows of each study, as far as the list has them. ``whole_series(uid)``:
+    those of a study if they are all of them.
+    """
+    studies = await in_slices(
+        listed_study(row, whole_series(uid), site) if is_uid(uid := study_uid(row)) else None
+        for row in rows
+    )
+    return ListSnapshot(studies, await fingerprints(rows, series), site, spare_bytes)
