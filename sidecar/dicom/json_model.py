@@ -173,14 +173,16 @@ def values(row: Row, keyword: str) -> list[Any]:
 
 def values_of(element: object) -> Sequence[Any]:
     """Return all values of an element, null ones too; none when it is missing or odd."""
-    # Nearly all are dicts, and to ask the abstract class takes ten times as long.
-    values = element.get("Value") if isinstance(element, (dict, Mapping)) else None
+    # Nearly all are dicts, and to ask an abstract class takes several times as long.
+    is_object = type(element) is dict or isinstance(element, Mapping)
+    values = element.get("Value") if is_object else None  # type: ignore[attr-defined]
     return values if isinstance(values, list) else ()
 
 
 def texts(row: Row, keyword: str) -> list[str]:
     """Return all texts and numbers of an attribute as text, without padding (PS3.5 6.2)."""
-    return list(filter(None, map(_text, values_of(row.get(tag(keyword))))))
+    found = map(_text, values_of(row.get(tag(keyword))))
+    return [text for text in found if text]
 
 
 def text(row: Row, keyword: str) -> str | None:
@@ -188,9 +190,9 @@ def text(row: Row, keyword: str) -> str | None:
     return first_text(values_of(row.get(tag(keyword))))
 
 
-def first_text(values: Iterable[Any]) -> str | None:
+def first_text(found: Iterable[Any]) -> str | None:
     """Return the first of an attribute's values as text, or ``None``."""
-    for value in values:
+    for value in found:
         if text := _text(value):
             return text
     return None

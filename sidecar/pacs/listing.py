@@ -90,7 +90,6 @@ class Listing:
     counts: Mapping[str, int] = field(default_factory=dict)
     row_bytes: int = 0
     _derived: dict[object, Any] = field(default_factory=dict, compare=False, repr=False)
-    _turn: asyncio.Lock = field(default_factory=asyncio.Lock, compare=False, repr=False)
 
     @property
     def spare_bytes(self) -> int:
@@ -110,16 +109,16 @@ class Listing:
         return rows if rows and len(rows) >= self.counts.get(study, 0) else None
 
     async def derive(self, kind: Callable[..., T], make: Callable[[], Awaitable[T]]) -> T:
-        """Return what ``make`` works out of the list alone, once; it is forgotten with the list.
+        """Return what ``make`` works out of the list alone: once, and forgotten with the list.
 
-        ``kind`` is its class.
+        ``kind``: the class of it.
         """
         if kind not in self._derived:
-            async with self._turn:
+            async with self._derived.setdefault("turn", asyncio.Lock()):
                 if kind not in self._derived:
                     self._derived[kind] = await make()
-        derived: T = self._derived[kind]
-        return derived
+        found: T = self._derived[kind]
+        return found
 
 
 async def join_listings(

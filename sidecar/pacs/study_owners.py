@@ -89,8 +89,8 @@ class StudyOwners:
                 task.cancel()
         owners = {uid: known.get(uid, frozenset()) for uid in wanted}
         for uid in await in_slices(
-            uid if decide_owners(patients, known_as) is not None else None
-            for uid, patients in owners.items()
+            uid if decide_owners(found_owners, known_as) is not None else None
+            for uid, found_owners in owners.items()
         ):
             self._ownership.forget_owners(uid, known_as)
         return owners
