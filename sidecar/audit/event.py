@@ -93,9 +93,9 @@ def _coding(system: str, code: str, display: str) -> Json:
 _PARTICIPATION = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
 _APPLICATION_SERVER = _coding(_SOURCE_TYPE, "4", "Application Server")
 _SECURITY_ALERT = _coding(_DCM, "110113", "Security Alert")
-_CLIENT = {"coding": [_coding(_DCM, "110153", "Source Role ID")]}
-_SERVER = {"coding": [_coding(_DCM, "110152", "Destination Role ID")]}
-_USER = {"coding": [_coding(_PARTICIPATION, "IRCP", "information recipient")]}
+_CLIENT_TYPE = {"coding": [_coding(_DCM, "110153", "Source Role ID")]}
+_SERVER_TYPE = {"coding": [_coding(_DCM, "110152", "Destination Role ID")]}
+_USER_TYPE = {"coding": [_coding(_PARTICIPATION, "IRCP", "information recipient")]}
 _PERSON = _coding(_ENTITY_TYPE, "1", "Person")
 _SYSTEM_OBJECT = _coding(_ENTITY_TYPE, "2", "System Object")
 _REQUEST_ID = _coding(_BALP_ENTITY_TYPE, "XrequestId", "XrequestId")
@@ -125,7 +125,7 @@ def _agents(record: AccessRecord, source: AuditSource) -> list[Json]:
     """Return client, server and user. In BALP the client is the source, even of a read."""
     token = record.token
     client: Json = {
-        "type": _CLIENT,
+        "type": _CLIENT_TYPE,
         "who": {"display": "unknown client"},
         "requestor": False,
     }
@@ -134,7 +134,7 @@ def _agents(record: AccessRecord, source: AuditSource) -> list[Json]:
     if record.address is not None:
         client["network"] = {"address": record.address, "type": "2"}
     server: Json = {
-        "type": _SERVER,
+        "type": _SERVER_TYPE,
         "who": {"display": source.name},
         "requestor": False,
     }
@@ -143,7 +143,7 @@ def _agents(record: AccessRecord, source: AuditSource) -> list[Json]:
 
 def _user(record: AccessRecord) -> Json:
     user: Json = {
-        "type": _USER,
+        "type": _USER_TYPE,
         "who": {"display": "unknown user"},
         "requestor": True,
     }

@@ -7,7 +7,7 @@ each refusal is raised as ``Denied``.
 import math
 import time
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeAlias, TypeVar
 
 from sidecar.access.decision import (
@@ -188,7 +188,7 @@ class Authorizer(PatientAuthorizer):
                 if inside is None:
                     async with self.queries.place(request.token):
                         inside = await self._instances.of(decision)
-            facts = StudyFacts(facts.owners, facts.part_found, inside)
+            facts = replace(facts, inside=inside)
             decision = _decide_study(search, part, seen, facts, answer)
         if isinstance(decision, Deny) and decision.reason is Reason.SHARED_UID:
             self._visible_studies.forget_listed(part.study, search.known_as)

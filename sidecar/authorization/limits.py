@@ -5,10 +5,9 @@ a 503.
 """
 
 import asyncio
-from collections.abc import Hashable, Sequence
-from contextlib import AbstractAsyncContextManager
-from types import TracebackType
-from typing import NoReturn, Self, TypeAlias
+from collections.abc import AsyncIterator, Hashable, Sequence
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from typing import NoReturn, TypeAlias
 
 from sidecar.access.facts import Token
 from sidecar.common.errors import Problem, Unavailable
@@ -92,11 +91,11 @@ class RequestLimits:
         is_whole = retrieval.part.instance is None and retrieval.kind not in _SMALL
         # In this order alone: whoever holds the last place waits for none.
         queues = [self.whole_transfers, self.transfers] if is_whole else [self.transfers]
-        return _Places(queues, token, "streams")
+        return _places(queues, token, "streams")
 
     def search(self, token: Token) -> AbstractAsyncContextManager[Sequence[HeldPlace]]:
         """Wait for a place for a search, and hold it as ``transfer`` does."""
-        return _Places([self.searches], token, "searches")
+        return _places([self.searches], token, "searches")
 
 
 class QueryLimits:
@@ -107,67 +106,48 @@ class QueryLimits:
             QUERIES_AT_ONCE, waiting=(UNLIMITED, QUERIES_WAITING), seconds=QUERY_WAIT_SECONDS
         )
 
-    def place(self, token: Token) -> AbstractAsyncContextManager[HeldPlace]:
+    @asynccontextmanager
+    async def place(self, token: Token) -> AsyncIterator[HeldPlace]:
         """Wait for one of the places of the token's patient, and hold it while the block runs.
 
-        Entering it raises ``TooManyRequests`` or ``Unavailable``.
+        Raises ``TooManyRequests`` or ``Unavailable``.
         """
-        return _Place(self._queue, caller_of(token)[:1], "queries")
-
-
-class _Place(HeldPlace):
-    """A place whose refusal says of ``what`` there are too many."""
-
-    __slots__ = ("_what",)
-
-    def __init__(self, queue: FairQueue, key: Key, what: str) -> None:
-        super().__init__(queue, key, None)
-        self._what = what
-
-    async def __aenter__(self) -> Self:
+        key = caller_of(token)[:1]
+        await _enter(self._queue, key, "queries")
         try:
-            return await super().__aenter__()
-        except QueueFull as full:
-            _refuse(full.level, self._what)
-        except WaitTooLong:
-            raise Unavailable(
-                "The server is busy; try again.",
-                reason=f"{self._what}_queue_timeout",
-                retry_after=RETRY_AFTER_SECONDS,
-            ) from None
-
-    def wait_until(self, end: float) -> None:
-        """Wait no longer than until ``end``, in seconds of the event loop's clock."""
-        self._seconds = end - asyncio.get_running_loop().time()
+            yield HeldPlace(self._queue, key)
+        finally:
+            self._queue.leave(key)
 
 
-class _Places(AbstractAsyncContextManager[Sequence[HeldPlace]]):
-    """A place in each of the queues; all of them are waited for ``WAIT_SECONDS`` at most."""
-
-    def __init__(self, queues: Sequence[FairQueue], token: Token, what: str) -> None:
-        self._wanted = [_Place(queue, caller_of(token), what) for queue in queues]
-        self._held: list[HeldPlace] = []
-
-    async def __aenter__(self) -> Sequence[HeldPlace]:
-        end = asyncio.get_running_loop().time() + WAIT_SECONDS
+@asynccontextmanager
+async def _places(
+    queues: Sequence[FairQueue], token: Token, what: str
+) -> AsyncIterator[Sequence[HeldPlace]]:
+    """Hold a place in each of the queues; all of them are waited for ``WAIT_SECONDS`` at most."""
+    key = caller_of(token)
+    clock = asyncio.get_running_loop().time
+    until = clock() + WAIT_SECONDS
+    with ExitStack() as held:
         with measure("queue"):
-            for place in self._wanted:
-                place.wait_until(end)
-                try:
-                    self._held.append(await place.__aenter__())
-                except BaseException as error:
-                    await self.__aexit__(type(error), error, error.__traceback__)
-                    raise
-        return self._held
+            for queue in queues:
+                await _enter(queue, key, what, until - clock())
+                held.callback(queue.leave, key)
+        yield [HeldPlace(queue, key) for queue in queues]
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        for place in reversed(self._held):
-            await place.__aexit__(kind, error, traceback)
+
+async def _enter(queue: FairQueue, key: Key, what: str, seconds: float | None = None) -> None:
+    """Wait for a place in the queue. A refusal says that there are too many of ``what``."""
+    try:
+        await queue.enter(key, seconds)
+    except QueueFull as full:
+        _refuse(full.level, what)
+    except WaitTooLong:
+        raise Unavailable(
+            "The server is busy; try again.",
+            reason=f"{what}_queue_timeout",
+            retry_after=RETRY_AFTER_SECONDS,
+        ) from None
 
 
 def _refuse(level: int, what: str) -> NoReturn:

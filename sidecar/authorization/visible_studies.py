@@ -99,9 +99,10 @@ class VisibleStudies:
 
     async def holding(self, keyword: str, uid: str, studies: Iterable[str]) -> set[str]:
         """Return those of ``studies`` that show an instance whose ``keyword`` is ``uid``."""
+        limited = {} if self.visible is ALL_STUDIES else self.visible
         series = {
             study: visible.series
-            for study, visible in self._limited().items()
+            for study, visible in limited.items()
             if visible.series is not ALL_SERIES
         }
         return await self.studies.holding(
@@ -118,10 +119,6 @@ class VisibleStudies:
         if isinstance(seen, Hidden) or seen.is_complete:
             return row
         return without_hidden(row, (self.series or {}).get(study_uid(row), ()))
-
-    def _limited(self) -> Mapping[str, Visible]:
-        """Return what is left of each study that the permit had to be asked about."""
-        return {} if self.visible is ALL_STUDIES else self.visible
 
 
 class VisibleStudiesLookup:

@@ -2,10 +2,9 @@
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Hashable, Sequence
-from contextlib import AbstractAsyncContextManager
-from types import TracebackType
-from typing import Self, TypeAlias
+from collections.abc import AsyncIterator, Hashable, Sequence
+from contextlib import asynccontextmanager
+from typing import TypeAlias
 
 Key: TypeAlias = tuple[Hashable, ...]
 """The caller, from the whole to the part: ``(patient, app)``."""
@@ -28,27 +27,12 @@ class WaitTooLong(Exception):
     """No place became free in time."""
 
 
-class HeldPlace(AbstractAsyncContextManager["HeldPlace"]):
-    """A place that a caller waits for, and holds while the block runs (``FairQueue.place``)."""
+class HeldPlace:
+    """A place that a caller holds."""
 
-    __slots__ = ("_key", "_queue", "_seconds")
-
-    def __init__(self, queue: "FairQueue", key: Key, seconds: float | None) -> None:
+    def __init__(self, queue: "FairQueue", key: Key) -> None:
         self._queue = queue
         self._key = key
-        self._seconds = seconds
-
-    async def __aenter__(self) -> Self:
-        await self._queue.enter(self._key, self._seconds)
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._queue.leave(self._key)
 
     def is_wanted(self) -> bool:
         """Return whether another caller waits who would get a place if this one became free."""
@@ -79,16 +63,20 @@ class FairQueue:
         self._turns: dict[Key, OrderedDict[Hashable, None]] = {}
         self._futures: dict[Key, OrderedDict[asyncio.Future[None], None]] = {}
 
-    def place(self, *key: Hashable, seconds: float | None = None) -> HeldPlace:
-        """Wait for a place, and hold it while the block runs.
+    @asynccontextmanager
+    async def place(self, *key: Hashable) -> AsyncIterator[HeldPlace]:
+        """Wait for a place, and hold it while the block runs. Raises as ``enter``."""
+        await self.enter(key)
+        try:
+            yield HeldPlace(self, key)
+        finally:
+            self.leave(key)
 
-        ``seconds`` is a limit other than the queue's own. Entering it raises ``QueueFull`` or
-        ``WaitTooLong``.
+    async def enter(self, key: Key, seconds: float | None = None) -> None:
+        """Wait for a place, which is held until ``leave``.
+
+        ``seconds`` is a limit other than the queue's own. Raises ``QueueFull`` or ``WaitTooLong``.
         """
-        return HeldPlace(self, key, seconds)
-
-    async def enter(self, key: Key, seconds: float | None) -> None:
-        """Wait for a place, which is held until ``leave``. Raises as ``place``."""
         if len(key) != len(self._at_once) - 1:
             raise ValueError("the key has another number of levels than the limits")
         if self._has_room(key):
@@ -114,8 +102,7 @@ class FairQueue:
             if future in self._futures.get(key, ()):
                 self._leave(key, future)
             elif not future.cancelled():  # It was served in the same moment.
-                self._count(self._running, key, -1)
-                self._serve()
+                self.leave(key)
             if isinstance(error, TimeoutError):
                 raise WaitTooLong from None
             raise
@@ -175,10 +162,10 @@ class FairQueue:
             self._count(self._running, key, 1)
 
     def _has_room(self, key: Key) -> bool:
-        for prefix, at_once in zip(_prefixes(key), self._at_once, strict=True):
-            if self._running.get(prefix, 0) >= at_once:
-                return False
-        return self._is_left_to(key[:1])
+        return self._is_left_to(key[:1]) and all(
+            self._running[prefix] < at_once
+            for prefix, at_once in zip(_prefixes(key), self._at_once, strict=True)
+        )
 
     def _is_left_to(self, prefix: Key) -> bool:
         """Return whether ``prefix`` may have a place, if it has one part (others always may).
@@ -195,10 +182,8 @@ class FairQueue:
     def _count(counter: Counter[Key], key: Key, step: int) -> None:
         """Add ``step`` to the counts of the key and its prefixes. Counts of 0 are removed."""
         for prefix in _prefixes(key):
-            count = counter.get(prefix, 0) + step
-            if count:
-                counter[prefix] = count
-            else:
+            counter[prefix] += step
+            if not counter[prefix]:
                 del counter[prefix]
 
 

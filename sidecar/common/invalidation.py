@@ -61,7 +61,6 @@ class Invalidation:
         self._forgotten: TLRUCache[str, int] = TLRUCache(
             MAX_FORGOTTEN, lambda _, __, now: now + self._longest, timer=clock
         )
-        self._is_any_forgotten = False  # Mostly not: a look costs less than one into the table.
         self._changed: dict[str, int] = {}
         self._of_archive: list[Invalidatable] = []
         self._of_others: list[Invalidatable] = []
@@ -98,7 +97,7 @@ class Invalidation:
 
     def of(self, study: str) -> int:
         """Return the generation of the study with this UID; 0 unless it was forgotten alone."""
-        return self._forgotten.get(study, 0) if self._is_any_forgotten else 0
+        return self._forgotten.get(study, 0)
 
     def stamp(self, study: str) -> tuple[int, int]:
         """Return what changes when anything, or this study alone, is forgotten."""
@@ -125,7 +124,6 @@ class Invalidation:
             self.archive_changed(None)
             self._forgotten.clear()
         self._forgotten[study] = next(self._generations)
-        self._is_any_forgotten = True
 
     def archive_changed(self, patient_ids: Collection[str] | None) -> None:
         """Forget the archive's answers about the patients of these PatientIDs, ``None``: all."""

@@ -35,10 +35,10 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(_M_MMAP_THRESHOLD, MMAP_BYTES) and mallopt(_M_TRIM_THRESHOLD, TRIM_BYTES))
 
 
-class MemoryOfMany:
-    """Gives freed memory back to the kernel when ``MANY`` users have gone, and nobody came since.
+class HeapTrimmer:
+    """Return freed memory to the kernel some seconds after the last of ``MANY`` users has left.
 
-    Slow clients leave it in pieces all over the heap, where it is kept.
+    Slow clients leave it in pieces all over the heap, where the C library keeps it.
     """
 
     MANY = 32
@@ -59,9 +59,9 @@ class MemoryOfMany:
             self._users -= 1
             if not self._users and self._most >= self.MANY and self._timer is None:
                 loop = asyncio.get_running_loop()
-                self._timer = loop.call_later(self.QUIET_SECONDS, self._give_back, loop)
+                self._timer = loop.call_later(self.QUIET_SECONDS, self._trim_if_idle, loop)
 
-    def _give_back(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _trim_if_idle(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
         if not self._users:
             self._most = 0
@@ -69,7 +69,7 @@ class MemoryOfMany:
 
 
 def trim() -> None:
-    """Give freed memory back to the kernel (glibc only)."""
+    """Return freed memory to the kernel (glibc only)."""
     with contextlib.suppress(AttributeError, TypeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -6,11 +6,10 @@ Names and attributes are constants, statuses and sizes, never what a request or 
 """
 
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from contextvars import ContextVar, Token
-from types import TracebackType
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from typing import Any, Literal
 
 from sidecar.common.errors import Problem
 
@@ -39,13 +38,6 @@ class Span:
 
     def __init__(self, durations: Durations | None) -> None:
         self.durations = durations
-
-    def __enter__(self) -> "Span":
-        """Return the span: it stands in a ``with`` in place of a child that there is not."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Go on: the span ends with its own block (``within``)."""
 
     def child(self, name: str, kind: Kind) -> "Span":
         """Begin a span below this one, or return this one if it is the only one."""
@@ -94,42 +86,26 @@ def span(name: str, kind: Kind = "internal") -> AbstractContextManager[Span]:
     """
     parent = _CURRENT.get()
     child = parent.child(name, kind)
-    return parent if child is parent else _OpenSpan(child)
+    return nullcontext(parent) if child is parent else within(child)
 
 
-def within(begun: Span) -> AbstractContextManager[Span]:
+@contextmanager
+def within(begun: Span) -> Iterator[Span]:
     """Make ``begun`` the current span while the block runs, then end it.
 
     An exception is recorded with its class, and a ``Problem`` also with its reason.
     """
-    return _OpenSpan(begun)
-
-
-class _OpenSpan(AbstractContextManager[Span]):
-    """What ``within`` returns. A class costs a third of a generator with ``@contextmanager``."""
-
-    __slots__ = ("_begun", "_token")
-    _token: Token[Span]
-
-    def __init__(self, begun: Span) -> None:
-        self._begun = begun
-
-    def __enter__(self) -> Span:
-        self._token = _CURRENT.set(self._begun)
-        return self._begun
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        _CURRENT.reset(self._token)
-        if error is not None:
-            if isinstance(error, Problem):
-                self._begun.set(REASON, error.reason)
-            self._begun.fail(type(error).__name__)
-        self._begun.end()
+    token = _CURRENT.set(begun)
+    try:
+        yield begun
+    except BaseException as error:
+        if isinstance(error, Problem):
+            begun.set(REASON, error.reason)
+        begun.fail(type(error).__name__)
+        raise
+    finally:
+        _CURRENT.reset(token)
+        begun.end()
 
 
 def trace_headers() -> dict[str, str]:
@@ -146,10 +122,7 @@ def exemplar() -> dict[str, str] | None:
 
 def add_duration(step: str, seconds: float) -> None:
     """Add ``seconds`` to ``step`` of the current request; outside of a request do nothing."""
-    _add(_CURRENT.get().durations, step, seconds)
-
-
-def _add(durations: Durations | None, step: str, seconds: float) -> None:
+    durations = _CURRENT.get().durations
     if durations is not None:
         durations[step] = durations.get(step, 0) + seconds
 
@@ -159,29 +132,17 @@ def measure(step: str) -> AbstractContextManager[None]:
     return _Measured(step)
 
 
-class _Measured(AbstractContextManager[None]):
-    """What ``measure`` returns."""
-
-    __slots__ = ("_durations", "_open", "_started", "_step")
+class _Measured:
+    """What ``measure`` returns. A generator would cost 3 µs more, and a request has seven."""
 
     def __init__(self, step: str) -> None:
         self._step = step
+        self._span = span(step)
         self._started = time.perf_counter()
-        parent = _CURRENT.get()
-        child = parent.child(step, "internal")
-        self._open = None if child is parent else _OpenSpan(child)
-        self._durations = parent.durations
 
     def __enter__(self) -> None:
-        if self._open is not None:
-            self._open.__enter__()
+        self._span.__enter__()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._open is not None:
-            self._open.__exit__(kind, error, traceback)
-        _add(self._durations, self._step, time.perf_counter() - self._started)
+    def __exit__(self, *raised: Any) -> None:
+        self._span.__exit__(*raised)
+        add_duration(self._step, time.perf_counter() - self._started)

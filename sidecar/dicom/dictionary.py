@@ -1,8 +1,8 @@
 """The data dictionary (PS3.6): VR and keyword of the standard's attributes.
 
 ``dictionary.tsv`` has what pydicom's dictionary has, in lines of tag, VR, keyword and ``retired``;
-``python -m tests.dicom.dictionary`` writes it. To import pydicom would take 36 MB of memory, numpy
-among them, for a table of 1 MB. An ``x`` in a tag stands for any digit: a repeating group.
+``python -m tests.dicom.dictionary`` writes it. Importing pydicom would bring numpy along
+(docs/decisions/0050). An ``x`` in a tag stands for any digit: a repeating group.
 """
 
 from pathlib import Path

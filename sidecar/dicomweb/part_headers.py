@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 from sidecar.dicomweb.body_filter import Malformed
 from sidecar.dicomweb.media_types import (
@@ -41,25 +40,16 @@ class PartPolicy:
 
     def accepts(self, content_type: str) -> bool:
         """Return whether a part may have this Content-Type, which is empty for a part without."""
-        return _accepts(self.kind, content_type)
-
-    def location(self, url: str) -> str | None:
-        """Return our URL for a part's Content-Location."""
-        return our_url(url, self.root)
-
-
-@lru_cache(maxsize=128)  # An archive writes the same types each time.
-def _accepts(kind: Kind, content_type: str) -> bool:
-    # By RFC 2046 5.1 a part without a type is text. Archives leave out the type that was asked for.
-    if not content_type:
-        return kind not in DRAWN
-    try:
-        media_type = parse_media_type(content_type)
-    except ValueError:
-        return False
-    return may_be_part(media_type.name, kind) and not any(
-        names_markup(value) for _, value in media_type.parameters
-    )
+        # By RFC 2046 5.1 a part without a type is text. Archives leave out the requested type.
+        if not content_type:
+            return self.kind not in DRAWN
+        try:
+            media_type = parse_media_type(content_type)
+        except ValueError:
+            return False
+        return may_be_part(media_type.name, self.kind) and not any(
+            names_markup(value) for _, value in media_type.parameters
+        )
 
 
 def read_headers(lines: bytes, policy: PartPolicy) -> tuple[bytes, int | None]:
@@ -81,7 +71,7 @@ def read_headers(lines: bytes, policy: PartPolicy) -> tuple[bytes, int | None]:
         elif name == b"content-transfer-encoding" and text.lower() not in _ENCODINGS:
             raise Malformed("part_headers")  # A client would decode it into bytes not checked here.
         elif name == b"content-location":
-            ours = policy.location(text.decode("ascii"))
+            ours = our_url(text.decode("ascii"), policy.root)
             if ours is None:
                 continue
             line = b"Content-Location: " + ours.encode("ascii")

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from sidecar.access.facts import Part
 from sidecar.common.errors import NotAcceptable
 from sidecar.dicomweb.media_types import (
     ANYTHING,
@@ -50,49 +49,50 @@ def accepted_types(
     no list and no weights, and gets the best of the ranges. Raises ``NotAcceptable`` when no form
     that can be checked is left, and ``BadRequest``.
     """
-    return _accepted_types(accept, retrieval.kind, len(retrieval.frames[:2]), one_range)
+    return _accepted_types(accept, retrieval.kind, min(len(retrieval.frames), 2), one_range)
 
 
 @lru_cache(maxsize=256)
 def _accepted_types(
     accept: str | None, kind: Kind, frame_count: int, one_range: bool
 ) -> AcceptedTypes:
-    # An app sends the same header each time, and to parse it takes 50 µs. The answer depends on the
-    # resource's kind, and on whether it has no frame, one frame or several.
-    retrieval = Retrieval(kind, Part(""), frames=(1,) * frame_count)
+    """Return what ``accepted_types`` does. A ``frame_count`` of 2 is of two frames and more.
+
+    An app sends the same header each time, and to parse it takes 50 µs.
+    """
     ranges = media_ranges(accept)
     return AcceptedTypes(
-        _upstream(ranges, retrieval, one_range=one_range),
-        is_single(ranges, retrieval),
-        prefers_zip(ranges, retrieval),
+        _upstream(ranges, kind, frame_count, one_range=one_range),
+        is_single(ranges, kind, frame_count),
+        prefers_zip(ranges, kind),
     )
 
 
-def _upstream(accepted: Sequence[MediaRange], retrieval: Retrieval, *, one_range: bool) -> str:
-    if retrieval.kind is Kind.METADATA:
+def _upstream(
+    accepted: Sequence[MediaRange], kind: Kind, frame_count: int, *, one_range: bool
+) -> str:
+    if kind is Kind.METADATA:
         if not accept_json(accepted):
             raise _not_acceptable(DICOM_JSON)
         return DICOM_JSON
-    ranges = _upstream_ranges(accepted, retrieval)
+    ranges = _upstream_ranges(accepted, kind, frame_count)
     if not ranges:
-        offers = (_default(retrieval.kind).name, *_zip_types(retrieval.kind))
+        offers = (_default(kind).name, *_zip_types(kind))
         raise _not_acceptable(" or ".join(offers))
     if one_range:
-        return str(_best(ranges, retrieval.kind))
+        return str(_best(ranges, kind))
     return ", ".join(dict.fromkeys(map(str, ranges)))
 
 
-def is_single(accepted: Sequence[MediaRange], retrieval: Retrieval) -> bool:
+def is_single(accepted: Sequence[MediaRange], kind: Kind, frame_count: int) -> bool:
     """Return whether the client wants a single ``application/dicom`` or value, no multipart."""
-    usable = _usable_of(accepted, retrieval)
-    if retrieval.kind in OBJECTS:
-        return bool(usable) and all(
-            _is_single(media_range, retrieval.kind) for media_range, _ in usable
-        )
-    return _want_single([upstream for _, upstream in usable], retrieval)
+    usable = _usable_of(accepted, kind)
+    if kind in OBJECTS:
+        return bool(usable) and all(_is_instance(media_range, kind) for media_range, _ in usable)
+    return _want_single([upstream for _, upstream in usable], kind, frame_count)
 
 
-def prefers_zip(accepted: Sequence[MediaRange], retrieval: Retrieval) -> bool:
+def prefers_zip(accepted: Sequence[MediaRange], kind: Kind) -> bool:
     """Return whether the client prefers a ZIP of the study or series to a multipart.
 
     Among ranges of the same weight the first counts, and wildcards come last (RFC 9110 12.4.2).
@@ -101,33 +101,33 @@ def prefers_zip(accepted: Sequence[MediaRange], retrieval: Retrieval) -> bool:
     def rank(media_range: MediaRange) -> tuple[float, bool]:
         return media_range.weight, "*" not in media_range.name
 
-    usable = _usable_of(accepted, retrieval)
+    usable = _usable_of(accepted, kind)
     best = max((media_range for media_range, _ in usable), key=rank, default=ANYTHING)
-    return best.name in _zip_types(retrieval.kind)
+    return best.name in _zip_types(kind)
 
 
-def _upstream_ranges(accepted: Sequence[MediaRange], retrieval: Retrieval) -> list[MediaRange]:
-    ranges = [upstream for _, upstream in _usable_of(accepted, retrieval)]
-    if retrieval.kind is Kind.RENDERED and not retrieval.frames:
+def _upstream_ranges(
+    accepted: Sequence[MediaRange], kind: Kind, frame_count: int
+) -> list[MediaRange]:
+    ranges = [upstream for _, upstream in _usable_of(accepted, kind)]
+    if kind is Kind.RENDERED and not frame_count:
         ranges += _also_gif(accepted)
-    single = retrieval.kind not in OBJECTS and _want_single(ranges, retrieval)
+    single = kind not in OBJECTS and _want_single(ranges, kind, frame_count)
     if single:
         # A multipart is acceptable, too, and unwrapped then (``is_single``): Orthanc and dcm4chee
         # have no other form of a single value.
         ranges = [form for upstream in ranges for form in (*_in_multipart(upstream), upstream)]
-    if retrieval.kind is Kind.BULKDATA:
+    if kind is Kind.BULKDATA:
         ranges += _any_document(accepted) + _documents_as_octets(ranges, single=single)
     return ranges
 
 
-def _usable_of(
-    ranges: Sequence[MediaRange], retrieval: Retrieval
-) -> list[tuple[MediaRange, MediaRange]]:
+def _usable_of(ranges: Sequence[MediaRange], kind: Kind) -> list[tuple[MediaRange, MediaRange]]:
     """Return each acceptable range that can be served, with the range for the archive."""
     return [
         (media_range, upstream)
         for media_range in ranges
-        if media_range.weight and (upstream := _usable(media_range, retrieval.kind)) is not None
+        if media_range.weight and (upstream := _usable(media_range, kind)) is not None
     ]
 
 
@@ -217,15 +217,15 @@ def _best(ranges: Sequence[MediaRange], kind: Kind) -> MediaRange:
     return replace(best, name=drawn, quality=None)
 
 
-def _want_single(ranges: Sequence[MediaRange], retrieval: Retrieval) -> bool:
+def _want_single(ranges: Sequence[MediaRange], kind: Kind, frame_count: int) -> bool:
     """Return whether usable ranges want a single value or frame without a multipart."""
-    if retrieval.kind in DRAWN or len(retrieval.frames) > 1:
+    if kind in DRAWN or frame_count > 1:
         return False
     types = {upstream.name for upstream in ranges}
     return not types.isdisjoint((OCTETS, *DOCUMENT_TYPES)) and _RELATED not in types
 
 
-def _is_single(media_range: MediaRange, kind: Kind) -> bool:
+def _is_instance(media_range: MediaRange, kind: Kind) -> bool:
     return kind is Kind.INSTANCE and media_range.name in (DICOM, "application/*")
 
 
@@ -265,7 +265,7 @@ def _usable(media_range: MediaRange, kind: Kind) -> MediaRange | None:
         is_zip = media_range.name in _zip_types(kind)
         if is_zip and syntax is None:
             return default  # As stored, because a browser's download names no transfer syntax.
-        if is_zip or _is_single(media_range, kind):
+        if is_zip or _is_instance(media_range, kind):
             # Each archive has a multipart, and Orthanc no other form. ``is_single`` unwraps it.
             return replace(default, parameters=(("type", DICOM), *named))
         return None

@@ -184,13 +184,13 @@ class DeferredRequests(Generic[Opened]):
             return False  # Another caller has started one in the meantime.
         if len(openings) == _OPENINGS_PER_KEY:
             self._end(openings.pop())
-        elif not self._has_room(opening.owner):
+        elif not self._make_room(opening.owner):
             return False
         self._deferred[key] = [*openings, opening]
         opening.task.add_done_callback(lambda _: self._opened(key, opening))
         return True
 
-    def _has_room(self, owner: Hashable) -> bool:
+    def _make_room(self, owner: Hashable) -> bool:
         """Return whether another opening of ``owner`` may run in the background.
 
         At a limit the owner's oldest result that nobody has taken makes room. It could stand in the

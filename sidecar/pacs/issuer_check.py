@@ -67,13 +67,10 @@ class Issuers:
 
     async def check(self, known_as: Iterable[PatientIdentifier]) -> None:
         """Raise ``BadGateway`` when the PACS has a number without issuer for several people."""
-        unknown = {known.patient_id for known in known_as if known.issuer is None}
-        unknown = {patient_id for patient_id in unknown if not self._unique.peek(patient_id)}
-        if not unknown:
-            return
-        answers = await asyncio.gather(
-            *(self._is_unique(patient_id) for patient_id in sorted(unknown))
-        )
+        numbers = {known.patient_id for known in known_as if known.issuer is None}
+        # Nearly always all are cached: then no task is started.
+        unknown = [number for number in sorted(numbers) if not self._unique.peek(number)]
+        answers = await asyncio.gather(*map(self._is_unique, unknown))
         if not all(answers):
             raise BadGateway(
                 "The image archive has several people under this patient's number. "

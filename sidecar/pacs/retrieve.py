@@ -13,7 +13,7 @@ from yarl import URL
 
 from sidecar.access.permits import HeaderPermit, StudyPermit
 from sidecar.common.fetch import FetchedResponse, why_unreachable
-from sidecar.common.memory import MemoryOfMany
+from sidecar.common.memory import HeapTrimmer
 from sidecar.common.spans import KIND, STATUS, span, trace_headers
 from sidecar.dicomweb.paths import Kind, Retrieval
 from sidecar.dicomweb.upstream_errors import failed
@@ -57,7 +57,7 @@ class RetrieveClient:
         self._observe = observe
         self._head_requests = HeadRequests(session, dialect, observe)
         self._json_type = JsonType()
-        self._memory = MemoryOfMany()
+        self._heap = HeapTrimmer()
         self._headers = request_headers(authorization)
 
     @asynccontextmanager
@@ -84,7 +84,7 @@ class RetrieveClient:
         url, headers = self._request(permit, retrieval, accept, parameters, conditions)
         upstream = await self._wait_for(url, retrieval.kind.value, headers, permit, expected)
         try:
-            with self._memory.used():
+            with self._heap.used():
                 yield upstream
         finally:
             upstream.close()

@@ -68,7 +68,7 @@ class Listener:
             await site.stop()
         self._runner.close_after_answers()
 
-    async def stop(self, drain_seconds: float, *, idle_seconds: float = 0) -> None:
+    async def stop(self, drain_seconds: float, *, idle_seconds: float = _ARRIVING_SECONDS) -> None:
         """Accept no more connections, and give running requests ``drain_seconds`` to end.
 
         Clients must have their last bytes in that time, too; what is not whole then is reset.
@@ -76,7 +76,7 @@ class Listener:
         """
         until = asyncio.get_running_loop().time() + drain_seconds
         await self.stop_accepting()
-        await self._wait_for_requests(drain_seconds / 10, max(idle_seconds, _ARRIVING_SECONDS))
+        await self._wait_for_requests(drain_seconds / 10, idle_seconds)
         # aiohttp waits this long twice: for handlers, and before it cancels them. 0 is for ever.
         self._runner.limit_shutdown(max(drain_seconds / 2, _LEAST_SECONDS))
         unsent = self._runner.keep_unsent()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 _PREFIX = "smart-imaging-sidecar-"
 LEAST_BYTES = 2**20
-"""Free space in bytes with which the folder is in memory: some workers' files."""
+"""Least free space in bytes for the folder to be in memory: room for the files of five workers."""
 _MEMORY = Path("/dev/shm")  # noqa: S108 - mkdtemp makes a name of its own there
 
 

@@ -205,7 +205,7 @@ class Supervisor:
         self._report_ready()
 
     def _report_ready(self) -> None:
-        """Report it, and begin the next reload if one is due."""
+        """Report to systemd that we serve, and begin the next reload if it is due."""
         notify("READY=1")
         if self._reload_is_due:
             self._reload()

@@ -87,8 +87,5 @@ def configure_logs(level: str = "INFO") -> None:
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(True)
-    # What no line has is not looked for (the "Optimization" of Python's Logging HOWTO).
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    logging._srcfile = None  # noqa: SLF001
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.CRITICAL)

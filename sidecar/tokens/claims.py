@@ -93,15 +93,15 @@ class TokenRequirements:
     lifetime_seconds: float | None = None
 
 
-def names_audience(found: object, audience: Collection[str]) -> bool:
+def names_audience(aud: object, audience: Collection[str]) -> bool:
     """Return whether ``aud`` (a text or a list: RFC 7519 4.1.3) names one of ``audience``."""
-    named = found if isinstance(found, list) else [found]
-    return any(isinstance(name, str) and name in audience for name in named)
+    names = aud if isinstance(aud, list) else [aud]
+    return any(isinstance(name, str) and name in audience for name in names)
 
 
-def is_access_token_type(found: object) -> bool:
-    """Return whether ``found`` is a type of access tokens that are sent as bearer tokens."""
-    return isinstance(found, str) and found.lower() in _ACCESS_TOKEN_TYPES
+def is_access_token_type(token_type: object) -> bool:
+    """Return whether this is a type of access tokens that are sent as bearer tokens."""
+    return isinstance(token_type, str) and token_type.lower() in _ACCESS_TOKEN_TYPES
 
 
 def token_of(answer: dict[str, Any], expected: TokenRequirements, *, now: float) -> Token | None:
@@ -146,30 +146,30 @@ def _grants(scope: str) -> tuple[Grant, ...]:
 
 def _at(answer: dict[str, Any], path: tuple[str, ...]) -> object:
     """Return the value at the end of ``path``, ``None`` without one."""
-    found: object = answer
+    value: object = answer
     for name in path:
-        if found is None:
+        if value is None:
             return None
-        if not isinstance(found, dict):
+        if not isinstance(value, dict):
             raise WrongShape(".".join(path))
-        found = found.get(name)
-    return found
+        value = value.get(name)
+    return value
 
 
-def _scope(found: object) -> str:
+def _scope(value: object) -> str:
     """Return the scopes as one text; some servers write a list instead (RFC 7662: a text)."""
-    if isinstance(found, list):
-        if not all(isinstance(scope, str) for scope in found):
+    if isinstance(value, list):
+        if not all(isinstance(scope, str) for scope in value):
             raise WrongShape("scope")
-        return " ".join(found)
-    if found is not None and not isinstance(found, str):
+        return " ".join(value)
+    if value is not None and not isinstance(value, str):
         raise WrongShape("scope")
-    return found or ""
+    return value or ""
 
 
 def _patient(answer: dict[str, Any], expected: TokenRequirements) -> str | None:
     """Return the patient that the claims name. Raises ``WrongShape`` for two different ones."""
-    found = set()
+    patients = set()
     for claim in expected.claims.patient:
         value = _at(answer, claim.path)
         if value is None:
@@ -181,10 +181,10 @@ def _patient(answer: dict[str, Any], expected: TokenRequirements) -> str | None:
             continue
         if not is_fhir_id(patient):
             raise WrongShape("patient")
-        found.add(patient)
-    if len(found) > 1:
+        patients.add(patient)
+    if len(patients) > 1:
         raise WrongShape("patient")
-    return next(iter(found), None)
+    return next(iter(patients), None)
 
 
 def _referenced(reference: str, fhir_url: str) -> str | None:

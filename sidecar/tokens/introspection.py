@@ -86,7 +86,7 @@ class Introspection:
             answer = await self._ask(endpoint, token)
             if _refuses_us(answer) and self._authentication.refused():
                 answer = await self._ask(endpoint, token)
-            found = await self._read(answer)
+            facts = await self._read(answer)
         except TokenRejected as rejected:
             self._breaker.succeeded()
             self._observe(rejected.reason.value, time.perf_counter() - started)
@@ -115,8 +115,8 @@ class Introspection:
             self._observe(outcome, time.perf_counter() - started)
             raise
         self._breaker.succeeded()
-        self._observe("active" if found else "inactive", time.perf_counter() - started)
-        return found
+        self._observe("active" if facts else "inactive", time.perf_counter() - started)
+        return facts
 
     async def _ask(self, endpoint: str, token: str) -> FetchedResponse:
         headers = {"Accept": "application/json" if self._signed is None else SIGNED_ANSWER}

@@ -64,11 +64,11 @@ class Jwks:
     async def candidates(self, header: Mapping[str, Any], algorithm: str) -> list[PublicKey]:
         """Return the keys that may have signed what has this header, possibly none."""
         keys = await self._keys.get(None, self._fetch)
-        found = _matching(keys, header.get("kid"), algorithm)
-        if not found and self._clock() >= self._refresh_from:
+        candidates = _matching(keys, header.get("kid"), algorithm)
+        if not candidates and self._clock() >= self._refresh_from:
             keys = await self._keys.reload(None, self._fetch)
-            found = _matching(keys, header.get("kid"), algorithm)
-        return found
+            candidates = _matching(keys, header.get("kid"), algorithm)
+        return candidates
 
     async def probe(self) -> int:
         """Fetch the keys now; return how many can be used."""

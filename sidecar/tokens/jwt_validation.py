@@ -56,7 +56,7 @@ class LocalValidation:
         """
         started = time.perf_counter()
         try:
-            found = await self._validate(token)
+            facts = await self._validate(token)
         except TokenRejected as rejected:
             self._observe(rejected.reason.value, time.perf_counter() - started)
             rejected.log(log)
@@ -69,8 +69,8 @@ class LocalValidation:
         except Unavailable:
             self._observe("unavailable", time.perf_counter() - started)
             raise
-        self._observe("active" if found else "inactive", time.perf_counter() - started)
-        return found
+        self._observe("active" if facts else "inactive", time.perf_counter() - started)
+        return facts
 
     async def _validate(self, token: str) -> Token | None:
         try:
@@ -130,15 +130,16 @@ class LocalThenIntrospection:
         local = await self._local(token)
         if local is None:
             return None
-        found = await self._introspect(token)
-        if found is None:
+        introspected = await self._introspect(token)
+        if introspected is None:
             return None
         for name in ("patient", "client_id"):
-            one, other = getattr(local, name), getattr(found, name)
-            if one is not None and other is not None and one != other:
+            named = {getattr(facts, name) for facts in (local, introspected)} - {None}
+            if len(named) > 1:
                 log.error(
                     "an access token and its introspection name different patients or clients",
                     extra={"reason": Reason.CONTRADICTORY_TOKEN.value, "claim": name},
                 )
                 raise TokenRejected(Reason.CONTRADICTORY_TOKEN)
-        return replace(found, expires_at=min(local.expires_at, found.expires_at))
+        expires_at = min(local.expires_at, introspected.expires_at)
+        return replace(introspected, expires_at=expires_at)

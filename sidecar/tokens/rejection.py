@@ -70,14 +70,16 @@ def _shown(value: object) -> str | None:
         return None
     if isinstance(value, str):
         printable = "".join(
-            one if one.isprintable() else "?" for one in value[:_MAXIMUM_CHARACTERS]
+            character if character.isprintable() else "?"
+            for character in value[:_MAXIMUM_CHARACTERS]
         )
         return printable + ("…" if len(value) > _MAXIMUM_CHARACTERS else "")
     if isinstance(value, int | float) and not isinstance(value, bool):
         return f"{value:.0f}" if abs(value) < 1e15 else "<number>"
     if isinstance(value, Collection) and not isinstance(value, dict):
         shown = [
-            str(_shown(one)) if isinstance(one, str) else f"<{type(one).__name__}>" for one in value
+            str(_shown(item)) if isinstance(item, str) else f"<{type(item).__name__}>"
+            for item in value
         ]
         more = ["…"] if len(shown) > _MAXIMUM_VALUES else []
         return ", ".join(shown[:_MAXIMUM_VALUES] + more) or "<empty>"

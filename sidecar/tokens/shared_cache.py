@@ -62,11 +62,11 @@ class SharedTokenCache:
         reply = await self._ask(lambda: self._client.get(PREFIX + name))
         if reply is None:
             return None
-        (found,) = reply
-        if found is None:
+        (entry,) = reply
+        if entry is None:
             self._observe("miss")
             return None
-        value, remaining_seconds = found
+        value, remaining_seconds = entry
         answer = self._seal.unseal(name, value)
         if answer is None or remaining_seconds <= 0:
             self._observe("unreadable")
@@ -90,8 +90,8 @@ class SharedTokenCache:
         token = secrets.token_hex()
         name, answer = self._seal.name(token), SharedAnswer(None, None, 0)
         await self._client.put(PREFIX + name, self._seal.seal(name, answer), PROBE_SECONDS)
-        found = await self._client.get(PREFIX + name)
-        if found is None or self._seal.unseal(name, found[0]) != answer:
+        entry = await self._client.get(PREFIX + name)
+        if entry is None or self._seal.unseal(name, entry[0]) != answer:
             raise ValueError("it does not return what was stored")
 
     async def close(self) -> None:

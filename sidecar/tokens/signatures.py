@@ -82,5 +82,5 @@ def _header(compact: str) -> dict[str, Any]:
 
 def media_type_of(header: dict[str, Any]) -> str | None:
     """Return ``typ`` in lower case, without the optional ``application/`` (RFC 7515 4.1.9)."""
-    found = header.get("typ")
-    return found.lower().removeprefix("application/") if isinstance(found, str) else None
+    typ = header.get("typ")
+    return typ.lower().removeprefix("application/") if isinstance(typ, str) else None

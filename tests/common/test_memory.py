@@ -8,14 +8,12 @@ import sys
 import pytest
 
 from sidecar.common import memory
-from sidecar.common.memory import MemoryOfMany, keep_freed_memory
+from sidecar.common.memory import HeapTrimmer, keep_freed_memory
 from tests.waiting import wait_until_async
 
 FAULTS = """
 import resource, sys
-from sidecar.common import memory
-from sidecar.common.memory import MemoryOfMany, keep_freed_memory
-from tests.waiting import wait_until_async
+from sidecar.common.memory import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 def pages():
@@ -75,9 +73,9 @@ def test_what_is_imported_is_not_collected_again_and_again() -> None:
 @pytest.mark.parametrize(
     ("users", "comes_back", "trims"),
     [
-        (MemoryOfMany.MANY, False, 1),
-        (MemoryOfMany.MANY - 1, False, 0),
-        (MemoryOfMany.MANY, True, 0),
+        (HeapTrimmer.MANY, False, 1),
+        (HeapTrimmer.MANY - 1, False, 0),
+        (HeapTrimmer.MANY, True, 0),
     ],
 )
 async def test_what_many_have_left_is_given_back_when_it_is_quiet(
@@ -85,20 +83,20 @@ async def test_what_many_have_left_is_given_back_when_it_is_quiet(
 ) -> None:
     done: list[None] = []
     monkeypatch.setattr(memory, "trim", lambda: done.append(None))
-    monkeypatch.setattr(MemoryOfMany, "QUIET_SECONDS", 0.01)
-    of_many = MemoryOfMany()
+    monkeypatch.setattr(HeapTrimmer, "QUIET_SECONDS", 0.01)
+    trimmer = HeapTrimmer()
     for _ in range(2):  # Again when many have come again.
         done.clear()
         with contextlib.ExitStack() as stack:
             for _ in range(users):
-                stack.enter_context(of_many.used())
-        with of_many.used() if comes_back else contextlib.nullcontext():
-            timer = of_many._timer
-            await wait_until_async("the quiet", lambda: of_many._timer is None)
-            assert (timer is not None) == (users >= MemoryOfMany.MANY)
+                stack.enter_context(trimmer.used())
+        with trimmer.used() if comes_back else contextlib.nullcontext():
+            timer = trimmer._timer
+            await wait_until_async("the quiet", lambda: trimmer._timer is None)
+            assert (timer is not None) == (users >= HeapTrimmer.MANY)
             await asyncio.get_running_loop().run_in_executor(None, bool)
             await wait_until_async("the memory", lambda: len(done), trims.__eq__)
-    with of_many.used():
+    with trimmer.used():
         pass
 
 

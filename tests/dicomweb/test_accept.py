@@ -35,7 +35,6 @@ from tests.tables.accept import (
     PIXELDATA,
     REFUSED,
     RENDERED,
-    SERIES,
     STUDY,
     ZIPS,
 )
@@ -84,7 +83,7 @@ SINGLE: dict[str, tuple[str | None, Retrieval, bool]] = {
 @pytest.mark.parametrize("what", SINGLE)
 def test_whether_one_thing_alone_is_wanted(what: str) -> None:
     accept, retrieval, expected = SINGLE[what]
-    assert is_single(parse_accept(accept or ""), retrieval) is expected
+    assert is_single(parse_accept(accept or ""), retrieval.kind, len(retrieval.frames)) is expected
 
 
 @pytest.mark.parametrize(
@@ -167,9 +166,11 @@ def test_what_the_client_refuses_is_not_sent(accept: str) -> None:
 def test_whether_a_zip_is_preferred(accept: str | None) -> None:
     """RFC 9110 12.4.2: the larger weight, then what is named before what is not, then the first."""
     ranges = parse_accept(accept or "")
-    assert prefers_zip(ranges, STUDY) is ZIPS[accept]
-    assert prefers_zip(ranges, SERIES) is ZIPS[accept]
-    assert not any(prefers_zip(ranges, other) for other in ALL if other not in (STUDY, SERIES))
+    assert prefers_zip(ranges, Kind.STUDY) is ZIPS[accept]
+    assert prefers_zip(ranges, Kind.SERIES) is ZIPS[accept]
+    assert not any(
+        prefers_zip(ranges, kind) for kind in Kind if kind not in (Kind.STUDY, Kind.SERIES)
+    )
 
 
 def test_what_there_is_is_said() -> None:

@@ -6,6 +6,7 @@ asked for anew before a study is refused as hidden, and the decision once instan
 
 import json
 from collections import Counter
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ import aiohttp
 import pytest
 
 import sidecar
+from sidecar.access.facts import Token
 from sidecar.authorization import visible_studies
 from sidecar.authorization.authorizer import AuthorizedRequest
+from sidecar.authorization.limits import QueryLimits
+from sidecar.common.fair_queue import HeldPlace
 from sidecar.dicomweb import media_types
 from sidecar.pacs.issuer_check import Issuers
 from sidecar.patients.direct import DirectMapping
@@ -113,6 +117,29 @@ async def test_facts_are_worked_out_once(what: str, limited: bool, calls: Counte
     if limited:
         expected["visibility"] = 1
     assert calls == expected
+
+
+async def test_a_place_for_a_question_is_taken_only_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Facts that are cached wait for nobody."""
+    taken: list[Token] = []
+    place = QueryLimits.place
+
+    def noted(limits: QueryLimits, token: Token) -> AbstractAsyncContextManager[HeldPlace]:
+        taken.append(token)
+        return place(limits, token)
+
+    monkeypatch.setattr(QueryLimits, "place", noted)
+    async with (
+        sidecar_between(ScriptedEhr(), Archive()) as (url, _),
+        aiohttp.ClientSession(headers={**HEADERS, "Accept": ACCEPT["rendered"]}) as client,
+    ):
+        for is_first in (True, False):
+            taken.clear()
+            async with client.get(url + REQUESTS["rendered"]) as answer:
+                assert answer.status == 200
+            assert bool(taken) == is_first
 
 
 async def test_a_malformed_cursor_costs_the_archive_nothing() -> None:
