@@ -206,7 +206,7 @@ class Multipart:
                 continue
             if complete and stop == end:
                 reader.end()
-            elif stop == len(data):
+            elif stop == end:
                 self._held = data[position:]
                 return None
         check(reader.header)
@@ -227,17 +227,20 @@ class Multipart:
             self._unchanged = False
 
     def _part_end(self, data: bytes, position: int, limit: int) -> tuple[int, bool]:
-        """Return the end of the part in ``data`` up to ``limit``, and whether it ends there."""
+        """Return the end of the part in ``data`` up to ``limit``, and whether it ends there.
+
+        What may be the beginning of a delimiter at the end of ``data`` is not of the part yet.
+        """
         if self._remaining is not None:
             end = position + self._remaining
             return min(end, limit), end <= limit
         end = data.find(self._delimiter, position, limit)
-        return (limit, False) if end < 0 else (end, True)
+        if end >= 0:
+            return end, True
+        return (self._safe_end(data, position) if limit == len(data) else limit), False
 
     def _in_body(self, data: bytes, position: int) -> int | None:
         end, complete = self._part_end(data, position, len(data))
-        if not complete and self._remaining is None:
-            end = self._safe_end(data, position)
         reader = self._reader
         read = position
         if reader is None:

@@ -47,6 +47,14 @@ def test_byte_by_byte() -> None:
     assert run(scanner(), data, list(range(len(data)))) == data
 
 
+def test_a_delimiter_that_comes_in_two_chunks_is_not_read_as_a_part_of_a_small_instance() -> None:
+    """A small instance's end comes together with its header."""
+    small = encoded(dataset(PatientID="OWN-1"))
+    data = body(*[part(small, length=False)] * 2)
+    for cut in range(len(data)):
+        assert run(scanner(), data, [cut]) == data
+
+
 @given(st.integers(0, 3), st.integers(0, 3), st.booleans(), CUTS)
 def test_a_foreign_instance_is_never_released(
     before: int, after: int, length: bool, cuts: list[int]
