@@ -1,6 +1,6 @@
 """Snapshot of a patient's list: what searches compare and return, worked out once for each list."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -101,7 +101,7 @@ class ListSnapshot:
         self._site = site
         self._spare_bytes = spare_bytes
         self._seen: dict[str, Mapping[str, datetime]] = {}
-        self._found: dict[Hashable, Sequence[ListedStudy]] = {}
+        self._found: dict[tuple[str, bytes], Sequence[ListedStudy]] = {}
 
     def study_of(self, row: Row, series: Mapping[str, Sequence[Row]]) -> ListedStudy:
         """Return the study of a row of the list, or of one from which something was taken away.
@@ -138,12 +138,12 @@ class ListSnapshot:
             self._seen[patient] = seen
         return self._seen[patient]
 
-    def found(self, search: Hashable) -> Sequence[ListedStudy] | None:
+    def found(self, search: tuple[str, bytes]) -> Sequence[ListedStudy] | None:
         """Return the studies of a search, in its order, ``None`` if they are not remembered."""
         return self._found.get(search)
 
-    def remember(self, search: Hashable, studies: Sequence[ListedStudy]) -> None:
-        """Remember the studies of a search. ``search``: all that decides beside the list."""
+    def remember(self, search: tuple[str, bytes], studies: Sequence[ListedStudy]) -> None:
+        """Remember the studies of a search. ``search``: FHIR id and ``Search.selection``."""
         if len(self._found) >= _MAXIMUM_SEARCHES:
             del self._found[next(iter(self._found))]
         self._found[search] = studies

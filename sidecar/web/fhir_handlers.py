@@ -190,8 +190,9 @@ class ImagingFhir:
         seen: Mapping[str, datetime],
     ) -> StudyPage:
         is_limited = view.visible is not ALL_STUDIES
-        key = None if is_limited else search.selection and (permit.patient, search.selection)
-        found = snapshot.found(key)
+        selection = None if is_limited else search.selection
+        key = None if selection is None else (permit.patient, selection)
+        found = None if key is None else snapshot.found(key)
         if found is None:
             studies = snapshot.studies
             if is_limited:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import tracemalloc
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -354,3 +355,17 @@ async def test_what_is_kept_of_a_list_is_bounded(
             (bundle, *_) = await client.pages(TOKEN, [("_count", "40")])
             assert len(bundle["entry"]) == 40
     assert 50 < len(made) < 80
+
+
+async def test_what_is_remembered_of_long_searches_is_short() -> None:
+    """Of each list there may be several: they count as little as their studies."""
+    async with client_of(RowArchive(*MANY)) as client:
+        await client.pages(TOKEN, [])
+        tracemalloc.start()
+        try:
+            for number in range(8):
+                codes = ",".join(f"{number}.{place}" for place in range(490))
+                await client.pages(TOKEN, [("modality:not", codes), ("_count", "40")])
+            assert tracemalloc.get_traced_memory()[0] < 300_000
+        finally:
+            tracemalloc.stop()
