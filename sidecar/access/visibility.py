@@ -86,18 +86,17 @@ def visible_by_rules(rules: Sequence[Rule], study: DescribedStudy, now: float) -
     of_series = [rule for rule in rules if rule.series]
     if not of_series:
         return Visible(ALL_SERIES, is_complete=True, since=max(since, default=None))
-    shown = [
-        series
-        for series in study.series
-        if _decide(of_series, study, series, now, since) is Effect.SHOW
-    ]
+    shown: set[str] = set()
+    hidden: set[str] = set()
+    for series in study.series:
+        is_shown = _decide(of_series, study, series, now, since) is Effect.SHOW
+        (shown if is_shown else hidden).add(series.uid)
     if study.series and not shown:
         return HIDDEN  # A study of which nothing is left is not shown as an empty one.
     # A UID that stands twice is shown only if both may be. Without any series nobody knows what
     # there is.
-    hidden = {series.uid for series in study.series if series not in shown}
-    left = frozenset(series.uid for series in shown) - hidden
-    return Visible(left, 0 < len(shown) == len(study.series), max(since, default=None))
+    is_complete = bool(shown) and not hidden
+    return Visible(frozenset(shown - hidden), is_complete, max(since, default=None))
 
 
 def _decide(
