@@ -38,7 +38,7 @@ from sidecar.authorization.scope_constraints import Constraints
 from sidecar.authorization.study_facts import described, shown_series, without_hidden
 from sidecar.common.invalidation import Invalidation
 from sidecar.common.loading_cache import LoadingCache
-from sidecar.common.slices import batched, in_slices
+from sidecar.common.slices import batched, for_each, in_slices
 from sidecar.dicom.json_model import Row
 from sidecar.dicom.uid import is_uid
 from sidecar.fhir.imaging_study import Site, study_uid
@@ -192,15 +192,23 @@ class VisibleStudiesLookup:
         if permit.caller is not None:
             facts = await self._judged_all(permit, facts)
         now = self._clock()
-        decided = await in_slices(
-            (uid, visibility(permit, some, now)) for uid, some in facts.items()
+        decided = await for_each(
+            list(facts.values()),
+            lambda some: visibility(permit, some, now),
+            lambda some: sum(len(described_study.series) for described_study in some),
         )
-        seen = {uid: visible for uid, visible in decided if isinstance(visible, Visible)}
-        left = await in_slices(
-            (uid, *described_list.left_of(uid, visible)) for uid, visible in seen.items()
+        seen = {
+            uid: visible
+            for uid, visible in zip(facts, decided, strict=True)
+            if isinstance(visible, Visible)
+        }
+        left = await for_each(
+            list(seen.items()),
+            lambda item: described_list.left_of(*item),
+            lambda item: len(described_list.series.get(item[0], ())),
         )
-        rows = [row for _, row, _ in left if row is not None]
-        series = {uid: series_rows for uid, _, series_rows in left}
+        rows = [row for row, _ in left if row is not None]
+        series = {uid: series_rows for uid, (_, series_rows) in zip(seen, left, strict=True)}
         return VisibleStudies(self._studies, search, listing, oldest, rows, series, seen)
 
     def forget_listed(self, study: str, known_as: KnownAs) -> None:
@@ -233,9 +241,12 @@ class VisibleStudiesLookup:
         facts: dict[str, tuple[DescribedStudy, ...]] = {}
         # Several under one UID, which the patient has under several identifiers.
         named = (*rows.items(), *((study_uid(row), row) for row in listing.copies))
-        for uid, study in await in_slices(
-            (uid, self._describe(row, series.get(uid, ()), constraints)) for uid, row in named
-        ):
+        studies = await for_each(
+            named,
+            lambda study: self._describe(study[1], series.get(study[0], ()), constraints),
+            lambda study: len(series.get(study[0], ())),
+        )
+        for (uid, _), study in zip(named, studies, strict=True):
             facts[uid] = (*facts.get(uid, ()), study)
         oldest.note(asked.moment)
         described_list = _DescribedList(listing, asked.moment, rows, series, facts)
@@ -313,12 +324,13 @@ class _DescribedList:
         remembered. A study of which there is but a copy is listed by no row.
         """
         key = (uid, visible.series, visible.is_complete)
-        if key not in self._left:
-            if len(self._left) >= VIEWS_OF_A_STUDY * len(self.facts):
-                self._left.clear()
-            series = shown_series(self.series.get(uid, ()), visible)
-            row = self.rows.get(uid)
-            if row is not None and not visible.is_complete:
-                row = without_hidden(row, series)
-            self._left[key] = (row, series)
-        return self._left[key]
+        if (known := self._left.get(key)) is not None:
+            return known
+        series = shown_series(self.series.get(uid, ()), visible)
+        row = self.rows.get(uid)
+        if row is not None and not visible.is_complete:
+            row = without_hidden(row, series)
+        if len(self._left) >= VIEWS_OF_A_STUDY * len(self.facts):
+            self._left.clear()
+        # Of two that are made at once, in the loop and in a thread, the first one counts.
+        return self._left.setdefault(key, (row, series))

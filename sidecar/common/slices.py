@@ -1,11 +1,14 @@
 """Long work on the event loop, in slices: other requests have their turn in between.
 
 It is short work on each of many rows. A thread would not help: the interpreter runs one at a time.
+Long work on one item is done in a thread, from which the interpreter goes back to the loop every
+few milliseconds.
 """
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
@@ -15,7 +18,12 @@ SMALL_SECONDS = 0.0005
 """Seconds of work that needs no turn of its own."""
 BATCH = 50
 """Limit of tasks that start together: all of them run before the loop polls the network."""
+LONG_ROWS = 500
+"""Number of rows from which work on one item is long: some 30 µs for each."""
+_LONG = ThreadPoolExecutor(1, "long-work")
+"""One thread: a second would have the interpreter no sooner, and others need theirs."""
 
+Item = TypeVar("Item")
 T = TypeVar("T")
 
 
@@ -97,6 +105,25 @@ async def in_slices(items: Iterable[T | None]) -> list[T]:
                 return done
             # While holding the turn: the next one begins after a poll of the network.
             await asyncio.sleep(0)
+
+
+async def for_each(
+    items: Sequence[Item], work: Callable[[Item], T], rows: Callable[[Item], int]
+) -> list[T]:
+    """Return ``work(item)`` for each of the items, in slices.
+
+    ``rows(item)``: how many rows it works on. Work on more than ``LONG_ROWS`` is done in a thread.
+    Raises what ``work`` raises.
+    """
+    loop = asyncio.get_running_loop()
+    long = {
+        place: await loop.run_in_executor(_LONG, work, item)
+        for place, item in enumerate(items)
+        if rows(item) > LONG_ROWS
+    }
+    return await in_slices(
+        long[place] if place in long else work(item) for place, item in enumerate(items)
+    )
 
 
 def _work(items: Iterator[T | None], done: list[T], until: float) -> bool:

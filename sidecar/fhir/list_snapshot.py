@@ -1,5 +1,6 @@
 """Snapshot of a patient's list: what searches compare and return, worked out once for each list."""
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -100,6 +101,7 @@ class ListSnapshot:
         self._fingerprints = fingerprints
         self._site = site
         self._spare_bytes = spare_bytes
+        self._lock = threading.Lock()  # Entries of long studies are made in a thread.
         self._seen: dict[str, Mapping[str, datetime]] = {}
         self._found: dict[tuple[str, bytes], Sequence[ListedStudy]] = {}
 
@@ -112,11 +114,12 @@ class ListSnapshot:
         if (known := self._known(row)) is not None:
             return known
         if len(self._views) >= _MAXIMUM_VIEWS * len(self.studies):
-            for view in self._views.values():
-                self._spare_bytes += sum(
-                    len(made.body) for _, made in (view.entries or {}).values()
-                )
-            self._views.clear()
+            with self._lock:
+                for view in self._views.values():
+                    self._spare_bytes += sum(
+                        len(made.body) for _, made in (view.entries or {}).values()
+                    )
+                self._views.clear()
         study = listed_study(row, series.get(study_uid(row)), self._site)
         self._views[id(row)] = study
         return study
@@ -156,17 +159,18 @@ class ListSnapshot:
         make: Callable[[], BundleEntry],
     ) -> BundleEntry:
         """Return the study's entry in this FHIR version, made once for what it ``depends`` on."""
-        if self._known(study.row) is not study:
-            return make()  # It would not be found again.
-        entries = study.entries or {}
-        known = entries.get(version)
+        known = (study.entries or {}).get(version)
         if known is not None and known[0] == depends:
             return known[1]
         entry = make()
-        more = len(entry.body) - (len(known[1].body) if known is not None else 0)
-        if more <= self._spare_bytes:
-            self._spare_bytes -= more
-            study.entries = {**entries, version: (depends, entry)}
+        with self._lock:
+            if self._known(study.row) is study:  # Else it would not be found again.
+                entries = study.entries or {}
+                known = entries.get(version)
+                more = len(entry.body) - (len(known[1].body) if known is not None else 0)
+                if more <= self._spare_bytes:
+                    self._spare_bytes -= more
+                    study.entries = {**entries, version: (depends, entry)}
         return entry
 
 

@@ -1,6 +1,7 @@
 """Report studies of which the archive counts other series or instances than it lists."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 
@@ -27,6 +28,7 @@ class CountReport:
         for name in ATTRIBUTES:  # From 0, so that the first is an increase.
             metrics.count_mismatches.labels(name)
         self._reported: TTLCache[str, bool] = TTLCache(REPORTED_STUDIES, REPORTED_SECONDS, clock)
+        self._lock = threading.Lock()  # Long studies come from a thread.
 
     def note(self, row: Row, series: Sequence[SeriesRows], request_id: str) -> None:
         """Compare the study's ``row`` with all its ``series``, and report what differs.
@@ -35,10 +37,11 @@ class CountReport:
         """
         names = differing(row, series)
         uid = study_uid(row)
-        self._reported.expire()
-        if not names or uid in self._reported or len(self._reported) >= REPORTED_STUDIES:
-            return
-        self._reported[uid] = True
+        with self._lock:
+            self._reported.expire()
+            if not names or uid in self._reported or len(self._reported) >= REPORTED_STUDIES:
+                return
+            self._reported[uid] = True
         for name in names:
             self._metrics.count_mismatches.labels(name).inc()
         log.warning(

@@ -12,7 +12,7 @@ from sidecar.authorization.authorizer import Request
 from sidecar.authorization.capability_urls import Issued
 from sidecar.authorization.study_facts import series_uid
 from sidecar.authorization.visible_studies import VisibleStudies
-from sidecar.common.slices import batched, in_slices
+from sidecar.common.slices import batched, for_each
 from sidecar.dicom.uid import is_uid
 from sidecar.fhir.bundle import entry, instant
 from sidecar.fhir.endpoint import Endpoints
@@ -57,7 +57,11 @@ class StudyEntries:
         for few in batched([study for study in studies if not self._is_known(study)]):
             rows = await asyncio.gather(*(self._ask_series(study, answer.view) for study in few))
             asked |= zip((study.uid for study in few), rows, strict=True)
-        return await in_slices(self._entry(study, asked, answer) for study in studies)
+        return await for_each(
+            studies,
+            lambda study: self._entry(study, asked, answer),
+            lambda study: _parts(study, asked.get(study.uid)),
+        )
 
     def _is_known(self, study: ListedStudy) -> bool:
         """Return whether the list has all that the resource needs."""
@@ -132,3 +136,10 @@ class StudyEntries:
             series=series,
             contained=self._endpoints.resource(patient) if self._endpoints.contained else None,
         )
+
+
+def _parts(study: ListedStudy, asked: Sequence[SeriesRows] | None) -> int:
+    """Return the number of series and instances of which a resource is made."""
+    if asked is None:
+        return len(study.series or ())
+    return sum(1 + len(rows.instances or ()) for rows in asked)

@@ -122,6 +122,21 @@ async def test_a_patient_with_many_studies(
     assert too_long == {}, "milliseconds of CPU time for which the loop was held"
 
 
+async def test_a_study_of_many_series(request: pytest.FixtureRequest) -> None:
+    """What rules leave of it, and its resource, are worked out in a thread."""
+    lists = {
+        "studies": orjson.dumps([study(1)]),
+        "series": orjson.dumps([series(1, number) for number in range(3_000)]),
+    }
+    async with sidecar_before(
+        LargeArchive(lists), access=RULES, limits={"search_cache_seconds": 600}
+    ) as sidecar:
+        await sidecar.get("/fhir/metadata")
+        for path in (FHIR, FHIR + "&_format=json;fhirVersion=5.0", ROOT + "/studies"):
+            with measured(request):
+                assert (await sidecar.get(path)).status_code == 200
+
+
 def metadata_row(**attributes: Any) -> bytes:
     found = row(
         StudyInstanceUID="1.2.840.1",

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -19,7 +19,7 @@ from typing import Protocol
 from cachetools import LRUCache
 
 from sidecar.common.errors import Unavailable
-from sidecar.common.slices import in_slices
+from sidecar.common.slices import for_each, in_slices
 from sidecar.dicom.json_model import CompactRow, Row, tag, text
 from sidecar.fhir.imaging_study import study_uid
 
@@ -182,16 +182,14 @@ async def fingerprints(
     ``series``: all series rows of each study, where they are known: a change in them changes the
     study.
     """
-    return dict(await in_slices(_fingerprints(rows, series)))
-
-
-def _fingerprints(
-    rows: Sequence[Row], series: Mapping[str, Sequence[Row]] | None
-) -> Iterator[tuple[str, bytes]]:
-    for row in rows:
-        uid = study_uid(row)
-        below = () if series is None else sorted(series.get(uid, ()), key=_series_uid)
-        yield uid, _fingerprint([row, *below])
+    uids = await in_slices(map(study_uid, rows))
+    below = series or {}
+    found = await for_each(
+        list(zip(uids, rows, strict=True)),
+        lambda item: _fingerprint([item[1], *sorted(below.get(item[0], ()), key=_series_uid)]),
+        lambda item: len(below.get(item[0], ())),
+    )
+    return dict(zip(uids, found, strict=True))
 
 
 def _series_uid(row: Row) -> str:
