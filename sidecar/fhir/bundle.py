@@ -82,10 +82,12 @@ def searchset(
 
 def entry(url: str, resource: Mapping[str, Any], mode: str) -> BundleEntry:
     """Return an entry of a Bundle. ``mode``: why it is there (R4 bundle.html#searchset)."""
-    written = map(orjson.dumps, (url, resource, {"mode": mode}))
+    before = b'{"fullUrl":%b,"resource":' % orjson.dumps(url)
+    after = b',"search":%b}' % orjson.dumps({"mode": mode})
     # What orjson returns keeps up to five times its length of memory; what is joined does not.
-    body = b'{"fullUrl":%b,"resource":%b,"search":%b}' % tuple(written)
-    return BundleEntry(body, hashlib.blake2b(body, digest_size=16).digest())
+    body = b"%b%b%b" % (before, orjson.dumps(resource), after)
+    digest = hashlib.blake2b(body, digest_size=16).digest()
+    return BundleEntry(body, digest, len(before), len(body) - len(after))
 
 
 def instant(moment: datetime) -> str:

@@ -30,10 +30,17 @@ _MAXIMUM_SEARCHES = 8
 
 
 class BundleEntry(NamedTuple):
-    """Entry of a Bundle as JSON, and its hash (16 bytes)."""
+    """Entry of a Bundle as JSON, its hash (16 bytes), and where its resource begins and ends."""
 
     body: bytes
     digest: bytes
+    begin: int
+    end: int
+
+    @property
+    def resource(self) -> bytes:
+        """The entry's resource as JSON. It may be megabytes, which take time to parse."""
+        return self.body[self.begin : self.end]
 
 
 @dataclass(slots=True, eq=False)

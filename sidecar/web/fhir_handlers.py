@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import orjson
 from aiohttp import web
 
 from sidecar.access.facts import AnswerKind, Part, Token, is_fhir_id
@@ -256,7 +255,7 @@ class ImagingFhir:
             [study if row is study.row else listed_study(row, None, self._site)],
             StudyAnswer(request, view, snapshot, seen, version, result, {}),
         )
-        body = orjson.dumps(orjson.loads(found.body)["resource"])
+        body = found.resource
         return answer_parts(http, [body], version=version, identity=body, pretty=result.pretty)
 
     async def read_endpoint(self, http: web.Request) -> web.Response:

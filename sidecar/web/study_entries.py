@@ -86,7 +86,7 @@ class StudyEntries:
         if own is None and answer.result.is_whole:
             return self._whole_entry(study, answer.version, asked, answer)
         whole = self._whole_entry(study, DEFAULT_VERSION, asked, answer)
-        resource = orjson.loads(whole.body)["resource"]
+        resource = orjson.loads(whole.resource)
         if own is not None:
             resource["endpoint"] = [{"reference": own.full_url}]
             resource.pop("contained", None)
