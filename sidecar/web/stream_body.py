@@ -31,7 +31,7 @@ SHORT_BYTES = 262_144
 Each further write costs as much as the whole decision.
 """
 SHORT_SECONDS = 1
-"""Time in seconds from which the bytes of a short answer do not wait for its end any more."""
+"""Time in seconds after which the bytes of a short answer leave with the next, not with its end."""
 _READING, _SCANNING = "reading", "scanning"
 
 
