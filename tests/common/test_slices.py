@@ -1,12 +1,13 @@
 """Long work in slices: whole, in order, and others have their turn in between."""
 
 import asyncio
+import threading
 from collections.abc import Iterator
 
 import pytest
 
 from sidecar.common import slices
-from sidecar.common.slices import in_slices
+from sidecar.common.slices import LONG_ROWS, for_each, in_slices
 
 
 @pytest.fixture(autouse=True)
@@ -110,3 +111,10 @@ async def test_short_work_after_short_work_is_one_slice(monkeypatch: pytest.Monk
     for _ in range(30):
         assert await in_slices(piece()) == [1]
     assert looks >= 4  # One slice of small work and one of more between two looks.
+
+
+async def test_long_work_on_one_item_is_done_in_a_thread() -> None:
+    here = threading.get_ident()
+    rows = [1, LONG_ROWS + 1, LONG_ROWS, 0]
+    done = await for_each(rows, lambda size: (size, threading.get_ident() == here), int)
+    assert done == [(size, size <= LONG_ROWS) for size in rows]
