@@ -229,7 +229,7 @@ def _line(error: ErrorDetails, document: Document) -> str:
         )
     if kind == "extra_forbidden":
         message = "unknown key" + _suggestion(path, document.values)
-    return f"{source}: {'.'.join(path) or '(top)'}: {message}"
+    return ": ".join(filter(None, (source, ".".join(path), message)))
 
 
 def _written_path(location: tuple[int | str, ...], document: Any) -> tuple[str, ...]:

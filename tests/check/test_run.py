@@ -11,6 +11,7 @@ async def test_fine(ehr: ScriptedEhr, pacs: Pacs) -> None:
     findings = await found(ehr, pacs)
     assert {name: one.state for name, one in findings.items()} == {
         "server.public_url": State.OK,
+        "fhir.catalog": State.OK,
         "audit.sink": State.OK,
         "capabilities": State.OK,
         "ehr.smart_configuration": State.WARN,

@@ -142,15 +142,15 @@ def test_the_environment_overrides_files(write: Write) -> None:
         ),
         (
             "fhir: {catalog: {file: /tmp/catalog}}",
-            "fhir.catalog: file is for store sqlite",
+            "fhir.catalog.file needs fhir.catalog.store: sqlite; set that, or leave file out",
         ),
         (
             "{server: {workers: 2}, fhir: {catalog: {store: memory}}}",
-            "(top): fhir.catalog.store memory is for one of server.workers: take it away for",
+            "fhir.catalog.store: memory works with one worker only (server.workers); leave it out",
         ),
         (
             "{server: {workers: auto}, fhir: {catalog: {store: memory}}}",
-            "(top): fhir.catalog.store memory is for one of server.workers: take it away for",
+            "fhir.catalog.store: memory works with one worker only (server.workers); leave it out",
         ),
         ("server: {workers: 0}", "server.workers: must be auto or a number from 1 to 64"),
         ("fhir: {catalog: {store: postgresql}}", "fhir.catalog: store postgresql needs dsn_file"),
@@ -226,6 +226,24 @@ def test_the_environment_overrides_files(write: Write) -> None:
 def test_one_line_for_a_wrong_value(write: Write, text: str, line: str) -> None:
     (problem,) = problems(write(MINIMUM), write(text, "second.yaml"))
     assert problem.removeprefix("site.yaml + ").startswith(f"second.yaml: {line}")
+
+
+@pytest.mark.parametrize("store", ["workers", "sqlite", "memory", "postgresql"])
+def test_the_catalogs_file_is_for_sqlite(write: Write, store: str) -> None:
+    """With several workers that is the default, and the file alone is enough."""
+    file = write(MINIMUM + "fhir: {catalog: {file: /tmp/catalog}}")
+    changes = {"SIDECAR_FHIR__CATALOG__STORE": store}
+    if store == "workers":
+        changes = {"SIDECAR_SERVER__WORKERS": "2"}
+    if store == "postgresql":
+        changes["SIDECAR_FHIR__CATALOG__DSN_FILE"] = str(write("host=db", "dsn"))
+    if store in ("workers", "sqlite"):
+        assert load(file, **changes).catalog_store() == "sqlite"
+    else:
+        (problem,) = problems(file, **changes)
+        assert problem.endswith(
+            ": fhir.catalog.file needs fhir.catalog.store: sqlite; set that, or leave file out"
+        )
 
 
 @pytest.mark.parametrize(
