@@ -13,6 +13,7 @@ from sidecar.server.listener import listen
 from tests.common.peer import NO_HEADERS
 from tests.conformance.looking import (
     LIMITS,
+    checked,
     found,
     looked,
     number,
@@ -106,6 +107,24 @@ async def test_a_junk_token_that_opens_everything() -> None:
         "FHIR with a made-up token": 10,
         "images without a token, or with a made-up one": 10,
     }
+
+
+async def test_a_token_that_is_not_active_and_a_base_that_is_none() -> None:
+    """What is wrong then is rather the command line than the server: that is asked first."""
+    (search,) = [
+        finding
+        for finding in await found(SmallServer().app(), "expired-" * 4)
+        if checked(finding) == "a search for the patient's studies"
+    ]
+    assert search.text.startswith("401")
+    assert search.hint is not None
+    assert search.hint.startswith("The token is not active here (any more), or not for this server")
+    documents = [
+        finding for finding in await found(web.Application()) if finding.text.startswith("404")
+    ]
+    assert {number(finding) for finding in documents[:2]} == {3}
+    for finding in documents[:2]:
+        assert (finding.hint or "").startswith("Is the URL of --conformance the FHIR base"), finding
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32-le"])
