@@ -1,6 +1,10 @@
 """An app fetches its patient's images with the real ``dicomweb-client`` (SIA-40..45)."""
 
 import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 import requests
@@ -137,6 +141,23 @@ def test_retrieval_with_the_dicomweb_client(world: World) -> None:
         [web.retrieve_instance_metadata(some.study, some.series, some.uid)],
     ):
         assert some.uid in {one["00080018"]["Value"][0] for one in metadata}
+
+
+def test_the_commands_of_the_document(world: World, tmp_path: Path) -> None:
+    """docs/api.md: pasted into a shell, with this server and a token, each brings what it says."""
+    text = (Path(__file__).parents[2] / "docs/api.md").read_text()
+    first, commands = text.partition("```sh\n")[2].partition("```")[0].split("\n", 1)
+    assert first.startswith("B=http://127.0.0.1:8080; T=…")
+    if (shell := shutil.which("bash")) is None or shutil.which("curl") is None:
+        pytest.skip("needs bash and curl")
+    environment = {"B": world.sidecar.url, "T": world.token("robin"), "PATH": os.environ["PATH"]}
+    script = 'set -eu; curl() { command curl -sS --fail -g "$@"; }\n' + commands
+    subprocess.run(
+        [shell, "-c", script], cwd=tmp_path, env=environment, check=True, stdout=subprocess.DEVNULL
+    )
+    frame = (tmp_path / "frame").read_bytes()
+    assert frame
+    assert frame in (tmp_path / "study").read_bytes()
 
 
 def test_urls_in_metadata_are_ours_and_work(world: World) -> None:
