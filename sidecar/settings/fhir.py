@@ -10,7 +10,7 @@ from sidecar.settings.types import (
     KeyFile,
     SecretFile,
     Section,
-    Text,
+    Uri,
     checked,
     key_in,
     needs_each_other,
@@ -68,7 +68,7 @@ class Fhir(Section):
     catalog: CatalogSettings = CatalogSettings()
     contained_endpoint: bool = False
     """Put the Endpoint into each ImagingStudy."""
-    accession_system: Text | None = None
+    accession_system: Uri | None = None
     """URI of the identifier system of accession numbers. null: they have no system."""
     link_key_file: KeyFile | None = None
     """File with the key of next links, the same on all replicas. null: a new key at each start."""

@@ -94,10 +94,10 @@ def test_the_environment_overrides_files(write: Write) -> None:
         ),
         (
             "tokens: {client: {client_id: x}}",
-            "tokens.client.client_id: unknown key (known here: method)",
+            "tokens.client.client_id: unknown key; it is for method client_secret_basic or ",
         ),
         (
-            "patients: {identifiers: [{sistem: x, system: y}], mapping: ehr}",
+            "patients: {identifiers: [{sistem: x, system: 'urn:y'}], mapping: ehr}",
             "patients.identifiers.0.sistem: unknown",
         ),
         (
@@ -188,6 +188,19 @@ def test_the_environment_overrides_files(write: Write) -> None:
             "access: {rules: [{name: a, effect: exclude, study: {Modality: [CT]}}]}",
             "access.rules.0.study.Modality: unknown key (known here: 'AccessionNumber'",
         ),
+        (
+            "tokens: {client: {method: none, client_secret: x}}",
+            "tokens.client.client_secret: unknown key; it is for method client_secret_basic or c",
+        ),
+        (
+            "pacs: {auth: {method: none, username: x}}",
+            "pacs.auth.username: unknown key; it is for method basic (known here: method)",
+        ),
+        ("fhir: {accession_system: 'not a uri'}", "fhir.accession_system: must be a URI, such as"),
+        (
+            "patients: {mapping: ehr, identifiers: [{system: MRN}]}",
+            "patients.identifiers.0.system: must be a URI, such as urn:oid:1.2.3 or http://",
+        ),
         ("tokens: {jwt: {algorithms: []}}", "tokens.jwt.algorithms: needs at least one"),
         ("access: {clients: {a: {}}}", "access: clients are for backend_services, which is off"),
         (
@@ -214,11 +227,11 @@ def test_the_environment_overrides_files(write: Write) -> None:
             "patients: mapping ehr needs at least one entry in identifiers",
         ),
         (
-            "patients: {identifiers: [{system: a}]}",
+            "patients: {identifiers: [{system: 'urn:a'}]}",
             "patients: identifiers are for mapping ehr, but mapping is direct",
         ),
         (
-            "patients: {mapping: ehr, identifiers: [{system: a}, {system: a, issuer: b}]}",
+            "patients: {mapping: ehr, identifiers: [{system: 'a:b'}, {system: 'a:b', issuer: c}]}",
             "patients: a system stands tw",
         ),
     ],
