@@ -16,7 +16,7 @@ from sidecar import __version__, cli
 from sidecar.settings.capabilities import keys_in
 from sidecar.settings.document import Settings
 from tests.command import run, serving
-from tests.sidecar_process import free_port
+from tests.sidecar_process import free_port, free_ports_in_a_row
 
 SECRET = "Zq7-hunter2-Xw"
 
@@ -300,13 +300,13 @@ def test_sigterm_ends_serve_with_0(site: Path, tmp_path: Path) -> None:
 )
 def test_a_port_of_the_demo_that_is_taken(tmp_path: Path, offset: int, name: str) -> None:
     """It says so before it fills the archive."""
+    port = free_ports_in_a_row(4)
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+        taken.bind(("127.0.0.1", port + offset))
         taken.listen()
-        port = taken.getsockname()[1]
-        result = run("demo", "--port", str(port - offset), "--data", tmp_path / "images")
+        result = run("demo", "--port", str(port), "--data", tmp_path / "images")
     assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr.strip() == f"{name}: 127.0.0.1:{port}: address already in use"
+    assert result.stderr.strip() == f"{name}: 127.0.0.1:{port + offset}: address already in use"
     assert not (tmp_path / "images").exists()
 
 
