@@ -265,9 +265,18 @@ def show(files: tuple[Path, ...], key: str | None) -> None:
     from sidecar.settings.load import ConfigurationError, read_document  # noqa: PLC0415
 
     try:
-        click.echo(explain(key, read_document(files, os.environ) if files else None))
+        text = explain(key, None)
     except ConfigurationError as error:
         _fail(*error.problems)
+    problems: Sequence[str] = ()
+    if files:
+        try:
+            text = explain(key, read_document(files, os.environ))
+        except ConfigurationError as error:  # What keys mean helps to mend it.
+            problems = error.problems
+    click.echo(text)
+    if problems:
+        _fail(*problems)
 
 
 @config.command("capability-key", short_help="Print a new key for capabilities.keys_file.")

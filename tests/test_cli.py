@@ -16,7 +16,7 @@ from sidecar import __version__, cli
 from sidecar.settings.capabilities import keys_in
 from sidecar.settings.document import Settings
 from tests.command import run, serving
-from tests.sidecar_process import free_port
+from tests.sidecar_process import free_port, free_ports_in_a_row
 
 SECRET = "Zq7-hunter2-Xw"
 
@@ -169,6 +169,23 @@ def test_show_explains_a_key(site: Path) -> None:
     assert unknown.stderr.startswith("pacs.urll: unknown key; did you mean pacs.url")
 
 
+def test_a_key_is_explained_though_the_configuration_is_wrong(site: Path, tmp_path: Path) -> None:
+    """Without values, and the problems behind it: who mends them asks what keys mean."""
+    absent = tmp_path / "absent.yaml"
+    for changes, file, problem in (
+        ({"SIDECAR_SERVER__PORT": SECRET}, site, "server.port: "),
+        ({}, absent, f"{absent}: cannot be read"),
+    ):
+        result = run("config", "show", "--config", file, "--explain", "pacs.url", changes=changes)
+        assert result.returncode == 2
+        assert result.stdout.startswith("pacs.url\n  ")
+        assert "value:" not in result.stdout
+        (line,) = result.stderr.splitlines()
+        assert problem in line
+        unknown = run("config", "show", "--config", file, "--explain", "urll", changes=changes)
+        assert (unknown.returncode, unknown.stdout) == (2, "")
+
+
 def test_problems_are_lines_and_exit_code_2(site: Path) -> None:
     changes = {"SIDECAR_PACS__AUTH__USERNAME": "", "SIDECAR_LOG__LEVEL": SECRET}
     for command in (("config", "show"), ("serve",)):
@@ -276,6 +293,21 @@ def test_sigterm_ends_serve_with_0(site: Path, tmp_path: Path) -> None:
         "serving",
         "draining",
     ]
+
+
+@pytest.mark.parametrize(
+    ("offset", "name"), [(1, "the EHR (--port + 1)"), (3, "metrics (--port + 3)")]
+)
+def test_a_port_of_the_demo_that_is_taken(tmp_path: Path, offset: int, name: str) -> None:
+    """It says so before it fills the archive."""
+    port = free_ports_in_a_row(4)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port + offset))
+        taken.listen()
+        result = run("demo", "--port", str(port), "--data", tmp_path / "images")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.strip() == f"{name}: 127.0.0.1:{port + offset}: address already in use"
+    assert not (tmp_path / "images").exists()
 
 
 def test_a_folder_that_demo_cannot_make(tmp_path: Path) -> None:

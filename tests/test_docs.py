@@ -36,7 +36,8 @@ def test_metrics_and_reasons_are_documented() -> None:
 
 
 def test_links_between_documents_work() -> None:
-    for document in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+    chart = ROOT / "helm/smart-imaging-sidecar/README.md"
+    for document in (ROOT / "README.md", chart, *(ROOT / "docs").glob("*.md")):
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
 

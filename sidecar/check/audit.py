@@ -8,21 +8,22 @@ from typing import Any
 
 from sidecar.audit.spool import REJECTED, begun_ns, progress, segment_names
 from sidecar.bootstrap.context import open_session
+from sidecar.check.files import LITTLE_BYTES, full_disk, writable
 from sidecar.check.outcome import CheckOutcome, failure, ok, warning
 from sidecar.common.fetch import FetchFailed, fetch
 from sidecar.settings.audit import Audit, AuditRepository
 from sidecar.settings.document import Settings
 
 _LIMIT_BYTES = 32 * 2**20
-_LITTLE_BYTES = 2**20
 _LONG_SECONDS = 900
+_FULL = "Make room: while events cannot be written, nothing is answered."
 
 
 def audit_sink(settings: Settings) -> CheckOutcome:
     """Check the file of the trail, or the folder of its spool."""
     audit = settings.audit
     if audit.file is not None:
-        return _writable(audit.file, "audit.file")
+        return writable(audit.file, "audit.file", _FULL)
     if audit.spool.folder is not None:
         return _spool(audit.spool.folder, audit)
     return ok(audit.sink)
@@ -31,7 +32,7 @@ def audit_sink(settings: Settings) -> CheckOutcome:
 def _spool(folder: Path, audit: Audit) -> CheckOutcome:
     """Check the spool. Whoever can write to its folder can forge or remove undelivered events."""
     if not folder.exists() and not folder.is_symlink():
-        return _writable(folder, "audit.spool.folder")
+        return writable(folder, "audit.spool.folder", _FULL)
     if not folder.is_dir():
         return failure(
             f"{folder} is not a folder", "Name one in audit.spool.folder, or remove what is there."
@@ -46,25 +47,14 @@ def _spool(folder: Path, audit: Audit) -> CheckOutcome:
         return warning(
             f"{folder} can be written by others", f"chmod 700 {folder}: they could remove events."
         )
-    return _room(folder) or _waiting(folder, audit)
-
-
-def _room(path: Path) -> CheckOutcome | None:
-    """Return a failure when the disk of ``path`` is full, else ``None``."""
-    disk = os.statvfs(path)
-    if disk.f_bavail * disk.f_frsize >= _LITTLE_BYTES and (disk.f_favail or not disk.f_files):
-        return None
-    return failure(
-        f"{path}: its disk is full",
-        "Make room: while events cannot be written, nothing is answered.",
-    )
+    return full_disk(folder, _FULL) or _waiting(folder, audit)
 
 
 def _waiting(folder: Path, audit: Audit) -> CheckOutcome:
     """Check the size and the age of the events in the spool, and whether it has room for more."""
     segments = [folder / name for name in segment_names(folder)]
     used = sum(file.stat().st_size for file in (folder / REJECTED, *segments) if file.exists())
-    if used + _LITTLE_BYTES // 16 > audit.spool.max_bytes and audit.when_full == "refuse":
+    if used + LITTLE_BYTES // 16 > audit.spool.max_bytes and audit.when_full == "refuse":
         return failure(
             f"{folder} is full ({used} bytes of audit.spool.max_bytes): nothing is answered",
             "Mend the repository, or look at rejected.jsonl; or set a larger max_bytes and reload.",
@@ -92,20 +82,6 @@ def _since(file: Path) -> float | None:
     if status.st_size <= delivered and all(name != file.name for name, *_ in retries):
         return None
     return status.st_mtime if delivered else begun_ns(file.name) / 1e9
-
-
-def _writable(path: Path, key: str) -> CheckOutcome:
-    if not path.parent.is_dir():
-        return failure(
-            f"{path.parent} does not exist",
-            f"Make the folder of {key}, owned by the service's user.",
-        )
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        return failure(
-            f"{path} cannot be written by this user",
-            "Run check as the service's user, or mend its rights.",
-        )
-    return _room(path.parent) or ok(f"{path}")
 
 
 async def audit_repository(settings: Settings) -> CheckOutcome:

@@ -12,6 +12,10 @@ from sidecar.settings.document import Settings
 
 _UTF8 = "ISO_IR 192"
 TOO_SLOW = "It answers too slowly: limits.defer_after_seconds, limits.pacs_timeout_seconds."
+_TOO_MANY = (
+    "Its answer is over a limit: limits.query_results for rows; those for bytes and values are "
+    "fixed (docs/limits.md). A sample asks for 50 rows: does the archive heed limit?"
+)
 _UNKNOWN_HINT = (
     "Their SpecificCharacterSet (0008,0005) is missing or wrong: correct it in the archive. How to "
     "find them: docs/runbook.md, What check finds."
@@ -28,6 +32,8 @@ def hint_of_rows(problem: Problem) -> str:
         return _ORTHANC_HINT
     if problem.reason in ("pacs_warming", "pacs_timeout"):
         return TOO_SLOW
+    if problem.reason in ("query_too_many_results", "query_too_large"):
+        return _TOO_MANY
     return "The archive does not answer QIDO-RS /studies as JSON; see its log."
 
 

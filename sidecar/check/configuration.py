@@ -7,12 +7,12 @@ from sidecar.settings.document import Settings
 def public_url(settings: Settings) -> CheckOutcome:
     """Check ``server.public_url``, from which the links in answers are made."""
     url = settings.server.public_url
+    if url.endswith(("/fhir", "/wado-rs")):  # No other mistake makes each link wrong.
+        return warning(url, "/fhir and /wado-rs are added to it: leave them out here.")
     if "://localhost" in url or "://127." in url:
         return warning(url, "Apps elsewhere cannot follow links to it: set the URL that they use.")
     if url.startswith("http:"):
         return warning(url, "Tokens must travel encrypted: put TLS in front, and write https here.")
-    if url.endswith(("/fhir", "/wado-rs")):
-        return warning(url, "/fhir and /wado-rs are added to it: leave them out here.")
     return ok(f"{url} (not asked: it may lead through a proxy that is not there yet)")
 
 

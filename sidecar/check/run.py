@@ -7,6 +7,7 @@ from sidecar.bootstrap.build import Sidecar, build
 from sidecar.check import archive, configuration, ehr, permissions
 from sidecar.check.access_token import access_token
 from sidecar.check.audit import audit_repository, audit_sink
+from sidecar.check.catalog import catalog
 from sidecar.check.certificates import certificates
 from sidecar.check.character_sets import character_sets
 from sidecar.check.journey import journey
@@ -17,6 +18,7 @@ from sidecar.check.tracing import collector
 from sidecar.conformance.finding import Finding, State
 from sidecar.settings.audit import Audit
 from sidecar.settings.document import Settings
+from sidecar.settings.fhir import CatalogSettings
 from sidecar.settings.tokens import TokenCacheSettings
 
 Check = Callable[[Settings, Sidecar], Awaitable[CheckOutcome]]
@@ -52,10 +54,13 @@ async def check(settings: Settings, token: str | None) -> list[Finding]:
     """
     # The checks must leave no traces in the audit trail, and use no cached answer about a token.
     tokens = settings.tokens.model_copy(update={"cache": TokenCacheSettings()})
-    quiet = settings.model_copy(update={"audit": Audit(), "tokens": tokens})
+    # A catalog's file that root makes locks the service out.
+    fhir = settings.fhir.model_copy(update={"catalog": CatalogSettings(store="memory")})
+    quiet = settings.model_copy(update={"audit": Audit(), "tokens": tokens, "fhir": fhir})
     async with build(quiet) as sidecar:
         outcomes = {
             "server.public_url": configuration.public_url(settings),
+            "fhir.catalog": await catalog(settings),
             "audit.sink": audit_sink(settings),
         }
         if settings.audit.repository.url is not None:

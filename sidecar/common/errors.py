@@ -70,6 +70,13 @@ class NotAcceptable(Problem):
     code = "not-supported"
 
 
+class UnsupportedMediaType(Problem):
+    """415: the body of the request has another media type than the resource takes."""
+
+    status = 415
+    code = "not-supported"
+
+
 class BadGateway(Problem):
     """502: the response of the PACS or the EHR cannot be used."""
 

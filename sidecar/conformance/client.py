@@ -86,7 +86,11 @@ def _reason(error: Exception) -> str:
 
 
 class Violated(Exception):
-    """A requirement is not kept. The text says what was seen."""
+    """A requirement is not kept. The text says what was seen, ``hint`` what may be the cause."""
+
+    def __init__(self, text: str, hint: str | None = None) -> None:
+        super().__init__(text)
+        self.hint = hint
 
 
 class NotTested(Exception):

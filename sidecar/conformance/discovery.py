@@ -17,6 +17,7 @@ async def _configuration(run: RunContext) -> str:
     answer = await run.client.request(
         run.base + _WELL_KNOWN, token=False, accept="application/json"
     )
+    _raise_if_no_base(answer)
     answer.expect()
     configuration = answer.json()
     if not isinstance(configuration, dict):
@@ -25,8 +26,14 @@ async def _configuration(run: RunContext) -> str:
     return f"{answer.status}, {len(configuration)} members"
 
 
+def _raise_if_no_base(answer: Response) -> None:
+    if answer.status == 404:
+        raise Violated(str(answer), "Is the URL of --conformance the FHIR base (often …/fhir)?")
+
+
 async def _metadata(run: RunContext) -> str:
     answer = await run.client.request(run.url("metadata"), token=False)
+    _raise_if_no_base(answer)
     run.metadata = answer.resource("CapabilityStatement")
     if run.metadata.get("fhirVersion") != "4.0.1":
         raise Violated("fhirVersion is not 4.0.1")

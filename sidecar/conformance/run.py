@@ -67,7 +67,9 @@ async def _finding(check: Check, run: RunContext) -> Finding:
     except NotTested as error:
         return Finding(name, State.SKIP, str(error))
     except Violated as error:
-        return Finding(name, State.FAIL, str(error), requirement)
+        return Finding(
+            name, State.FAIL, str(error), " ".join(filter(None, (error.hint, requirement)))
+        )
     except Exception as error:  # Any answer of a server must become a finding.
         text = f"the answer cannot be read ({type(error).__name__})"
         return Finding(name, State.FAIL, text, requirement)

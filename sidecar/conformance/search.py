@@ -23,7 +23,12 @@ _JSON = (FHIR_JSON, "application/json")
 
 async def _finds(run: RunContext) -> str:
     """Collect the patient's studies of all pages, for this check and later checks."""
-    run.bundle = await run.search(("_include", "ImagingStudy:endpoint"))
+    answer = await run.client.request(run.search_url(("_include", "ImagingStudy:endpoint")))
+    if answer.status == 401:
+        raise Violated(
+            str(answer), "The token is not active here (any more), or not for this server."
+        )
+    run.bundle = answer.resource("Bundle")
     pages, run.has_all_pages = await run.pages(run.bundle)
     studies = [study for page in pages for study in resources(page, "ImagingStudy")]
     for page in pages:

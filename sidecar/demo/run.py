@@ -25,6 +25,7 @@ from sidecar.demo.page import add_page
 from sidecar.demo.people import MRN_SYSTEM, PATIENTS
 from sidecar.demo.samples import fill
 from sidecar.server.listener import listen
+from sidecar.server.sockets import listen_on
 from sidecar.settings.document import Settings
 from sidecar.web.connection_limit import ADMIN_LIMIT
 
@@ -70,6 +71,13 @@ class Ports:
         return f"http://{f'[{host}]' if ':' in host else host}:{self.sidecar + offset}"
 
 
+_LISTENERS = _SIDECAR, _EHR, _ARCHIVE, _METRICS = (
+    "the sidecar (--port)",
+    "the EHR (--port + 1)",
+    "the archive (--port + 2)",
+    "metrics (--port + 3)",
+)
+"""Names of the listeners, in the order of their ports."""
 _ABOUT = "# Of a running `demo`: good until it ends.\n"
 
 
@@ -100,6 +108,7 @@ async def run_demo(
     DICOM file.
     """
     ports = Ports(host, port)
+    _try_ports(ports, archive)
     with tempfile.TemporaryDirectory(prefix="sidecar-demo-") as scratch:
         app = None
         if archive.pacs_url is None:
@@ -109,6 +118,14 @@ async def run_demo(
             for line in introduction(ports, archive.pacs_url or ports.archive_url, token):
                 echo(line)
             await stop.wait()
+
+
+def _try_ports(ports: Ports, archive: DemoArchive) -> None:
+    """Raise ``OSError`` for a port that is taken: filling the archive would take minutes first."""
+    for offset, name in enumerate(_LISTENERS):
+        if name != _ARCHIVE or archive.pacs_url is None:
+            for opened in listen_on(ports.host, ports.sidecar + offset, name):
+                opened.close()
 
 
 def _embedded(folder: Path, echo: Callable[[str], object]) -> web.Application:
@@ -154,9 +171,9 @@ async def _demo(
     async with contextlib.AsyncExitStack() as stack:
         start = stack.enter_async_context
         serve = functools.partial(listen, drain_seconds=1)
-        await start(serve(ehr, ports.host, ports.sidecar + 1, name="the EHR (--port + 1)"))
+        await start(serve(ehr, ports.host, ports.sidecar + 1, name=_EHR))
         if app is not None:
-            await start(serve(app, ports.host, ports.sidecar + 2, name="the archive (--port + 2)"))
+            await start(serve(app, ports.host, ports.sidecar + 2, name=_ARCHIVE))
         sidecar = await start(build(settings, customize))
         await start(
             serve(
@@ -164,10 +181,10 @@ async def _demo(
                 ports.host,
                 ports.admin,
                 limit=ADMIN_LIMIT,
-                name="metrics (--port + 3)",
+                name=_METRICS,
             )
         )
-        await start(serve(sidecar.public, ports.host, ports.sidecar, name="the sidecar (--port)"))
+        await start(serve(sidecar.public, ports.host, ports.sidecar, name=_SIDECAR))
         yield ehr
 
 

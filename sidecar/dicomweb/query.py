@@ -1,13 +1,14 @@
 """The client's QIDO-RS parameters, parsed and built anew (PS3.18 10.6.1, 8.3.4).
 
-The client's matching keys for the patient are left out, and ours are added. Each parameter that
+The client's matching keys for the patient are set aside, and ours are added. Each parameter that
 remains is a DICOM attribute that we know, in one canonical spelling. Others are ignored (PS3.18
 8.3), unless they may be meant to identify a patient or a study.
 """
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from sidecar.common.errors import BadRequest
 from sidecar.dicom.dictionary import STANDARD, vr_of
@@ -49,12 +50,21 @@ def includefield(*keywords: str) -> tuple[str, str]:
     return "includefield", ",".join(map(tag, keywords))
 
 
+class PatientKey(NamedTuple):
+    """A matching key for the patient: its name as written, its attribute, and its value."""
+
+    name: str
+    attribute: str
+    value: str
+
+
 @dataclass(frozen=True, slots=True)
 class Matching:
     """A query without its patient: ``parameters`` are matching keys and ``includefield``.
 
     ``limit`` is ``None`` for all rows. ``is_capped``: the client asked for more than ``limit``.
     ``ignored`` has the names of unsupported parameters, each printable ASCII without quotes.
+    Nothing is matched by ``patient_keys``: the patient is always the token's.
     """
 
     parameters: tuple[tuple[str, str], ...]
@@ -62,6 +72,7 @@ class Matching:
     offset: int
     ignored: tuple[str, ...] = ()
     is_capped: bool = False
+    patient_keys: tuple[PatientKey, ...] = field(default=(), compare=False)
 
     def of_study(self, study: str) -> "Matching":
         """Return the query restricted to this study, in place of any study that it names."""
@@ -72,6 +83,10 @@ class Matching:
 
 class _Ignored(Exception):
     """The archive does not get this parameter or field."""
+
+
+class _Patient(Exception):
+    """A parameter is a matching key for the patient, by this attribute."""
 
 
 def parse_matching(parameters: Sequence[tuple[str, str]], *, strict: bool = False) -> Matching:
@@ -85,14 +100,17 @@ def parse_matching(parameters: Sequence[tuple[str, str]], *, strict: bool = Fals
     keys: dict[str, str] = {}
     fields: dict[str, None] = {}
     ignored: dict[str, None] = {}
+    patient_keys: list[PatientKey] = []
     for name, value in parameters:
         if len(value) > MAXIMUM_VALUE_LENGTH or not value.isprintable():
             raise _bad("a value that is too long or has control characters")
         try:
             _read(name, value, paging, keys, fields)
+        except _Patient as attribute:
+            patient_keys.append(PatientKey(name, str(attribute), value))
         except _Ignored:
             if strict:
-                raise _bad("a parameter that is not supported (Prefer: handling=strict)") from None
+                raise not_supported() from None
             ignored[name] = None
     include = "all" if "all" in fields else ",".join(fields)
     limit = paging.get("limit")
@@ -102,7 +120,13 @@ def parse_matching(parameters: Sequence[tuple[str, str]], *, strict: bool = Fals
         paging.get("offset", 0),
         tuple(ignored),
         is_capped=limit is not None and limit > MAXIMUM_LIMIT,
+        patient_keys=tuple(patient_keys),
     )
+
+
+def not_supported() -> BadRequest:
+    """Return the refusal of a parameter that would be ignored (RFC 7240, ``handling=strict``)."""
+    return _bad("a parameter that is not supported (Prefer: handling=strict)")
 
 
 def _read(
@@ -140,7 +164,7 @@ def _set_key(keys: dict[str, str], name: str, value: str) -> None:
         raise _Ignored
     attribute = _path(name)
     if _PATIENT_IDENTITY & set(attribute.split(".")):
-        return
+        raise _Patient(attribute)
     if attribute in keys:
         raise _bad("an attribute that is given twice")
     # dcm4chee ignores a date that it cannot read, and answers with all rows.

@@ -49,10 +49,15 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _workers_share_the_catalog(self) -> "Settings":
-        if self.server.workers != 1 and self.fhir.catalog.store == "memory":
+        catalog = self.fhir.catalog
+        if self.server.workers != 1 and catalog.store == "memory":
             raise ValueError(
-                "fhir.catalog.store memory is for one of server.workers: "
-                "take it away for sqlite at fhir.catalog.file, or use postgresql"
+                "fhir.catalog.store: memory works with one worker only (server.workers); "
+                "leave it out for sqlite at fhir.catalog.file, or use postgresql"
+            )
+        if "file" in catalog.model_fields_set and self.catalog_store() != "sqlite":
+            raise ValueError(
+                "fhir.catalog.file needs fhir.catalog.store: sqlite; set that, or leave file out"
             )
         return self
 

@@ -10,6 +10,8 @@ import yaml
 from sidecar.settings.load import ConfigurationError, Document, did_you_mean, validated
 from sidecar.settings.reference import Key, all_keys, nearest
 
+_SHORTEST_WORD = 3
+
 
 def explain(wanted: str, document: Document | None) -> str:
     """Return the text about a key, a section, or all keys whose names begin with ``wanted``.
@@ -21,10 +23,17 @@ def explain(wanted: str, document: Document | None) -> str:
     keys = [key for key in all_keys() if key.name == wanted or key.name.startswith(below)]
     keys = keys or [key for key in all_keys() if wanted and key.name.startswith(wanted)]
     if not keys:
-        near = did_you_mean(nearest(wanted.split(".")))
+        near = did_you_mean(_containing(wanted) or nearest(wanted.split(".")))
         raise ConfigurationError([f"{wanted}: unknown key{near}"])
     effective = {} if document is None else validated(document).model_dump(mode="json")
     return "\n\n".join("\n  ".join(_lines(key, effective, document)) for key in keys)
+
+
+def _containing(word: str) -> list[str]:
+    """Return the keys whose names contain a word, the first ten; none for a shorter text."""
+    is_word = len(word) >= _SHORTEST_WORD
+    names = dict.fromkeys(key.name for key in all_keys() if is_word and word in key.name)
+    return list(names)[:10]
 
 
 def _lines(key: Key, effective: dict[str, Any], document: Document | None) -> Iterator[str]:

@@ -10,7 +10,7 @@ from sidecar.settings.types import (
     KeyFile,
     SecretFile,
     Section,
-    Text,
+    Uri,
     checked,
     key_in,
     needs_each_other,
@@ -34,7 +34,10 @@ class CatalogSettings(Section):
     sqlite and postgresql keep what was seen. null: memory; with several workers sqlite.
     """
     file: Path = Path("/var/lib/smart-imaging-sidecar/catalog.sqlite")
-    """sqlite: the file. Processes on one machine may share it."""
+    """sqlite, which several workers use by default: the file.
+
+    Processes on one machine may share it.
+    """
     dsn_file: SecretFile | None = None
     """postgresql: file with the connection string (libpq).
 
@@ -42,15 +45,13 @@ class CatalogSettings(Section):
     """
 
     @model_validator(mode="after")
-    def _file_fits_the_store(self) -> "CatalogSettings":
+    def _dsn_fits_the_store(self) -> "CatalogSettings":
         needs_each_other(
             "store postgresql",
             is_chosen=self.store == "postgresql",
             key="dsn_file",
             value=self.dsn_file,
         )
-        if "file" in self.model_fields_set and self.store != "sqlite":
-            raise ValueError("file is for store sqlite")
         return self
 
     def dsn(self) -> str:
@@ -67,7 +68,7 @@ class Fhir(Section):
     catalog: CatalogSettings = CatalogSettings()
     contained_endpoint: bool = False
     """Put the Endpoint into each ImagingStudy."""
-    accession_system: Text | None = None
+    accession_system: Uri | None = None
     """URI of the identifier system of accession numbers. null: they have no system."""
     link_key_file: KeyFile | None = None
     """File with the key of next links, the same on all replicas. null: a new key at each start."""

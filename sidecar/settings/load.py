@@ -229,7 +229,7 @@ def _line(error: ErrorDetails, document: Document) -> str:
         )
     if kind == "extra_forbidden":
         message = "unknown key" + _suggestion(path, document.values)
-    return f"{source}: {'.'.join(path) or '(top)'}: {message}"
+    return ": ".join(filter(None, (source, ".".join(path), message)))
 
 
 def _written_path(location: tuple[int | str, ...], document: Any) -> tuple[str, ...]:
@@ -249,9 +249,13 @@ def _written_path(location: tuple[int | str, ...], document: Any) -> tuple[str, 
 
 def _suggestion(path: Sequence[str], document: Mapping[str, Any]) -> str:
     here = names_below(path[:-1], document)
+    known = f" (known here: {', '.join(here)})" if here else ""
+    methods = [method for key in all_keys() if key.path == tuple(path) for method in key.methods]
+    if methods:
+        return f"; it is for method {' or '.join(dict.fromkeys(methods))}{known}"
     near = difflib.get_close_matches(path[-1], here, 1)
     names = [".".join((*path[:-1], name)) for name in near] or nearest(path)
-    return did_you_mean(names) + (f" (known here: {', '.join(here)})" if here else "")
+    return did_you_mean(names) + known
 
 
 def did_you_mean(names: Sequence[str]) -> str:

@@ -4,15 +4,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from sidecar.settings.types import Section, Text
+from sidecar.settings.types import Section, Text, Uri
 from sidecar.settings.upstream_auth import BackendServicesClient, BearerClient, NoAuth
 
 
 class PatientIdentifierSystem(Section):
     """An identifier system of the EHR whose values are PatientIDs at the PACS."""
 
-    system: Text
-    """Patient.identifier.system whose values are PatientIDs."""
+    system: Uri
+    """URI: Patient.identifier.system whose values are PatientIDs."""
     issuer: Text | None = None
     """IssuerOfPatientID of these identifiers, which the PACS must name.
 

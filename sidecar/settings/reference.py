@@ -64,8 +64,6 @@ def nearest(path: Sequence[str]) -> list[str]:
     The section counts as a part of the name: ``pacs.max_connections`` is like
     ``limits.pacs_connections``.
     """
-    if tuple(path) in {key.path for key in all_keys()}:  # It is for another method.
-        return []
     written, scores = "_".join(path), {}
     for key in all_keys():
         likeness = max(_likeness(path[-1], key.path[-1]), _likeness(written, key.path[-1]))

@@ -4,6 +4,7 @@ Each type refuses what could not work later. Its error texts show no value.
 """
 
 import hashlib
+import re
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,9 @@ from pydantic import (
 _KEY_CHARACTERS = 32
 _NOT_IN_A_URL = frozenset('"<>\\^`{|}')
 """Characters that stand in no URL as they are (RFC 3986, appendix A)."""
+
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!#-;=?-\[\]_a-z~]+", re.ASCII)
+"""A scheme and what may follow it (RFC 3986 3)."""
 
 
 def _unwrap_descriptions(schema: dict[str, Any]) -> None:
@@ -63,6 +67,15 @@ def needs_each_other(choice: str, *, is_chosen: bool, key: str, value: object) -
 
 
 Text = Annotated[str, Field(min_length=1)]
+
+
+def _check_uri(value: str) -> None:
+    if not _URI.fullmatch(value):
+        raise ValueError("must be a URI, such as urn:oid:1.2.3 or http://hospital.example.org/mrn")
+
+
+Uri = Annotated[Text, checked(_check_uri)]
+"""An identifier system of FHIR: an absolute URI, which is compared as it is written."""
 
 
 def _no_boolean(value: object) -> object:

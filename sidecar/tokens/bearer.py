@@ -3,8 +3,8 @@
 import re
 from collections.abc import Sequence
 
-MAXIMUM_LENGTH = 8_192
-"""Limit in bytes of a token. Longer ones do not fit the header limit either."""
+MAXIMUM_LENGTH = 8_183
+"""Limit in bytes of a token: with ``Bearer`` and a space it fills the longest header."""
 
 _CREDENTIALS = re.compile(r"bearer +(?P<token>[A-Za-z0-9\-._~+/]+=*)", re.ASCII | re.IGNORECASE)
 

@@ -39,6 +39,8 @@ be read)."""
 
 Observe = Callable[[int], None]
 """Takes the HTTP status of each answer to a request that no application sees."""
+MAXIMUM_HEADER_BYTES = 8_190
+"""Limit in bytes of the value of a header, which the parser of HTTP holds."""
 _METHODS_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 """No content is defined for the others (RFC 9110 9.3)."""
 
@@ -149,6 +151,7 @@ class _Server(web.Server):
             self._handle,
             request_factory=self._make_request,
             handler_cancellation=application.handler_cancellation,
+            max_field_size=MAXIMUM_HEADER_BYTES,
             **keywords,
         )
         self._application = application

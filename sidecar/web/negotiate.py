@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from aiohttp import hdrs, web
 
-from sidecar.common.errors import BadRequest, NotAcceptable, Problem
+from sidecar.common.errors import BadRequest, NotAcceptable, Problem, UnsupportedMediaType
 from sidecar.dicomweb.media_types import accept_json, media_ranges, parse_media_type
 from sidecar.fhir.r5 import DEFAULT_VERSION, VERSIONS, in_version
 from sidecar.fhir.result_parameters import ResultParameters, json_format, read_result
@@ -34,13 +34,13 @@ class RequestTimeout(Problem):
 async def search_parameters(http: web.Request) -> list[tuple[str, str]]:
     """Return the parameters of a search, in the URL and in the body of a POST.
 
-    Raises ``BadRequest`` and ``RequestTimeout`` for the body.
+    Raises ``BadRequest``, ``UnsupportedMediaType`` and ``RequestTimeout`` for the body.
     """
     parameters = http[TARGET].parameters()
     if http.method != "POST" or not http.body_exists or http.content_length == 0:
         return parameters
     if http.content_type != "application/x-www-form-urlencoded":
-        raise BadRequest(
+        raise UnsupportedMediaType(
             "A search by POST has a body of application/x-www-form-urlencoded.", reason="bad_body"
         )
     try:

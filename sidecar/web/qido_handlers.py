@@ -22,7 +22,7 @@ from sidecar.dicom.json_model import Row, tag, text
 from sidecar.dicom.owner import owner_of
 from sidecar.dicomweb.media_types import DICOM_JSON, accepts_json
 from sidecar.dicomweb.paths import Query
-from sidecar.dicomweb.query import Matching, parse_matching
+from sidecar.dicomweb.query import Matching, not_supported, parse_matching
 from sidecar.dicomweb.rewrite import TooDeep, public_attributes, rewrite_row
 from sidecar.dicomweb.row_matching import RowFilter
 from sidecar.dicomweb.upstream_errors import QueryRefused, unusable
@@ -93,6 +93,9 @@ class QidoHandlers:
         if study is not None:
             record.part = Part(study, query.series)
         request = await self._authorizer.authorize(record, token, permit, asked, study=study)
+        foreign = _foreign_keys(matching, request.known_as)
+        if foreign and is_strict(http):
+            raise not_supported()
         if study is not None:
             await self._authorizer.study(request, Part(study, query.series), AnswerKind.LISTED)
         if query.study is None and only is not None:
@@ -115,7 +118,8 @@ class QidoHandlers:
         await let_go(page.rows)
         written[:1] = [b"[" + line[1:] for line in written[:1]] or [b"["]
         headers = CIMultiDict({hdrs.CONTENT_TYPE: DICOM_JSON})
-        headers.extend((hdrs.WARNING, line) for line in _warnings(matching.ignored, more=page.more))
+        ignored = (*matching.ignored, *foreign)
+        headers.extend((hdrs.WARNING, line) for line in _warnings(ignored, more=page.more))
         return in_pieces([*written, b"]"], headers, gzip=accepts_gzip(http))
 
     async def _page(self, search: _Search) -> tuple[RowPage, int]:
@@ -269,6 +273,25 @@ def _checked_fields(query: Query, row_filter: RowFilter) -> str:
     keywords = ["PatientID", "IssuerOfPatientID", "StudyInstanceUID"]
     always = map(tag, keywords if query.level == "studies" else [*keywords, "SeriesInstanceUID"])
     return ",".join(dict.fromkeys((*always, *row_filter.fields)))
+
+
+def _foreign_keys(matching: Matching, known_as: KnownAs) -> list[str]:
+    """Return the names of keys that ask for somebody else than the patient.
+
+    Viewers send the patient's own number, which asks for what they get; so does an empty value
+    or ``*`` (PS3.4 C.2.2.2.3, universal matching).
+    """
+    own: dict[str, set[str | None]] = {
+        tag("PatientID"): {identifier.patient_id for identifier in known_as},
+        tag("IssuerOfPatientID"): {identifier.issuer for identifier in known_as},
+    }
+    return list(
+        dict.fromkeys(
+            key.name
+            for key in matching.patient_keys
+            if key.value.strip(" ") not in {"", "*", *own.get(key.attribute, ())}
+        )
+    )
 
 
 def _warnings(ignored: Sequence[str], *, more: bool) -> list[str]:

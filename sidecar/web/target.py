@@ -71,7 +71,9 @@ def parse_target(raw: str, own: str = "") -> Target:
         raw = raw[absolute.end() :]
     path, _, query = raw.partition("?")
     if not path.startswith("/"):
-        raise BadRequest("The request target must be a path.", reason="bad_target")
+        raise BadRequest(
+            "The request target must be a path, or a URL of this server.", reason="bad_target"
+        )
     if not _PATH.fullmatch(path):
         raise NotFound("There is no such resource.", reason="unknown_path")
     if not _QUERY.fullmatch(query) or "#" in query:

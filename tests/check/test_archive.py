@@ -168,9 +168,15 @@ async def test_what_the_rows_say_of_patients(
 
 @pytest.mark.parametrize(
     ("reason", "hint"),
-    [("pacs_warming", TOO_SLOW), ("pacs_timeout", TOO_SLOW), ("query_not_json", "as JSON")],
+    [
+        ("pacs_warming", TOO_SLOW),
+        ("pacs_timeout", TOO_SLOW),
+        ("query_too_many_results", "limits.query_results"),
+        ("query_too_large", "limits.query_results"),
+        ("query_not_json", "as JSON"),
+    ],
 )
-def test_what_a_slow_archive_needs(reason: str, hint: str) -> None:
+def test_what_an_archive_needs_whose_lists_cannot_be_used(reason: str, hint: str) -> None:
     assert hint in hint_of_rows(Unavailable("", reason=reason))
 
 

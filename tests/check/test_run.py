@@ -11,6 +11,7 @@ async def test_fine(ehr: ScriptedEhr, pacs: Pacs) -> None:
     findings = await found(ehr, pacs)
     assert {name: one.state for name, one in findings.items()} == {
         "server.public_url": State.OK,
+        "fhir.catalog": State.OK,
         "audit.sink": State.OK,
         "capabilities": State.OK,
         "ehr.smart_configuration": State.WARN,
@@ -34,16 +35,21 @@ async def test_fine(ehr: ScriptedEhr, pacs: Pacs) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "state"),
+    ("url", "state", "hint"),
     [
-        ("https://imaging.example.org", State.OK),
-        ("http://imaging.example.org", State.WARN),
-        ("http://localhost:8080", State.WARN),
-        ("https://imaging.example.org/fhir", State.WARN),
+        ("https://imaging.example.org", State.OK, "None"),
+        ("http://imaging.example.org", State.WARN, "Tokens must travel encrypted"),
+        ("http://localhost:8080", State.WARN, "Apps elsewhere"),
+        ("https://imaging.example.org/fhir", State.WARN, "/fhir and /wado-rs are added"),
+        ("http://127.0.0.1:8080/fhir", State.WARN, "/fhir and /wado-rs are added"),
     ],
 )
-async def test_the_public_url(ehr: ScriptedEhr, pacs: Pacs, url: str, state: State) -> None:
-    assert (await found(ehr, pacs, server={"public_url": url}))["server.public_url"].state is state
+async def test_the_public_url(
+    ehr: ScriptedEhr, pacs: Pacs, url: str, state: State, hint: str
+) -> None:
+    finding = (await found(ehr, pacs, server={"public_url": url}))["server.public_url"]
+    assert finding.state is state
+    assert str(finding.hint).startswith(hint)
 
 
 async def test_what_a_server_writes_steers_no_terminal(ehr: ScriptedEhr, pacs: Pacs) -> None:

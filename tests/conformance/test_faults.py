@@ -13,6 +13,7 @@ from sidecar.server.listener import listen
 from tests.common.peer import NO_HEADERS
 from tests.conformance.looking import (
     LIMITS,
+    checked,
     found,
     looked,
     number,
@@ -106,6 +107,30 @@ async def test_a_junk_token_that_opens_everything() -> None:
         "FHIR with a made-up token": 10,
         "images without a token, or with a made-up one": 10,
     }
+
+
+async def test_a_token_that_is_not_active_and_a_base_that_is_none() -> None:
+    """What is wrong then is rather the command line than the server: that is asked first."""
+    (search,) = [
+        finding
+        for finding in await found(SmallServer().app(), "expired-" * 4)
+        if checked(finding) == "a search for the patient's studies"
+    ]
+    assert search.text.startswith("401")
+    assert search.hint is not None
+    assert search.hint.startswith("The token is not active here (any more), or not for this server")
+    absent = on(
+        lambda request: request.path.endswith(("metadata", "smart-configuration")),
+        lambda request, response: web.Response(status=404),
+    )
+    documents = [
+        finding
+        for finding in await found(SmallServer(absent).app())
+        if number(finding) == 3 and finding.text.startswith("404")
+    ]
+    assert len(documents) == 2
+    for finding in documents:
+        assert (finding.hint or "").startswith("Is the URL of --conformance the FHIR base"), finding
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32-le"])

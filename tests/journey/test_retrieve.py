@@ -1,6 +1,10 @@
 """An app fetches its patient's images with the real ``dicomweb-client`` (SIA-40..45)."""
 
 import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 import requests
@@ -72,6 +76,30 @@ def test_the_patient_of_a_query_is_always_the_tokens(world: World) -> None:
     assert web.search_for_instances(search_filters={"SOPInstanceUID": foreign.uid}) == []
 
 
+def test_a_query_for_somebody_else_says_that_it_was_not_heeded(world: World) -> None:
+    """Its rows are the patient's own. The value is not repeated, and the own number is no news."""
+    session, own = world.session("robin"), sorted({one.patient_id for one in world.of("robin")})
+    assert len(own) > 1
+    cases = [
+        (f"PatientID={own[0]}", ""),
+        (f"00100020={own[-1]}&PatientID=*&OtherPatientIDs=", ""),
+        ("PatientID=77654033", "PatientID"),
+        (f"00100020=77654033&PatientID={own[0]}", "00100020"),
+        ("IssuerOfPatientID=77654033&PatientID=7765*", "IssuerOfPatientID, PatientID"),
+        (f"OtherPatientIDs={own[0]}&_=1", "_, OtherPatientIDs"),
+    ]
+    for query, names in cases:
+        url = f"{world.sidecar.url}/wado-rs/studies?{query}"
+        answer = session.get(url, timeout=60)
+        expected = f'299 smart-imaging-sidecar "Ignored query parameters: {names}"'
+        assert answer.status_code == 200
+        assert answer.headers.get("Warning") == (expected if names else None), query
+        strict = session.get(url, headers={"Prefer": "handling=strict"}, timeout=60)
+        assert strict.status_code == (400 if names else 200), query
+        for text in (answer.text, str(answer.headers), strict.text, str(strict.headers)):
+            assert "77654033" not in text
+
+
 def test_a_merged_patient_pages_through_all_numbers(world: World) -> None:
     """Several PatientIDs: limit and offset count over all of them."""
     web = client(world, "robin")
@@ -113,6 +141,23 @@ def test_retrieval_with_the_dicomweb_client(world: World) -> None:
         [web.retrieve_instance_metadata(some.study, some.series, some.uid)],
     ):
         assert some.uid in {one["00080018"]["Value"][0] for one in metadata}
+
+
+def test_the_commands_of_the_document(world: World, tmp_path: Path) -> None:
+    """docs/api.md: pasted into a shell, with this server and a token, each brings what it says."""
+    text = (Path(__file__).parents[2] / "docs/api.md").read_text()
+    first, commands = text.partition("```sh\n")[2].partition("```")[0].split("\n", 1)
+    assert first.startswith("B=http://127.0.0.1:8080; T=…")
+    if (shell := shutil.which("bash")) is None or shutil.which("curl") is None:
+        pytest.skip("needs bash and curl")
+    environment = {"B": world.sidecar.url, "T": world.token("robin"), "PATH": os.environ["PATH"]}
+    script = 'set -eu; curl() { command curl -sS --fail -g "$@"; }\n' + commands
+    subprocess.run(
+        [shell, "-c", script], cwd=tmp_path, env=environment, check=True, stdout=subprocess.DEVNULL
+    )
+    frame = (tmp_path / "frame").read_bytes()
+    assert frame
+    assert frame in (tmp_path / "study").read_bytes()
 
 
 def test_urls_in_metadata_are_ours_and_work(world: World) -> None:

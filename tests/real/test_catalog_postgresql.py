@@ -11,7 +11,7 @@ import pytest
 
 from sidecar.common.errors import Unavailable
 from sidecar.fhir.catalog.catalog import Catalog, MemoryStore
-from sidecar.fhir.catalog.postgresql import PostgresqlStore
+from sidecar.fhir.catalog.postgresql import PostgresqlStore, probe
 from tests.fhir.observing import observe
 from tests.fhir.rows import row
 from tests.fhir.stores import exchange_at_once
@@ -24,6 +24,14 @@ pytestmark = pytest.mark.postgresql
 def server() -> Iterator[Postgresql]:
     with postgresql() as running:
         yield running
+
+
+def test_a_probe_makes_nothing(server: Postgresql) -> None:
+    """``check`` looks at the database, and leaves it as it is."""
+    tables = "SELECT count(*) FROM pg_catalog.pg_tables WHERE tablename = 'smart_imaging_seen'"
+    probe(server.dsn)
+    with psycopg.connect(server.dsn) as connection:
+        assert connection.execute(tables).fetchone() == (0,)
 
 
 def test_it_answers_as_the_memory_does(server: Postgresql) -> None:

@@ -92,6 +92,11 @@ def test_a_section_or_the_beginning_of_keys(wanted: str, first: str, count: int)
     [
         ("pacs.urll", "pacs.urll: unknown key; did you mean pacs.url"),
         ("pacs.max_results", "pacs.max_results: unknown key; did you mean limits.query_results?"),
+        (
+            "timeout",
+            "timeout: unknown key; did you mean limits.pacs_timeout_seconds or limits.ehr_timeo",
+        ),
+        ("url", "url: unknown key; did you mean server.public_url or ehr.fhir_url or "),
         ("\x1b", "\\x1b: unknown key"),
         ("", ": unknown key"),
     ],

@@ -94,10 +94,10 @@ def test_the_environment_overrides_files(write: Write) -> None:
         ),
         (
             "tokens: {client: {client_id: x}}",
-            "tokens.client.client_id: unknown key (known here: method)",
+            "tokens.client.client_id: unknown key; it is for method client_secret_basic or ",
         ),
         (
-            "patients: {identifiers: [{sistem: x, system: y}], mapping: ehr}",
+            "patients: {identifiers: [{sistem: x, system: 'urn:y'}], mapping: ehr}",
             "patients.identifiers.0.sistem: unknown",
         ),
         (
@@ -142,15 +142,15 @@ def test_the_environment_overrides_files(write: Write) -> None:
         ),
         (
             "fhir: {catalog: {file: /tmp/catalog}}",
-            "fhir.catalog: file is for store sqlite",
+            "fhir.catalog.file needs fhir.catalog.store: sqlite; set that, or leave file out",
         ),
         (
             "{server: {workers: 2}, fhir: {catalog: {store: memory}}}",
-            "(top): fhir.catalog.store memory is for one of server.workers: take it away for",
+            "fhir.catalog.store: memory works with one worker only (server.workers); leave it out",
         ),
         (
             "{server: {workers: auto}, fhir: {catalog: {store: memory}}}",
-            "(top): fhir.catalog.store memory is for one of server.workers: take it away for",
+            "fhir.catalog.store: memory works with one worker only (server.workers); leave it out",
         ),
         ("server: {workers: 0}", "server.workers: must be auto or a number from 1 to 64"),
         ("fhir: {catalog: {store: postgresql}}", "fhir.catalog: store postgresql needs dsn_file"),
@@ -188,6 +188,19 @@ def test_the_environment_overrides_files(write: Write) -> None:
             "access: {rules: [{name: a, effect: exclude, study: {Modality: [CT]}}]}",
             "access.rules.0.study.Modality: unknown key (known here: 'AccessionNumber'",
         ),
+        (
+            "tokens: {client: {method: none, client_secret: x}}",
+            "tokens.client.client_secret: unknown key; it is for method client_secret_basic or c",
+        ),
+        (
+            "pacs: {auth: {method: none, username: x}}",
+            "pacs.auth.username: unknown key; it is for method basic (known here: method)",
+        ),
+        ("fhir: {accession_system: 'not a uri'}", "fhir.accession_system: must be a URI, such as"),
+        (
+            "patients: {mapping: ehr, identifiers: [{system: MRN}]}",
+            "patients.identifiers.0.system: must be a URI, such as urn:oid:1.2.3 or http://",
+        ),
         ("tokens: {jwt: {algorithms: []}}", "tokens.jwt.algorithms: needs at least one"),
         ("access: {clients: {a: {}}}", "access: clients are for backend_services, which is off"),
         (
@@ -214,11 +227,11 @@ def test_the_environment_overrides_files(write: Write) -> None:
             "patients: mapping ehr needs at least one entry in identifiers",
         ),
         (
-            "patients: {identifiers: [{system: a}]}",
+            "patients: {identifiers: [{system: 'urn:a'}]}",
             "patients: identifiers are for mapping ehr, but mapping is direct",
         ),
         (
-            "patients: {mapping: ehr, identifiers: [{system: a}, {system: a, issuer: b}]}",
+            "patients: {mapping: ehr, identifiers: [{system: 'a:b'}, {system: 'a:b', issuer: c}]}",
             "patients: a system stands tw",
         ),
     ],
@@ -226,6 +239,24 @@ def test_the_environment_overrides_files(write: Write) -> None:
 def test_one_line_for_a_wrong_value(write: Write, text: str, line: str) -> None:
     (problem,) = problems(write(MINIMUM), write(text, "second.yaml"))
     assert problem.removeprefix("site.yaml + ").startswith(f"second.yaml: {line}")
+
+
+@pytest.mark.parametrize("store", ["workers", "sqlite", "memory", "postgresql"])
+def test_the_catalogs_file_is_for_sqlite(write: Write, store: str) -> None:
+    """With several workers that is the default, and the file alone is enough."""
+    file = write(MINIMUM + "fhir: {catalog: {file: /tmp/catalog}}")
+    changes = {"SIDECAR_FHIR__CATALOG__STORE": store}
+    if store == "workers":
+        changes = {"SIDECAR_SERVER__WORKERS": "2"}
+    if store == "postgresql":
+        changes["SIDECAR_FHIR__CATALOG__DSN_FILE"] = str(write("host=db", "dsn"))
+    if store in ("workers", "sqlite"):
+        assert load(file, **changes).catalog_store() == "sqlite"
+    else:
+        (problem,) = problems(file, **changes)
+        assert problem.endswith(
+            ": fhir.catalog.file needs fhir.catalog.store: sqlite; set that, or leave file out"
+        )
 
 
 @pytest.mark.parametrize(

@@ -289,7 +289,7 @@ def _searches() -> list[Row]:
         row("search: query and body disagree",
              request(f"{search}/_search?patient=p2", form, method="POST", body=f"patient={PATIENT}".encode()), 403),
         row("search: a JSON body", request(f"{search}/_search", "Content-Type: application/json", method="POST",
-                                            body=b'{"patient": "p2"}'), 400),
+                                            body=b'{"patient": "p2"}'), 415),
         row("search: another charset", request(f"{search}/_search", form, method="POST", body=b"patient=\xff"), 400),
         row("search: a large body", request(f"{search}/_search", form, method="POST", body=b"a=" + b"x" * 200_000), 413),
         row("search: compartment of another", request("/fhir/Patient/p2/ImagingStudy"), 403),

@@ -3,6 +3,7 @@
 # Where something holds others up, and what bounds that: a holder that waits for a peer, a disk or a
 # thread has a limit.
 LOCKS = {
+    "check/catalog.py to_thread": "the command's own step: fhir/catalog/postgresql.py _CONNECT_SECONDS",
     "check/journey.py to_thread": "the command's own steps, one after another",
     "common/fetch.py to_thread": "reading of an answer that has come: no I/O, of at most limit_bytes",
     "common/slices.py Lock": "5 ms of work: nothing is waited for in it but a look at the network",

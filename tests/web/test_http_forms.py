@@ -11,6 +11,8 @@ import pytest
 from aiohttp import web
 
 from sidecar.server.listener import listen
+from sidecar.tokens.bearer import MAXIMUM_LENGTH
+from sidecar.web.connection import MAXIMUM_HEADER_BYTES
 from tests.attacks.raw import RawAnswer, answers, request, send
 from tests.attacks.row import OWN
 from tests.fakes.archive import INSTANCE, SERIES, ScriptedPacs
@@ -94,10 +96,22 @@ async def test_a_search_by_post_may_have_no_body(
 
 
 async def test_a_body_of_another_type_is_refused(world: tuple[int, ScriptedPacs]) -> None:
+    """R4 http.html#search: the body of a search is form-encoded."""
     json = "Content-Type: application/json"
-    assert (
-        await ask(world[0], request(f"{SEARCH}/_search", json, method="POST", body=b"{}"))
-    ).status == 400
+    answer = await ask(world[0], request(f"{SEARCH}/_search", json, method="POST", body=b"{}"))
+    assert answer.status == 415
+    assert orjson.loads(answer.body)["issue"][0]["code"] == "not-supported"
+
+
+async def test_the_longest_access_token(world: tuple[int, ScriptedPacs]) -> None:
+    """A longer one does not fit the longest value of a header, which is a limit of its own."""
+    for length, status in ((MAXIMUM_LENGTH, 200), (MAXIMUM_LENGTH + 1, 431)):
+        line = "Authorization: Bearer " + "a" * length
+        answer = await ask(world[0], request(SEARCH, line, token=False))
+        assert (length, answer.status) == (length, status)
+    for length, status in ((MAXIMUM_HEADER_BYTES, 200), (MAXIMUM_HEADER_BYTES + 1, 431)):
+        answer = await ask(world[0], request(SEARCH, "X: " + "x" * length))
+        assert (length, answer.status) == (length, status)
 
 
 TAGS: dict[str, tuple[str, int]] = {

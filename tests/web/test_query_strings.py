@@ -57,9 +57,14 @@ QIDO: dict[str, Row] = {
     "fuzzy matching, perhaps": ("fuzzymatching=", 200, ("fuzzymatching",)),
     "an empty key": ("StudyDate=&AccessionNumber=", 200, ()),
     # The patient is the token's, whatever is said.
-    "the patient": (f"PatientID={PATIENT}", 200, ()),
-    "another patient": ("PatientID=p2&00100020=p2&IssuerOfPatientID=x&OtherPatientIDs=p2", 200, ()),
+    "another patient": (
+        "PatientID=p2&00100020=p2&IssuerOfPatientID=x&OtherPatientIDs=p2",
+        200,
+        ("PatientID", "00100020", "IssuerOfPatientID", "OtherPatientIDs"),
+    ),
+    "the patient": (f"PatientID={PATIENT}&00100020=%20{PATIENT}%20", 200, ()),
     "no patient": ("PatientID=", 200, ()),
+    "any patient": ("PatientID=*&IssuerOfPatientID=", 200, ()),
     # Refused: what might say whose it is in another spelling, and values that a key or a page
     # cannot have.
     "the patient in small letters": ("patientid=p2", 400, ()),

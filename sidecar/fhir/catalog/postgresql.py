@@ -25,6 +25,28 @@ _EXCHANGE_SECONDS = 10.0
 """Seconds after which the connection is broken, should the server not keep its shorter limit."""
 
 
+def probe(dsn: str) -> None:
+    """Connect to the database once, and change nothing. Raises ``OSError`` when that fails."""
+    try:
+        _connect(dsn).close()
+    except psycopg.Error as error:
+        raise _unusable(error) from None
+
+
+def _connect(dsn: str) -> "psycopg.Connection[Any]":
+    return psycopg.connect(
+        dsn,
+        autocommit=True,
+        connect_timeout=_CONNECT_SECONDS,
+        options=f"-c statement_timeout={_STATEMENT_MILLISECONDS}"
+        f" -c lock_timeout={_STATEMENT_MILLISECONDS}",
+    )
+
+
+def _unusable(error: psycopg.Error) -> OSError:
+    return OSError(0, f"the catalog's database cannot be used ({type(error).__name__})")
+
+
 class PostgresqlStore:
     """Store at ``dsn``, a libpq connection string or URL. Patients are stored as hashes.
 
@@ -40,7 +62,7 @@ class PostgresqlStore:
         self._is_closed = False
         try:
             with contextlib.ExitStack() as stack:
-                connection = self._connect()
+                connection = _connect(dsn)
                 stack.callback(connection.close)
                 with _bounded(connection), connection.transaction():
                     # Replicas that start together would both make it.
@@ -48,19 +70,8 @@ class PostgresqlStore:
                     connection.execute(_SCHEMA)
                 stack.pop_all()
         except psycopg.Error as error:
-            raise OSError(
-                0, f"the catalog's database cannot be used ({type(error).__name__})"
-            ) from None
+            raise _unusable(error) from None
         self._idle.put(connection)
-
-    def _connect(self) -> "psycopg.Connection[Any]":
-        return psycopg.connect(
-            self._dsn,
-            autocommit=True,
-            connect_timeout=_CONNECT_SECONDS,
-            options=f"-c statement_timeout={_STATEMENT_MILLISECONDS}"
-            f" -c lock_timeout={_STATEMENT_MILLISECONDS}",
-        )
 
     def exchange(
         self, patient: str, fingerprints: Mapping[str, bytes], moment: int
@@ -71,7 +82,7 @@ class PostgresqlStore:
             try:
                 return self._exchange_by(self._idle.get_nowait(), key, fingerprints, moment)
             except (queue.Empty, psycopg.OperationalError):
-                return self._exchange_by(self._connect(), key, fingerprints, moment)
+                return self._exchange_by(_connect(self._dsn), key, fingerprints, moment)
         except psycopg.Error as error:
             # Its own text may quote values.
             raise OSError(0, f"the catalog cannot be written ({type(error).__name__})") from None

@@ -21,7 +21,8 @@ _BUSY_SECONDS = 5.0
 class SqliteStore:
     """Store in ``file``, which is made if it does not exist. Patients are stored as hashes.
 
-    Raises ``OSError`` when the file is no database. Only one thread may use the store at a time.
+    Raises ``OSError`` when the file is no database, or cannot be written. Only one thread may use
+    the store at a time.
     """
 
     threads = 1  # SQLite takes one writer at a time anyway.
@@ -36,11 +37,17 @@ class SqliteStore:
                 self._connection.execute("PRAGMA journal_mode = WAL")
                 self._connection.execute("PRAGMA synchronous = NORMAL")
                 self._connection.execute(_SCHEMA)
+                # Nothing so far writes to a database that is there already. BEGIN IMMEDIATE alone
+                # reads one that cannot be written.
+                self._connection.execute("DELETE FROM seen WHERE 0")
                 stack.pop_all()
         except sqlite3.Error as error:
             why = str(error)
             if not os.access(file.parent, os.W_OK | os.X_OK):
-                why = "its folder is not there, or this user cannot write to it (fhir.catalog.file)"
+                why = (
+                    "its folder is not there, or this user cannot write to it; mend that, "
+                    "or set fhir.catalog.store: sqlite and fhir.catalog.file"
+                )
             raise OSError(0, f"cannot be used as an SQLite database: {why}", str(file)) from None
 
     def exchange(

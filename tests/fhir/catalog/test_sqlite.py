@@ -84,6 +84,21 @@ def test_a_database_that_cannot_be_written(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_file_that_is_read_only_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the service would start, be ready, and answer each search with 503."""
+    file, connect = tmp_path / "catalog.sqlite", sqlite3.connect
+    SqliteStore(file).close()
+    # Root may write whatever the mode of a file says.
+    monkeypatch.setattr(
+        "sqlite3.connect",
+        lambda name, **named: connect(f"{name.as_uri()}?mode=ro", uri=True, **named),
+    )
+    with pytest.raises(OSError, match="readonly"):
+        SqliteStore(file)
+
+
 def test_a_list_that_has_not_changed_waits_for_no_writer(tmp_path: Path) -> None:
     """Most lists have not: the workers of a host would wait for one another."""
     store = SqliteStore(tmp_path / "catalog")
