@@ -12,6 +12,7 @@ FACES: dict[type[Problem], tuple[int, str]] = {
     errors.Forbidden: (403, "forbidden"),
     errors.NotFound: (404, "not-found"),
     errors.NotAcceptable: (406, "not-supported"),
+    errors.UnsupportedMediaType: (415, "not-supported"),
     errors.BadGateway: (502, "exception"),
     errors.Unavailable: (503, "transient"),
     errors.GatewayTimeout: (504, "timeout"),
