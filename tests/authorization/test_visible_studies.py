@@ -12,6 +12,7 @@ from sidecar.access.facts import (
 )
 from sidecar.access.permits import ALL_STUDIES, Interaction
 from sidecar.access.visibility import HIDDEN, SHARED, WHOLE_STUDY, Visible
+from sidecar.authorization.visible_studies import VIEWS_OF_A_STUDY
 from sidecar.fhir.imaging_study import study_uid
 from sidecar.pacs.listing import Listing
 from tests.authorization.listed_archive import (
@@ -93,6 +94,22 @@ async def test_what_is_left_of_a_study_is_one_object_while_the_same_is_visible()
     assert one is again
     assert one is not other
     assert archive.listing.rows[0] not in (one, other)
+
+
+async def test_not_every_way_in_which_a_study_is_shown_is_remembered() -> None:
+    """Nobody can fill the memory with tokens that see different series."""
+    modalities = ["CT", "SR", "MR", "US", "XA", "PT"]
+    rows = [series(f"1.2.{number}", name) for number, name in enumerate(modalities, 1)]
+    lookup = views(Archive([study()], {"1.2": rows}))
+    rules = [
+        make_rule(name, Effect.EXCLUDE, series={"Modality": (name,)})
+        for name in modalities[: VIEWS_OF_A_STUDY + 1]
+    ]
+    first, second, *_ = [(await lookup.of(permit(rule), SEARCH)).rows[0] for rule in rules]
+    again = (await lookup.of(permit(rules[0]), SEARCH)).rows[0]
+    assert again == first
+    assert again is not first
+    assert again != second
 
 
 async def test_a_series_that_came_a_moment_ago_is_looked_for_once_more() -> None:
