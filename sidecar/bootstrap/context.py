@@ -18,6 +18,9 @@ from sidecar.settings.document import Settings
 from sidecar.settings.upstream_auth import TlsClient
 from sidecar.telemetry.metrics import Metrics
 
+READ_BUFFER_BYTES = 2**19
+"""Read buffer of each upstream response. Reading pauses when twice this waits in memory."""
+
 
 class _Closable(Protocol):
     def close(self) -> Awaitable[None]: ...
@@ -81,6 +84,7 @@ async def open_session(
         response_class=CleanResponse,
         auto_decompress=False,
         cookie_jar=aiohttp.DummyCookieJar(),
+        read_bufsize=READ_BUFFER_BYTES,
         headers={"User-Agent": f"smart-imaging-sidecar/{__version__}"},
     ) as session:
         yield session
