@@ -42,12 +42,10 @@ from sidecar.common.slices import batched, for_each, in_slices
 from sidecar.dicom.json_model import Row
 from sidecar.dicom.uid import is_uid
 from sidecar.fhir.imaging_study import Site, study_uid
+from sidecar.fhir.list_snapshot import VIEWS_OF_A_STUDY
 from sidecar.pacs.listing import Listing
 from sidecar.pacs.studies import AsOf, Studies
 from sidecar.pacs.study_lists import LISTS_BYTES
-
-VIEWS_OF_A_STUDY = 4
-"""Ways in which the studies of a list are shown, on average, that are remembered."""
 
 
 @dataclass(frozen=True, slots=True)

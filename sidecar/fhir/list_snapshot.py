@@ -19,12 +19,12 @@ from sidecar.fhir.imaging_study import (
     study_uid,
 )
 
+VIEWS_OF_A_STUDY = 4
+"""Ways in which the studies of a list are shown, on average, that are remembered."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNKNOWN_START = -(2**62)
 _MAXIMUM_PATIENTS = 4
 """FHIR ids of one list that are remembered; as a rule there is one."""
-_MAXIMUM_VIEWS = 4
-"""Ways on average in which a study is shown in part, that are remembered."""
 _MAXIMUM_SEARCHES = 8
 """Searches of one list whose studies are remembered, for their pages."""
 
@@ -120,7 +120,7 @@ class ListSnapshot:
         """
         if (known := self._known(row)) is not None:
             return known
-        if len(self._views) >= _MAXIMUM_VIEWS * len(self.studies):
+        if len(self._views) >= VIEWS_OF_A_STUDY * len(self.studies):
             with self._lock:
                 for view in self._views.values():
                     self._spare_bytes += sum(

@@ -65,9 +65,12 @@ class StudyEntries:
 
     def _is_known(self, study: ListedStudy) -> bool:
         """Return whether the list has all that the resource needs."""
-        if self._detail == "study" and study.names_modalities:
+        if not self._needs_series(study):
             return True
         return self._detail != "instance" and study.series is not None
+
+    def _needs_series(self, study: ListedStudy) -> bool:
+        return self._detail != "study" or not study.names_modalities
 
     async def _ask_series(self, study: ListedStudy, view: VisibleStudies) -> list[SeriesRows]:
         series: Sequence[Any] = (await view.series_of([study.uid]))[study.uid]
@@ -123,7 +126,7 @@ class StudyEntries:
     ) -> dict[str, Any]:
         patient = request.permit.patient
         series = asked
-        if series is None and not (self._detail == "study" and study.names_modalities):
+        if series is None and self._needs_series(study):
             series = [SeriesRows(row) for row in study.series or ()]
         if series is not None:
             self._counts.note(study.row, series, request.record.request_id)

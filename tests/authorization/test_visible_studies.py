@@ -12,8 +12,8 @@ from sidecar.access.facts import (
 )
 from sidecar.access.permits import ALL_STUDIES, Interaction
 from sidecar.access.visibility import HIDDEN, SHARED, WHOLE_STUDY, Visible
-from sidecar.authorization.visible_studies import VIEWS_OF_A_STUDY
 from sidecar.fhir.imaging_study import study_uid
+from sidecar.fhir.list_snapshot import VIEWS_OF_A_STUDY
 from sidecar.pacs.listing import Listing
 from tests.authorization.listed_archive import (
     ASKED,
