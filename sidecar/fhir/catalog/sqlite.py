@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import sqlite3
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +17,7 @@ CREATE TABLE IF NOT EXISTS seen (
 ) WITHOUT ROWID
 """
 _BUSY_SECONDS = 5.0
+_PAUSE_SECONDS = 0.01
 
 
 class SqliteStore:
@@ -34,7 +36,7 @@ class SqliteStore:
                     file, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
                 )
                 stack.callback(self._connection.close)  # Connecting succeeds whatever the file is.
-                self._connection.execute("PRAGMA journal_mode = WAL")
+                self._write_ahead()
                 self._connection.execute("PRAGMA synchronous = NORMAL")
                 self._connection.execute(_SCHEMA)
                 # Nothing so far writes to a database that is there already. BEGIN IMMEDIATE alone
@@ -49,6 +51,18 @@ class SqliteStore:
                     "or set fhir.catalog.store: sqlite and fhir.catalog.file"
                 )
             raise OSError(0, f"cannot be used as an SQLite database: {why}", str(file)) from None
+
+    def _write_ahead(self) -> None:
+        # SQLite waits for every lock but this one, which all processes take that open a new file.
+        until = time.monotonic() + _BUSY_SECONDS
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
+                time.sleep(_PAUSE_SECONDS)
 
     def exchange(
         self, patient: str, fingerprints: Mapping[str, bytes], moment: int

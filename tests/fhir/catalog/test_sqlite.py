@@ -2,6 +2,7 @@
 
 import contextlib
 import sqlite3
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.fhir.catalog import sqlite
 from sidecar.fhir.catalog.catalog import Catalog, MemoryStore
 from sidecar.fhir.catalog.sqlite import SqliteStore
 from tests.fhir.observing import observe
@@ -50,6 +52,26 @@ def test_two_processes_lose_nothing(tmp_path: Path) -> None:
     assert (
         len({result["1.0"] for result in results}) == 1
     )  # Always there, always the same: seen once.
+
+
+def test_processes_that_make_the_file_at_the_same_time(tmp_path: Path) -> None:
+    """SQLite reports a busy file at once, where one of them turns the write-ahead log on."""
+    file = tmp_path / "catalog.sqlite"
+    other = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    ends = threading.Timer(0.2, other.close)
+    ends.start()
+    SqliteStore(file).close()
+    ends.join()
+
+
+def test_a_file_that_stays_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "_BUSY_SECONDS", 0.05)
+    file = tmp_path / "catalog.sqlite"
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(OSError, match="locked"):
+            SqliteStore(file)
 
 
 def test_a_file_that_is_no_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
