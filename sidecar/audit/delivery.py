@@ -82,8 +82,9 @@ class Delivery:
             while True:
                 self._wake.clear()
                 is_handing_over, self._lets_go = self._lets_go, False
+                is_ending = self._is_ending  # An event may come last while the step goes on.
                 pause = _YIELD_SECONDS if is_handing_over else await self.step()
-                if pause and self._is_ending:
+                if pause and is_ending:
                     return  # Nothing is left, or nothing can be delivered now.
                 if pause and self._is_draining:
                     pause = _YIELD_SECONDS

@@ -36,7 +36,7 @@ class FhirRepository:
         body = json.loads(await request.read())
         await asyncio.sleep(self.seconds)
         if self._recovers_with in self._numbers(body):
-            self.status = None
+            self.status, self.of_event = None, lambda event: 201
         if self.status is not None:
             headers = {} if self.retry_after is None else {"Retry-After": self.retry_after}
             return web.Response(status=self.status, headers=headers)

@@ -318,7 +318,7 @@ async def test_a_repository_that_fails_between_gives_up_no_event(tmp_path: Path)
         await wait_until_async(
             "requests", lambda: len(repository.requests), lambda found: found > asked + 40
         )
-        repository.of_event = lambda event: 201
+        repository.recover_with(3)
         await wait_until_async(
             "delivered", lambda: line.outcome("delivered"), lambda found: found == 10
         )

@@ -2,12 +2,14 @@
 
 import asyncio
 import sys
+import threading
 from pathlib import Path
 
 import aiohttp
 import pytest
 
 from sidecar.audit import delivery as module
+from sidecar.audit.backlog import SpooledEvent
 from sidecar.audit.spool import Spool
 from tests.audit.deliveries import Line, line_to, line_with_lock, numbers, soon
 from tests.audit.fhir_repository import FhirRepository
@@ -44,6 +46,29 @@ async def test_the_end_waits_for_what_can_be_told(
     async with line_to(tmp_path, repository, batch=10) as line:
         line.tell(range(50))
     assert numbers(repository) == list(range(50))
+
+
+async def test_what_is_told_last_is_delivered_before_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while the delivery reads that nothing is there."""
+    repository, has_read, goes_on = FhirRepository(), asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+    async with line_to(tmp_path, repository) as line:
+        read = line.backlog.next
+
+        def read_before_the_end(most: int) -> list[SpooledEvent]:
+            events = read(most)
+            if most > 1:  # Else the queue is measured.
+                loop.call_soon_threadsafe(has_read.set)
+                goes_on.wait()
+            return events
+
+        monkeypatch.setattr(line.backlog, "next", read_before_the_end)
+        await has_read.wait()
+        line.tell(range(1))
+        loop.call_soon(goes_on.set)
+    assert numbers(repository) == [0]
 
 
 async def test_but_not_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
