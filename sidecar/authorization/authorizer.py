@@ -47,6 +47,15 @@ from sidecar.patients.mapping import PatientMapping
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.cache import TokenCache
 
+_MAX_AGE_SECONDS = {
+    AnswerKind.UNNAMED: UNNAMED_SECONDS,
+    AnswerKind.DRAWN: 0,
+    # What names its patient may rest on owners that are as old as they are remembered.
+    AnswerKind.NAMED: math.inf,
+    AnswerKind.LISTED: math.inf,
+}
+"""Limit in seconds of the age of cached owners."""
+
 Asked_co = TypeVar("Asked_co", covariant=True)
 T = TypeVar("T")
 
@@ -176,15 +185,14 @@ class Authorizer(PatientAuthorizer):
             record, decide_visible(request.permit, part, request.seen(part.study), answer)
         )
         with measure("ownership"):
-            # What names its patient may rest on owners that are as old as they are remembered.
-            max_age = {AnswerKind.UNNAMED: UNNAMED_SECONDS, AnswerKind.DRAWN: 0}.get(
-                answer, math.inf
-            )
-            facts = await self.facts(request, part, max_age_seconds=max_age)
+            max_age = _MAX_AGE_SECONDS[answer]
+            facts = self._cached_facts(part, request.known_as, answer, max_age)
+            if facts is None:
+                facts = await self.facts(request, part, max_age_seconds=max_age)
         decision = _decide_study(search, part, seen, facts, answer)
         if isinstance(decision, HeaderPermit):
             with measure("ownership"):
-                inside = self._instances.cached(decision)
+                inside = self._instances.cached(part, search.known_as)
                 if inside is None:
                     async with self.queries.place(request.token):
                         inside = await self._instances.of(decision)
@@ -254,19 +262,24 @@ class Authorizer(PatientAuthorizer):
     async def facts(
         self, request: Request, part: Part, *, max_age_seconds: float = math.inf
     ) -> StudyFacts:
-        """Return the owners of ``part``; what is not cached is asked for in a place of the caller.
-
-        Raises ``Problem``.
-        """
-        cached = self._ownership.cached_facts(
-            part, request.known_as, max_age_seconds=max_age_seconds
-        )
-        if cached is not None:
-            return cached
+        """Return the owners of ``part``, asked for in a place of the caller. Raises ``Problem``."""
         async with self.queries.place(request.token):
             return await self._ownership.facts(
                 part, request.known_as, max_age_seconds=max_age_seconds
             )
+
+    def _cached_facts(
+        self, part: Part, known_as: KnownAs, answer: AnswerKind, max_age_seconds: float
+    ) -> StudyFacts | None:
+        """Return the cached facts on ``part`` that ``answer`` needs, ``None``: the owners are not.
+
+        Nobody waits for them.
+        """
+        facts = self._ownership.cached_facts(part, known_as, max_age_seconds=max_age_seconds)
+        if facts is None or answer is not AnswerKind.UNNAMED:
+            return facts
+        inside = self._instances.cached(part, known_as)
+        return facts if inside is None else StudyFacts(facts.owners, facts.part_found, inside)
 
     def forget_study(self, study: str, known_as: KnownAs) -> None:
         """Forget what is remembered of a study, so that the archive is asked anew.
