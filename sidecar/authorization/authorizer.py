@@ -47,15 +47,6 @@ from sidecar.patients.mapping import PatientMapping
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.cache import TokenCache
 
-_MAX_AGE_SECONDS = {
-    AnswerKind.UNNAMED: UNNAMED_SECONDS,
-    AnswerKind.DRAWN: 0,
-    # What names its patient may rest on owners that are as old as they are remembered.
-    AnswerKind.NAMED: math.inf,
-    AnswerKind.LISTED: math.inf,
-}
-"""Limit in seconds of the age of cached owners."""
-
 Asked_co = TypeVar("Asked_co", covariant=True)
 T = TypeVar("T")
 
@@ -155,11 +146,13 @@ class Authorizer(PatientAuthorizer):
         search = self._unless_denied(record, decide_identifiers(permit, known_as, identifiers))
         with measure("issuers"):
             await self._issuers.check(known_as)
-        visible: VisibleStudies | AllStudies = ALL_STUDIES
-        if permit.is_limited and study is None:
+        visible: VisibleStudies | AllStudies
+        if not permit.is_limited:
+            visible = ALL_STUDIES
+        elif study is None:
             with span("fetch"):
                 visible = await self._visible_studies.of(permit, search, fresh=fresh)
-        elif permit.is_limited and study is not None:
+        else:
             with measure("description"):
                 visible = await self._visible_studies.of_study(permit, search, study, fresh=fresh)
         return AuthorizedRequest(record, token, permit, search, asked, visible)
@@ -185,7 +178,12 @@ class Authorizer(PatientAuthorizer):
             record, decide_visible(request.permit, part, request.seen(part.study), answer)
         )
         with measure("ownership"):
-            max_age = _MAX_AGE_SECONDS[answer]
+            # What names its patient may rest on owners that are as old as they are remembered.
+            max_age = math.inf
+            if answer is AnswerKind.UNNAMED:
+                max_age = UNNAMED_SECONDS
+            elif answer is AnswerKind.DRAWN:
+                max_age = 0
             facts = self._cached_facts(part, request.known_as, answer, max_age)
             if facts is None:
                 facts = await self.facts(request, part, max_age_seconds=max_age)
