@@ -228,16 +228,16 @@ class LoadingCache(Generic[Key, Value]):
 
     def _entry(self, key: Key) -> _Entry[Value] | None:
         self._invalidation.catch_up()
-        return self._stored(key, self._generation(key))
+        return self._stored(key)
 
-    def _stored(self, key: Key, generation: int) -> _Entry[Value] | None:
+    def _stored(self, key: Key) -> _Entry[Value] | None:
         """Return the entry of ``key``, unless it has ended or is of another generation."""
         entries = self._positive.entries
         if (entry := entries.get(key)) is None:
             entries = self._negative.entries
             if (entry := entries.get(key)) is None:
                 return None
-        if entry.generation != generation or not self._clock() < entry.until:
+        if entry.generation != self._generation(key) or not self._clock() < entry.until:
             return None
         entries.move_to_end(key)
         return entry
@@ -250,7 +250,7 @@ class LoadingCache(Generic[Key, Value]):
             return  # It may be from before what made us forget.
         # From here on nothing catches up with other workers: what one of them forgets now is
         # forgotten with this entry in it.
-        kept = self._stored(key, stamp[1])
+        kept = self._stored(key)
         if kept is not None and kept.began > began:
             return  # A load that began later has ended earlier.
         self.discard(key)

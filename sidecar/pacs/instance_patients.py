@@ -9,7 +9,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 
 import aiohttp
 
@@ -256,7 +255,7 @@ class InstancePatients:
 
         ``why``: a rule of docs/files.md, or what else is wrong with the answer.
         """
-        place = {level: uid for level, uid in asdict(part).items() if uid}
+        place = {level: uid for level, uid in part._asdict().items() if uid}
         log.error(
             "an instance does not say whose it is",
             extra={"reason": "unreadable_patient", "detail": why} | place,
