@@ -184,16 +184,18 @@ class Authorizer(PatientAuthorizer):
                 max_age = UNNAMED_SECONDS
             elif answer is AnswerKind.DRAWN:
                 max_age = 0
-            facts = self._cached_facts(part, request.known_as, answer, max_age)
+            known_as = request.known_as
+            facts = self._ownership.cached_facts(part, known_as, max_age_seconds=max_age)
             if facts is None:
                 facts = await self.facts(request, part, max_age_seconds=max_age)
+            if facts.part_found and answer is AnswerKind.UNNAMED:
+                inside = self._instances.cached(part, known_as)
+                facts = StudyFacts(facts.owners, part_found=True, inside=inside)
         decision = _decide_study(search, part, seen, facts, answer)
         if isinstance(decision, HeaderPermit):
             with measure("ownership"):
-                inside = self._instances.cached(part, search.known_as)
-                if inside is None:
-                    async with self.queries.place(request.token):
-                        inside = await self._instances.of(decision)
+                async with self.queries.place(request.token):
+                    inside = await self._instances.of(decision)
             facts = replace(facts, inside=inside)
             decision = _decide_study(search, part, seen, facts, answer)
         if isinstance(decision, Deny) and decision.reason is Reason.SHARED_UID:
@@ -265,19 +267,6 @@ class Authorizer(PatientAuthorizer):
             return await self._ownership.facts(
                 part, request.known_as, max_age_seconds=max_age_seconds
             )
-
-    def _cached_facts(
-        self, part: Part, known_as: KnownAs, answer: AnswerKind, max_age_seconds: float
-    ) -> StudyFacts | None:
-        """Return the cached facts on ``part`` that ``answer`` needs, ``None``: the owners are not.
-
-        Nobody waits for them.
-        """
-        facts = self._ownership.cached_facts(part, known_as, max_age_seconds=max_age_seconds)
-        if facts is None or answer is not AnswerKind.UNNAMED:
-            return facts
-        inside = self._instances.cached(part, known_as)
-        return facts if inside is None else StudyFacts(facts.owners, facts.part_found, inside)
 
     def forget_study(self, study: str, known_as: KnownAs) -> None:
         """Forget what is remembered of a study, so that the archive is asked anew.
