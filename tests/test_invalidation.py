@@ -228,7 +228,6 @@ async def test_what_answers_others_gave_is_in_a_loading_cache(files: dict[str, s
         "AuditTrail._inactive",
         "Constraints._read",
         "CountReport._reported",
-        "Invalidation._forgotten",
         "MemoryStore._seen",
         "PacsClient._deferred",
         "RetrieveClient._deferred",

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
+from typing import NamedTuple
 
 from sidecar.access.scopes import Grant
 
@@ -195,8 +196,7 @@ class Token:
         return Caller(self.client_id, self.subject, self.issuer)
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """A study of the archive, or a series or an instance in it."""
 
     study: str

@@ -146,11 +146,13 @@ class Authorizer(PatientAuthorizer):
         search = self._unless_denied(record, decide_identifiers(permit, known_as, identifiers))
         with measure("issuers"):
             await self._issuers.check(known_as)
-        visible: VisibleStudies | AllStudies = ALL_STUDIES
-        if permit.is_limited and study is None:
+        visible: VisibleStudies | AllStudies
+        if not permit.is_limited:
+            visible = ALL_STUDIES
+        elif study is None:
             with span("fetch"):
                 visible = await self._visible_studies.of(permit, search, fresh=fresh)
-        elif permit.is_limited and study is not None:
+        else:
             with measure("description"):
                 visible = await self._visible_studies.of_study(permit, search, study, fresh=fresh)
         return AuthorizedRequest(record, token, permit, search, asked, visible)
@@ -177,17 +179,23 @@ class Authorizer(PatientAuthorizer):
         )
         with measure("ownership"):
             # What names its patient may rest on owners that are as old as they are remembered.
-            max_age = {AnswerKind.UNNAMED: UNNAMED_SECONDS, AnswerKind.DRAWN: 0}.get(
-                answer, math.inf
-            )
-            facts = await self.facts(request, part, max_age_seconds=max_age)
+            max_age = math.inf
+            if answer is AnswerKind.UNNAMED:
+                max_age = UNNAMED_SECONDS
+            elif answer is AnswerKind.DRAWN:
+                max_age = 0
+            known_as = request.known_as
+            facts = self._ownership.cached_facts(part, known_as, max_age_seconds=max_age)
+            if facts is None:
+                facts = await self.facts(request, part, max_age_seconds=max_age)
+            if facts.part_found and answer is AnswerKind.UNNAMED:
+                inside = self._instances.cached(part, known_as)
+                facts = StudyFacts(facts.owners, part_found=True, inside=inside)
         decision = _decide_study(search, part, seen, facts, answer)
         if isinstance(decision, HeaderPermit):
             with measure("ownership"):
-                inside = self._instances.cached(decision)
-                if inside is None:
-                    async with self.queries.place(request.token):
-                        inside = await self._instances.of(decision)
+                async with self.queries.place(request.token):
+                    inside = await self._instances.of(decision)
             facts = replace(facts, inside=inside)
             decision = _decide_study(search, part, seen, facts, answer)
         if isinstance(decision, Deny) and decision.reason is Reason.SHARED_UID:
@@ -254,15 +262,7 @@ class Authorizer(PatientAuthorizer):
     async def facts(
         self, request: Request, part: Part, *, max_age_seconds: float = math.inf
     ) -> StudyFacts:
-        """Return the owners of ``part``; what is not cached is asked for in a place of the caller.
-
-        Raises ``Problem``.
-        """
-        cached = self._ownership.cached_facts(
-            part, request.known_as, max_age_seconds=max_age_seconds
-        )
-        if cached is not None:
-            return cached
+        """Return the owners of ``part``, asked for in a place of the caller. Raises ``Problem``."""
         async with self.queries.place(request.token):
             return await self._ownership.facts(
                 part, request.known_as, max_age_seconds=max_age_seconds

@@ -141,11 +141,8 @@ class PatientAuthorizer:
             grant.context is ScopeContext.SYSTEM for grant in token.grants
         ):
             client = await self._clients.client(token.client_id)
-        understood = frozenset(
-            grant.constraint
-            for grant in token.grants
-            if grant.constraint is not None and self._understands(grant.constraint)
-        )
+        constraints = [grant.constraint for grant in token.grants if grant.constraint is not None]
+        understood = frozenset(filter(self._understands, constraints))
         with span("decide patient") as step:
             facts = PatientFacts(self._policy, client, understood, self._clock())
             decision = decide_patient(token, interaction, patient, facts)

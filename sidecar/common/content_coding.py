@@ -90,8 +90,8 @@ def content_coding(headers: Mapping[str, str]) -> str | None:
 
 def _codings(headers: Mapping[str, str]) -> list[str]:
     name = "Content-Encoding"
-    lines = (
-        headers.getall(name, []) if isinstance(headers, MultiMapping) else [headers.get(name, "")]
-    )
+    if name not in headers:
+        return []
+    lines = headers.getall(name) if isinstance(headers, MultiMapping) else [headers[name]]
     codings = [coding.strip().lower() for line in lines for coding in line.split(",")]
     return [coding for coding in codings if coding not in ("", "identity")]

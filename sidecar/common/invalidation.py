@@ -2,10 +2,9 @@
 
 import itertools
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import Protocol, TypeVar
-
-from cachetools import TLRUCache
 
 from sidecar.common.shared_generation import SharedGeneration
 
@@ -37,9 +36,9 @@ class Invalidation:
 
     Each forgetting begins a ``generation``. An answer that was asked for in an earlier one is not
     cached, and nobody waits for it who asks in this one (``LoadingCache``). A study or a patient
-    that is forgotten alone has a generation of its own, which is part of the key of what is cached
-    about it: nothing has to be searched for, and what is cached about others stays. The clock is
-    monotonic, in seconds.
+    that is forgotten alone has a generation of its own, and an entry about it counts in that alone:
+    nothing has to be searched for, and what is cached about others stays. The clock is monotonic,
+    in seconds.
 
     ``invalidate`` and ``forget_study`` reach all workers that have the same ``shared`` generation,
     and are complete when they return: each of them looks at it before it uses anything that is
@@ -58,10 +57,11 @@ class Invalidation:
         # As long as anything that was cached of it before it was forgotten. A number is used once:
         # else a study that is forgotten again later would find what was cached in between.
         self._generations = itertools.count(1)
-        self._forgotten: TLRUCache[str, int] = TLRUCache(
-            MAX_FORGOTTEN, lambda _, __, now: now + self._longest, timer=clock
-        )
-        self._changed: dict[str, int] = {}
+        self._forgotten: dict[str, tuple[int, float]] = {}
+        """StudyInstanceUID -> its generation and until when it is known; the first ends first."""
+        self._clock = clock
+        self.changed_patients: dict[str, int] = {}
+        """PatientID -> its generation."""
         self._of_archive: list[Invalidatable] = []
         self._of_others: list[Invalidatable] = []
 
@@ -97,7 +97,10 @@ class Invalidation:
 
     def of(self, study: str) -> int:
         """Return the generation of the study with this UID; 0 unless it was forgotten alone."""
-        return self._forgotten.get(study, 0)
+        if (forgotten := self._forgotten.get(study)) is None:
+            return 0
+        generation, until = forgotten
+        return generation if self._clock() < until else 0
 
     def stamp(self, study: str) -> tuple[int, int]:
         """Return what changes when anything, or this study alone, is forgotten."""
@@ -105,12 +108,11 @@ class Invalidation:
 
     def of_patients(self, patient_ids: Collection[str]) -> int:
         """Return the latest generation of these PatientIDs; 0 unless one was forgotten alone."""
-        if not self._changed:
-            return 0
-        return max([self._changed.get(patient_id, 0) for patient_id in patient_ids], default=0)
+        changed = self.changed_patients
+        return max([changed.get(patient_id, 0) for patient_id in patient_ids], default=0)
 
     def forget_study(self, study: str) -> None:
-        """Let nothing be found any more that has an earlier generation of this study in its key.
+        """Let no entry be found any more that is of an earlier generation of this study.
 
         This is so in all workers: something foreign may have been seen in it.
         """
@@ -120,19 +122,23 @@ class Invalidation:
         self._forget_study(study)
 
     def _forget_study(self, study: str) -> None:
-        if study not in self._forgotten and len(self._forgotten) >= MAX_FORGOTTEN:
+        now = self._clock()
+        self._forgotten.pop(study, None)  # It is the last one to end again.
+        while self._forgotten and next(iter(self._forgotten.values()))[1] <= now:
+            del self._forgotten[next(iter(self._forgotten))]
+        if len(self._forgotten) >= MAX_FORGOTTEN:
             self.archive_changed(None)
             self._forgotten.clear()
-        self._forgotten[study] = next(self._generations)
+        self._forgotten[study] = next(self._generations), now + self._longest
 
     def archive_changed(self, patient_ids: Collection[str] | None) -> None:
         """Forget the archive's answers about the patients of these PatientIDs, ``None``: all."""
         self._generation += 1
-        if patient_ids is None or len(self._changed) + len(patient_ids) > MAX_FORGOTTEN:
+        if patient_ids is None or len(self.changed_patients) + len(patient_ids) > MAX_FORGOTTEN:
             patient_ids = None
-            self._changed.clear()
+            self.changed_patients.clear()
         else:
-            self._changed |= dict.fromkeys(patient_ids, next(self._generations))
+            self.changed_patients |= dict.fromkeys(patient_ids, next(self._generations))
         for kept in self._of_archive:
             kept.forget(patient_ids)
 
@@ -156,6 +162,7 @@ class NoPatientData:
     """
 
     generation = 0
+    changed_patients: Mapping[str, int] = MappingProxyType({})
 
     def catch_up(self) -> None:
         """Forget nothing."""

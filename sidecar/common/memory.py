@@ -9,7 +9,6 @@ import contextlib
 import ctypes
 import gc
 import os
-from collections.abc import Iterator
 
 # malloc.h of glibc; mallopt(3).
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -48,18 +47,17 @@ class HeapTrimmer:
         self._users = self._most = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    @contextlib.contextmanager
-    def used(self) -> Iterator[None]:
-        """Count a user while the block runs."""
+    def enter(self) -> None:
+        """Count a user."""
         self._users += 1
         self._most = max(self._most, self._users)
-        try:
-            yield
-        finally:
-            self._users -= 1
-            if not self._users and self._most >= self.MANY and self._timer is None:
-                loop = asyncio.get_running_loop()
-                self._timer = loop.call_later(self.QUIET_SECONDS, self._trim_if_idle, loop)
+
+    def leave(self) -> None:
+        """Count a user less."""
+        self._users -= 1
+        if not self._users and self._most >= self.MANY and self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self.QUIET_SECONDS, self._trim_if_idle, loop)
 
     def _trim_if_idle(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None

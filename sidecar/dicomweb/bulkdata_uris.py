@@ -8,7 +8,6 @@ instance, and is written anew. A request for it is decided as for any other path
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import astuple
 from itertools import pairwise
 from urllib.parse import parse_qsl
 
@@ -92,7 +91,7 @@ class BulkDataUris:
     def _relative(self, segments: Sequence[str]) -> Retrieval:
         """Resolve against the instance and each level above it: the archive meant one of them."""
         reason = "path"
-        levels = zip(("studies", "series", "instances"), astuple(self._part), strict=True)
+        levels = zip(("studies", "series", "instances"), self._part, strict=True)
         base = [segment for level, uid in levels if uid is not None for segment in (level, uid)]
         for depth in range(len(base), -1, -1):
             try:

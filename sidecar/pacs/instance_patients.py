@@ -9,7 +9,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 
 import aiohttp
 
@@ -110,11 +109,11 @@ class InstancePatients:
             invalidation, max_entries=max_entries, ttl_seconds=absent_seconds, clock=clock
         )
 
-    def cached(self, permit: HeaderPermit) -> frozenset[PatientIdentifier] | None:
+    def cached(self, part: Part, known_as: KnownAs) -> frozenset[PatientIdentifier] | None:
         """Return what ``of`` has cached of a series or an instance, else ``None``."""
-        if permit.part.series is None:
+        if part.series is None:
             return None
-        asked = self._asked(permit, permit.part)
+        asked = self._asked(part, known_as)
         return self._own.peek(asked) or self._refused.peek(asked)
 
     async def of(self, permit: HeaderPermit) -> frozenset[PatientIdentifier]:
@@ -159,17 +158,16 @@ class InstancePatients:
         return sorted(uids)
 
     async def _of_series(self, permit: HeaderPermit, part: Part) -> frozenset[PatientIdentifier]:
-        asked = self._asked(permit, part)
-        known = self._own.peek(asked) or self._refused.peek(asked)
-        if known is None:
-            known = await self._own.reload(asked, lambda: self._look(permit, part, asked))
-        return known
+        if (known := self.cached(part, permit.known_as)) is not None:
+            return known
+        asked = self._asked(part, permit.known_as)
+        return await self._own.reload(asked, lambda: self._look(permit, part, asked))
 
-    def _asked(self, permit: HeaderPermit, part: Part) -> _Asked:
+    def _asked(self, part: Part, known_as: KnownAs) -> _Asked:
         # A study is forgotten when something foreign was seen in it. From then on each instance is
         # opened, not one for its series.
         _, forgotten = self._invalidation.stamp(part.study)
-        return part if forgotten else Part(part.study, part.series), permit.known_as
+        return part if forgotten else Part(part.study, part.series), known_as
 
     async def _look(
         self, permit: HeaderPermit, part: Part, asked: _Asked
@@ -257,7 +255,7 @@ class InstancePatients:
 
         ``why``: a rule of docs/files.md, or what else is wrong with the answer.
         """
-        place = {level: uid for level, uid in asdict(part).items() if uid}
+        place = {level: uid for level, uid in part._asdict().items() if uid}
         log.error(
             "an instance does not say whose it is",
             extra={"reason": "unreadable_patient", "detail": why} | place,

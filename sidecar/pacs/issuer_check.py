@@ -67,11 +67,13 @@ class Issuers:
 
     async def check(self, known_as: Iterable[PatientIdentifier]) -> None:
         """Raise ``BadGateway`` when the PACS has a number without issuer for several people."""
-        numbers = {known.patient_id for known in known_as if known.issuer is None}
+        unknown = [
+            known.patient_id
+            for known in known_as
+            if known.issuer is None and not self._unique.peek(known.patient_id)
+        ]
         # Nearly always all are cached: then no task is started.
-        unknown = [number for number in sorted(numbers) if not self._unique.peek(number)]
-        answers = await asyncio.gather(*map(self._is_unique, unknown))
-        if not all(answers):
+        if unknown and not all(await asyncio.gather(*map(self._is_unique, sorted(unknown)))):
             raise BadGateway(
                 "The image archive has several people under this patient's number. "
                 "The hospital's operators have been told.",

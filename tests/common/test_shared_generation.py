@@ -188,16 +188,20 @@ def test_what_arrives_while_another_worker_forgets_is_not_kept(tmp_path: Path, c
     ours, theirs = SharedGeneration(tmp_path), SharedGeneration(tmp_path)
     calls = itertools.count()
 
-    def patients(key: str) -> set[str]:
+    def study(key: str) -> str:
         if next(calls) == call:
             theirs.begin()
-        return {key}
+        return key
 
     cache: LoadingCache[str, int] = LoadingCache(
-        Invalidation(shared=ours), patients, max_entries=9, ttl_seconds=9_999
+        Invalidation(shared=ours),
+        max_entries=9,
+        ttl_seconds=9_999,
+        is_negative=lambda key, value: not study(key),
+        study=study,
     )
     cache.put("p1", 1, cache.stamp("p1"))
-    assert next(calls) == 3  # For the caller's stamp, the second look, and the earlier entry.
+    assert next(calls) == 3  # For the caller's stamp, the second look, and the store.
     assert cache.peek("p1") is None
 
 

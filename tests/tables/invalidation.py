@@ -38,7 +38,6 @@ NOT_FORGOTTEN = {
     "AuditTrail._inactive": TOKENS,
     "Discovery._configuration": OURS, "Jwks._keys": OURS, "Readiness._problems": OURS,
     "BackendServices._tokens": OURS,
-    "Invalidation._forgotten": "which studies were forgotten: with nothing kept, that says nothing",
     "Constraints._read": "a scope's text as a search: no answer of anybody",
     "CountReport._reported": "which studies the log has told of: no answer is made of it",
     "MemoryStore._seen": "fingerprints and times: to forget them would make every study count as changed, and what "

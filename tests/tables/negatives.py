@@ -60,5 +60,5 @@ NO_NEGATIVES = {
     "AuditTrail._inactive",
     "Constraints._read", "MemoryStore._seen", "Ownership._series", "StudyLists._asked", "EhrMapping._refreshed",
     "StudyLists._arrived", "Studies._asked", "InstancePatients._own",
-    "Invalidation._forgotten", "CountReport._reported", "QueryPages._rows", "QueryPages._starts",
+    "CountReport._reported", "QueryPages._rows", "QueryPages._starts",
 }  # fmt: skip

@@ -135,7 +135,7 @@ async def test_junk_does_not_push_out_a_good_token() -> None:
     await cache.validate(GOOD)
     for number in range(1_000):
         assert await cache.validate(f"junk{number}") is None
-    assert len(cache._answers._negative) <= 10
+    assert len(cache._answers._negative.entries) <= 10
     assert await cache.validate(GOOD) is not None
     assert server.asked.count(GOOD) == 1
 
@@ -159,7 +159,7 @@ async def test_no_token_is_kept() -> None:
     await cache.validate(GOOD)
     await cache.validate(GOOD + "-bad")
     await asyncio.sleep(0)
-    keys = [key for key, _ in (*cache._answers._positive, *cache._answers._negative)]
+    keys = [*cache._answers._positive.entries, *cache._answers._negative.entries]
     assert [len(key) for key in keys] == [32, 32]
     seen: dict[int, object] = {}
     pending: list[object] = [cache._answers]
