@@ -230,9 +230,9 @@ def config() -> None:
 @config.command()
 def schema() -> None:
     """Print the JSON Schema of the configuration."""
-    from sidecar.settings.document import Settings  # noqa: PLC0415
+    from sidecar.settings.adapter import ADAPTER  # noqa: PLC0415
 
-    click.echo(json.dumps(Settings.model_json_schema(), indent=2))
+    click.echo(json.dumps(ADAPTER.json_schema(), indent=2))
 
 
 @config.command(
@@ -258,8 +258,10 @@ def show(files: tuple[Path, ...], key: str | None) -> None:
     """Print the effective configuration as JSON, defaults filled in, secrets masked."""
     if not files and key is None:
         raise click.UsageError("Missing option '--config'.")
+    from sidecar.settings.adapter import ADAPTER  # noqa: PLC0415
+
     if key is None:
-        click.echo(_settings(files).model_dump_json(indent=2))
+        click.echo(ADAPTER.dump_json(_settings(files), indent=2))
         return
     from sidecar.settings.explain import explain  # noqa: PLC0415
     from sidecar.settings.load import ConfigurationError, read_document  # noqa: PLC0415

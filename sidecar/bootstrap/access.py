@@ -1,7 +1,7 @@
 """Build what decides about permissions, from ``access`` and ``capabilities`` in the settings."""
 
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sidecar.access.facts import Conditions, Effect, Policy, Rule
 from sidecar.access.permits import Operation
@@ -74,8 +74,8 @@ def capability_urls(settings: Settings) -> CapabilityUrls | None:
     )
 
 
-def _conditions(configured: Mapping[Keyword, list[str]] | None) -> Conditions:
-    return {keyword: tuple(patterns) for keyword, patterns in (configured or {}).items()}
+def _conditions(configured: Mapping[Any, tuple[str, ...]] | None) -> Conditions:
+    return configured or {}
 
 
 def study_keywords(settings: Settings) -> list[str]:
@@ -97,7 +97,7 @@ def series_keywords(settings: Settings) -> list[str]:
     return _keywords(rule.series for rule in settings.access.rules)
 
 
-def _keywords(conditions: Iterable[Mapping[Keyword, list[str]] | None]) -> list[str]:
+def _keywords(conditions: Iterable[Mapping[Keyword, object] | None]) -> list[str]:
     return sorted({keyword for condition in conditions for keyword in condition or ()})
 
 

@@ -154,7 +154,7 @@ def _requirements(
         subject=_path(names.subject),
     )
     return TokenRequirements(
-        audience=tuple(settings.tokens.audience),
+        audience=settings.tokens.audience,
         claims=claims,
         fhir_url=settings.ehr.fhir_url,
         leeway_seconds=leeway_seconds,
@@ -162,8 +162,8 @@ def _requirements(
     )
 
 
-def _path(claim: str | list[str]) -> tuple[str, ...]:
-    return (claim,) if isinstance(claim, str) else tuple(claim)
+def _path(claim: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (claim,) if isinstance(claim, str) else claim
 
 
 def _authentication(context: BuildContext) -> ClientAuthentication:

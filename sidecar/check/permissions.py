@@ -61,7 +61,7 @@ async def rules(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
 Keyword = TypeVar("Keyword", bound=str)
 
 
-def _keywords(conditions: Iterable[Mapping[Keyword, list[str]] | None]) -> set[str]:
+def _keywords(conditions: Iterable[Mapping[Keyword, object] | None]) -> set[str]:
     return {keyword for condition in conditions for keyword in condition or ()}
 
 

@@ -5,13 +5,12 @@ import pickle
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pydantic import BaseModel
-
 from sidecar.server.child import Channel
 from sidecar.server.configuration import Configuration
 from sidecar.server.cpus import granted_cpus
 from sidecar.settings.document import Settings
 from sidecar.settings.load import ConfigurationError, load_settings
+from sidecar.settings.types import Section
 
 
 def load(files: Sequence[Path], channel: Channel) -> int:
@@ -42,12 +41,12 @@ def configuration_of(settings: Settings) -> Configuration:
     )
 
 
-def files_of(settings: BaseModel) -> Iterator[Path]:
+def files_of(settings: Section) -> Iterator[Path]:
     """Return every file that the settings name, except those that we write."""
-    for name, value in settings:
+    for name, value in vars(settings).items():
         values = value.values() if isinstance(value, dict) else value
-        for part in values if isinstance(value, dict | list) else [value]:
-            if isinstance(part, BaseModel):
+        for part in values if isinstance(value, dict | tuple) else [value]:
+            if isinstance(part, Section):
                 yield from files_of(part)
             elif isinstance(part, Path) and name not in ("file", "folder"):
                 yield part

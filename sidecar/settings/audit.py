@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import model_validator
-
 from sidecar.settings.types import (
     NO_BOOLEAN,
     CertificatesFile,
@@ -72,15 +70,13 @@ class Audit(Section):
     site: Text | None = None
     """AuditEvent.source.site, for instance the hospital."""
 
-    @model_validator(mode="after")
-    def _what_the_sink_needs(self) -> "Audit":
+    def __post_init__(self) -> None:
         needs_each_other("sink file", is_chosen=self.sink == "file", key="file", value=self.file)
         given = self.repository.url is not None, self.spool.folder is not None
         if self.sink == "fhir" and not all(given):
             raise ValueError("sink fhir needs repository.url and spool.folder")
         if self.sink != "fhir" and any(given):
             raise ValueError("repository and spool are for sink fhir")
-        return self
 
     def key(self, host_key: bytes) -> bytes:
         """Return the key of the hashes of tokens."""

@@ -2,8 +2,6 @@
 
 from typing import Annotated
 
-from pydantic import model_validator
-
 from sidecar.settings.types import NO_BOOLEAN, Seconds, SecondsFromZero, Section, number
 
 
@@ -107,8 +105,6 @@ class LimitSettings(Section):
     Beyond: 403, and the app searches again.
     """
 
-    @model_validator(mode="after")
-    def _deferred_last_longer(self) -> "LimitSettings":
+    def __post_init__(self) -> None:
         if (self.defer_after_seconds or 0) > self.deferred_seconds:
             raise ValueError("defer_after_seconds is longer than deferred_seconds")
-        return self

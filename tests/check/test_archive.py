@@ -1,5 +1,6 @@
 """Checks of the archive: QIDO-RS, dialect, rows, counts, changes."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -43,9 +44,7 @@ async def test_an_archive_without_studies_is_not_counted(ehr: ScriptedEhr, pacs:
 async def test_changes_that_cannot_be_read(ehr: ScriptedEhr, pacs: Pacs) -> None:
     """For instance with the DICOMweb root in place of the REST root."""
     async with served(ehr, pacs, pacs={"dialect": "orthanc"}) as settings:
-        wrong = settings.model_copy(
-            update={"pacs": settings.pacs.model_copy(update={"changes_url": settings.pacs.url})}
-        )
+        wrong = replace(settings, pacs=replace(settings.pacs, changes_url=settings.pacs.url))
         finding = {one.name: one for one in await check(wrong, None)}["pacs.changes_url"]
     assert finding.state is State.FAIL
     assert "status 404" in finding.text
