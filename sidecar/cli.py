@@ -8,10 +8,8 @@ Each command imports what it needs: the process of `serve` stays small.
 
 import json
 import os
-import secrets
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -288,6 +286,9 @@ def capability_key() -> None:
     To change keys, put the new line first; take the old one away when
     `limits.capability_lifetime_seconds` have passed.
     """
+    import secrets  # noqa: PLC0415 - it brings OpenSSL along
+    from datetime import UTC, datetime  # noqa: PLC0415
+
     click.echo(f"{datetime.now(UTC):%Y%m%d}{secrets.token_hex(2)} {secrets.token_hex(32)}")
 
 

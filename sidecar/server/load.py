@@ -1,14 +1,12 @@
 """Read the configuration for the supervisor, in a process of its own."""
 
 import os
-import pickle
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sidecar.server.child import Channel
 from sidecar.server.configuration import Configuration
 from sidecar.server.cpus import granted_cpus
-from sidecar.settings.document import Settings
 from sidecar.settings.load import ConfigurationError, load_settings
 from sidecar.settings.types import Section
 
@@ -20,25 +18,14 @@ def load(files: Sequence[Path], channel: Channel) -> int:
     except ConfigurationError as error:
         channel.send(problems=list(error.problems))
     else:
-        channel.send(**configuration_of(settings).encode())
+        workers = settings.server.workers
+        configuration = Configuration(
+            settings,
+            workers=granted_cpus() if workers == "auto" else workers,
+            files=[str(file) for file in files_of(settings)],
+        )
+        channel.send(configuration=configuration.encode())
     return 0
-
-
-def configuration_of(settings: Settings) -> Configuration:
-    """Return the settings as the supervisor holds them."""
-    server = settings.server
-    return Configuration(
-        host=server.host,
-        port=server.port,
-        admin_host=server.admin_host,
-        admin_port=server.admin_port,
-        workers=granted_cpus() if server.workers == "auto" else server.workers,
-        drain_seconds=server.drain_seconds,
-        reload_seconds=server.reload_seconds,
-        log_level=settings.log.level,
-        files=[str(file) for file in files_of(settings)],
-        settings=pickle.dumps(settings),
-    )
 
 
 def files_of(settings: Section) -> Iterator[Path]:

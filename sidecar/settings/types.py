@@ -5,10 +5,8 @@ by these types; a worker, which gets settings that were read, does without it.
 """
 
 import ast
-import hashlib
 import inspect
 import re
-import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -245,6 +243,8 @@ def read_text(file: Path) -> str:
 
 
 def _check_certificates(file: Path) -> None:
+    import ssl  # noqa: PLC0415 - a supervisor does without OpenSSL
+
     read_text(file)
     try:
         ssl.create_default_context(cafile=file)
@@ -307,6 +307,8 @@ KeyFile = Annotated[SecretFile, checked(_check_key)]
 
 def key_in(file: Path | None, host_key: bytes, use: str) -> bytes:
     """Return the key in ``file``, or without a file one for this ``use``, made of ``host_key``."""
+    import hashlib  # noqa: PLC0415 - a supervisor does without OpenSSL
+
     if file is not None:
         return secret_in(file).encode()
     return hashlib.blake2b(use.encode(), key=host_key, digest_size=32).digest()

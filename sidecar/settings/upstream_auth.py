@@ -1,6 +1,5 @@
 """How we authenticate: at the PACS and the audit repository (``auth``), at the EHR (``client``)."""
 
-import ssl
 from base64 import b64encode
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -138,6 +137,8 @@ class TlsClient(Section):
     """PEM file with the private key of the certificate, not encrypted."""
 
     def __post_init__(self) -> None:
+        import ssl  # noqa: PLC0415 - a supervisor does without OpenSSL
+
         read_text(self.private_key_file)
         try:
             ssl.create_default_context().load_cert_chain(

@@ -33,7 +33,15 @@ ROW = {
     "00080018": {"vr": "UI", "Value": [INSTANCE]},
 }
 SUPERVISOR_BYTES = 25 * 2**20
-COMPILED = ("_pydantic_core", "_http_parser", "_http_writer", "pydicom", "uvloop", "_ssl")
+COMPILED = (
+    "_pydantic_core",
+    "_hashlib",
+    "_http_parser",
+    "_http_writer",
+    "pydicom",
+    "uvloop",
+    "_ssl",
+)
 
 
 @pytest.fixture
