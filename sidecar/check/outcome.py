@@ -34,12 +34,24 @@ def skipped(text: str) -> CheckOutcome:
     return CheckOutcome(State.SKIP, text)
 
 
+TOO_SLOW = "It answers too slowly: limits.defer_after_seconds, limits.pacs_timeout_seconds."
+_SLOW = {
+    "pacs_timeout": TOO_SLOW,
+    "pacs_warming": TOO_SLOW,
+    "policy_timeout": "It answers too slowly: limits.external_timeout_seconds.",
+}
+
+
+def hint_of(problem: Problem, otherwise: str) -> str:
+    """Return the hint for a peer that did not answer in time, or ``otherwise``."""
+    if problem.reason in _SLOW or not problem.reason.endswith("_timeout"):
+        return _SLOW.get(problem.reason, otherwise)
+    return "The EHR answers too slowly: limits.ehr_timeout_seconds."
+
+
 def failure_of(problem: Problem, hint: str) -> CheckOutcome:
-    """Return a failure with the problem's reason and detail for operators."""
-    return failure(problem.for_operators(), hint)
+    """Return a failure with the problem's reason and detail for operators.
 
-
-def slow_ehr(problem: Problem, otherwise: str) -> str:
-    """Return the hint for an EHR that did not answer in time, or ``otherwise``."""
-    is_slow = problem.reason.endswith("_timeout")
-    return "The EHR answers too slowly: limits.ehr_timeout_seconds." if is_slow else otherwise
+    ``hint`` is for a peer that answered in time.
+    """
+    return failure(problem.for_operators(), hint_of(problem, hint))

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from sidecar.check.character_sets import TOO_SLOW, hint_of_rows
-from sidecar.check.outcome import skipped
+from sidecar.check.character_sets import hint_of_rows
+from sidecar.check.outcome import TOO_SLOW, failure_of, skipped
 from sidecar.check.run import check
 from sidecar.common.errors import Unavailable
 from sidecar.conformance.finding import Finding, State
@@ -176,7 +176,8 @@ async def test_what_the_rows_say_of_patients(
     ],
 )
 def test_what_an_archive_needs_whose_lists_cannot_be_used(reason: str, hint: str) -> None:
-    assert hint in hint_of_rows(Unavailable("", reason=reason))
+    problem = Unavailable("", reason=reason)
+    assert hint in str(failure_of(problem, hint_of_rows(problem)).hint)
 
 
 async def test_a_query_for_numbers_that_is_refused_is_not_an_archive_that_does_not_count(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from sidecar.check.outcome import skipped, slow_ehr
+from sidecar.check.outcome import hint_of, skipped
 from sidecar.check.run import check
 from sidecar.common.errors import Unavailable
 from sidecar.conformance.finding import Finding, State
@@ -120,7 +120,7 @@ async def test_a_needed_issuer_that_nothing_names(ehr: ScriptedEhr, pacs: Pacs) 
     "asked", ["discovery", "introspection", "patient", "jwks", "group", "backend_token"]
 )
 def test_what_a_slow_ehr_needs(asked: str) -> None:
-    assert "limits.ehr_timeout_seconds" in slow_ehr(
+    assert "limits.ehr_timeout_seconds" in hint_of(
         Unavailable("", reason=asked + "_timeout"), "else"
     )
-    assert slow_ehr(Unavailable("", reason=asked + "_unreachable"), "else") == "else"
+    assert hint_of(Unavailable("", reason=asked + "_unreachable"), "else") == "else"
