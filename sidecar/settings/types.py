@@ -54,7 +54,7 @@ class Section:
     }
 
     def __init_subclass__(cls) -> None:
-        dataclass(frozen=True, kw_only=True)(cls)
+        dataclass(frozen=True, kw_only=True, eq=False)(cls)
 
 
 class Constraint:
