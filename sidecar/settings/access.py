@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 from sidecar.access.facts import is_fhir_id
 from sidecar.settings.types import (
     AT_LEAST_ONE,
-    NO_BOOLEAN,
     CertificatesFile,
     Constraint,
     SecretFile,
@@ -102,9 +101,7 @@ class RuleSettings(Section):
 
     The rule then applies to those series only. null: the whole study.
     """
-    hours: (
-        Annotated[float, number("hours", gt=0, le=87_600, allow_inf_nan=False), NO_BOOLEAN] | None
-    ) = None
+    hours: Annotated[float, number("hours", gt=0, le=87_600)] | None = None
     """hold: hours after StudyDate and StudyTime, after which the rule applies no longer.
 
     Without a time they count from the end of that day.

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from sidecar.settings.types import (
-    NO_BOOLEAN,
     CertificatesFile,
     KeyFile,
     Section,
@@ -26,7 +25,7 @@ class AuditRepository(Section):
     """How we authenticate there. A token_file is read again for each request."""
     ca_file: CertificatesFile | None = None
     """PEM file with the certificate authorities to trust for it. null: the system's."""
-    batch_size: Annotated[int, number("events", ge=1, le=1_000), NO_BOOLEAN] = 100
+    batch_size: Annotated[int, number("events", ge=1, le=1_000)] = 100
     """Maximum events in one request, a Bundle of type batch. Further ones are in the next request.
 
     1: each event is sent alone, for servers without batches.
@@ -42,7 +41,7 @@ class AuditSpool(Section):
 
     folder: Path | None = None
     """fhir: folder for the spool alone, on a disk that outlives this process."""
-    max_bytes: Annotated[int, number("bytes", ge=2**20, le=2**36), NO_BOOLEAN] = 2**30
+    max_bytes: Annotated[int, number("bytes", ge=2**20, le=2**36)] = 2**30
     """Maximum bytes of events that wait. audit.when_full says what happens beyond."""
     sync: bool = False
     """Flush each event to the disk before the answer, so that it survives a power cut."""

@@ -55,29 +55,22 @@ class ClaimsSettings(Section):
     """Claim with the user."""
 
 
+Algorithm = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]
+
+
 class Jwt(Section):
     """The verification of signed tokens."""
 
     jwks_url: Url | None = None
     """URL of the keys (JWKS). null: jwks_uri of the EHR's smart-configuration."""
-    algorithms: Annotated[
-        tuple[
-            Literal[
-                "RS256",
-                "RS384",
-                "RS512",
-                "PS256",
-                "PS384",
-                "PS512",
-                "ES256",
-                "ES384",
-                "ES512",
-                "EdDSA",
-            ],
-            ...,
-        ],
-        AT_LEAST_ONE,
-    ] = ("RS256", "RS384", "ES256", "ES384")
+    algorithms: Annotated[tuple[Algorithm, ...], AT_LEAST_ONE] = (
+        "RS256",
+        "RS384",
+        "ES256",
+        "ES384",
+    )
     """Accepted signature algorithms. none and HMAC cannot be chosen."""
     type: Literal["at+jwt"] | None = None
     """The typ that tokens must have (RFC 9068). null: any."""

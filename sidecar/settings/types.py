@@ -80,21 +80,18 @@ class Constraint:
         return handler(schema) | self._described
 
 
+def _function(kind: str, function: Callable[[Any], Any], schema: "CoreSchema") -> Any:
+    return {"type": kind, "function": {"type": "no-info", "function": function}, "schema": schema}
+
+
 def after(change: Callable[[Any], Any], **described: Any) -> Constraint:
     """Return metadata with which a value of the type becomes ``change(value)``."""
-    function = {"type": "no-info", "function": change}
-    return Constraint(
-        lambda schema: {"type": "function-after", "function": function, "schema": schema},
-        **described,
-    )
+    return Constraint(lambda schema: _function("function-after", change, schema), **described)
 
 
 def before(change: Callable[[object], object]) -> Constraint:
     """Return metadata with which ``change(value)`` is read as the type."""
-    function = {"type": "no-info", "function": change}
-    return Constraint(
-        lambda schema: {"type": "function-before", "function": function, "schema": schema}
-    )
+    return Constraint(lambda schema: _function("function-before", change, schema))
 
 
 def length(**bounds: int) -> Constraint:
@@ -156,19 +153,19 @@ def _no_boolean(value: object) -> object:
     return value
 
 
-NO_BOOLEAN = before(_no_boolean)
-
-
 def number(unit: str, **bounds: Any) -> Constraint:
     """Return the bounds of a number, with its unit in the JSON Schema."""
-    return Constraint(lambda schema: {**schema, **bounds}, unit=unit)
+
+    def change(schema: Any) -> Any:
+        finite = {"allow_inf_nan": False} if schema["type"] == "float" else {}
+        return _function("function-before", _no_boolean, {**schema, **bounds, **finite})
+
+    return Constraint(change, unit=unit)
 
 
-Seconds = Annotated[float, number("seconds", gt=0, le=86_400, allow_inf_nan=False), NO_BOOLEAN]
-SecondsFromZero = Annotated[
-    float, number("seconds", ge=0, le=3_600, allow_inf_nan=False), NO_BOOLEAN
-]
-Port = Annotated[int, number("TCP port", ge=0, le=65_535), NO_BOOLEAN]
+Seconds = Annotated[float, number("seconds", gt=0, le=86_400)]
+SecondsFromZero = Annotated[float, number("seconds", ge=0, le=3_600)]
+Port = Annotated[int, number("TCP port", ge=0, le=65_535)]
 
 
 def _split(value: str) -> SplitResult:
