@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from sidecar.common.errors import Problem
+from sidecar.common.fetch import FetchFailed
 from sidecar.conformance.finding import State
 
 
@@ -27,6 +28,12 @@ def warning(text: str, hint: str) -> CheckOutcome:
 def failure(text: str, hint: str) -> CheckOutcome:
     """Return the outcome of something that does not work."""
     return CheckOutcome(State.FAIL, text, hint)
+
+
+def unreachable(url: str, error: FetchFailed) -> CheckOutcome:
+    """Return a failure for a server that was not reached, or whose answer cannot be used."""
+    hint = "Is it reachable from here? ca_file trusted?"
+    return failure(f"{url}: {error.detail or error.reason}", hint)
 
 
 def skipped(text: str) -> CheckOutcome:

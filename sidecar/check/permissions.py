@@ -1,8 +1,8 @@
 """Checks of ``access``: a rule on an attribute that the archive never sends hides everything."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
+from sidecar.bootstrap.access import named_keywords
 from sidecar.bootstrap.build import Sidecar
 from sidecar.check.outcome import CheckOutcome, failure_of, ok, warning
 from sidecar.check.sample import NO_STUDY, sample
@@ -21,9 +21,7 @@ async def rules(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
                 f"the rule {rule.name!r} has no condition: it applies to every study",
                 "Is that what it is for?",
             )
-    clients_studies = [client.studies for client in settings.access.clients.values()]
-    of_studies = _keywords([*(rule.study for rule in all_rules), *clients_studies])
-    of_series = _keywords([rule.series for rule in all_rules])
+    of_studies, of_series = named_keywords(settings)
     if not of_studies and not of_series:
         return ok("none: nothing is left out" if not all_rules else "no rule leaves anything out")
     try:
@@ -54,10 +52,6 @@ async def rules(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
         f"{len(all_rules)} rule{'' if len(all_rules) == 1 else 's'}; "
         "the archive has their attributes"
     )
-
-
-def _keywords(conditions: Iterable[Mapping[Any, object] | None]) -> set[str]:
-    return {keyword for condition in conditions for keyword in condition or ()}
 
 
 def _rare(rows: Sequence[Row], keywords: Iterable[str]) -> list[str]:
