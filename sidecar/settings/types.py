@@ -7,8 +7,10 @@ by these types; a worker, which gets settings that were read, does without it.
 import ast
 import inspect
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, dataclass_transform
@@ -26,18 +28,28 @@ _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!#-;=?-\[\]_a-z~]+", re.ASCII)
 """A scheme and what may follow it (RFC 3986 3)."""
 
 
-def _describe(schema: dict[str, Any], section: type) -> None:
-    """Add the docstrings of the fields to the JSON Schema of a section."""
-    for kind in section.__mro__[:-1]:
-        (tree,) = ast.parse(inspect.getsource(kind)).body
-        assert isinstance(tree, ast.ClassDef)  # noqa: S101
-        for field_node, text in pairwise(tree.body):
-            match field_node, text:
+@cache
+def _docstrings(module: str) -> dict[tuple[str, str], str]:
+    """Return the docstrings of fields in a module, by the names of class and field."""
+    docstrings = {}
+    body = ast.parse(inspect.getsource(sys.modules[module])).body
+    for section in (node for node in body if isinstance(node, ast.ClassDef)):
+        for declared, text in pairwise(section.body):
+            match declared, text:
                 case (
                     ast.AnnAssign(target=ast.Name(name)),
-                    ast.Expr(value=ast.Constant(value=str(description))),
-                ) if name in schema["properties"]:
-                    schema["properties"][name]["description"] = " ".join(description.split())
+                    ast.Expr(value=ast.Constant(value=str(docstring))),
+                ):
+                    docstrings[section.name, name] = " ".join(docstring.split())
+    return docstrings
+
+
+def _describe(schema: dict[str, Any], section: type) -> None:
+    """Add the docstrings of the fields to the JSON Schema of a section."""
+    for name, described in schema["properties"].items():
+        for kind in section.__mro__[:-1]:
+            if docstring := _docstrings(kind.__module__).get((kind.__name__, name)):
+                described["description"] = docstring
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
