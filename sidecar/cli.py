@@ -8,10 +8,8 @@ Each command imports what it needs: the process of `serve` stays small.
 
 import json
 import os
-import secrets
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -230,9 +228,9 @@ def config() -> None:
 @config.command()
 def schema() -> None:
     """Print the JSON Schema of the configuration."""
-    from sidecar.settings.document import Settings  # noqa: PLC0415
+    from sidecar.settings.adapter import ADAPTER  # noqa: PLC0415
 
-    click.echo(json.dumps(Settings.model_json_schema(), indent=2))
+    click.echo(json.dumps(ADAPTER.json_schema(), indent=2))
 
 
 @config.command(
@@ -258,8 +256,10 @@ def show(files: tuple[Path, ...], key: str | None) -> None:
     """Print the effective configuration as JSON, defaults filled in, secrets masked."""
     if not files and key is None:
         raise click.UsageError("Missing option '--config'.")
+    from sidecar.settings.adapter import ADAPTER  # noqa: PLC0415
+
     if key is None:
-        click.echo(_settings(files).model_dump_json(indent=2))
+        click.echo(ADAPTER.dump_json(_settings(files), indent=2))
         return
     from sidecar.settings.explain import explain  # noqa: PLC0415
     from sidecar.settings.load import ConfigurationError, read_document  # noqa: PLC0415
@@ -286,6 +286,9 @@ def capability_key() -> None:
     To change keys, put the new line first; take the old one away when
     `limits.capability_lifetime_seconds` have passed.
     """
+    import secrets  # noqa: PLC0415 - it brings OpenSSL along
+    from datetime import UTC, datetime  # noqa: PLC0415
+
     click.echo(f"{datetime.now(UTC):%Y%m%d}{secrets.token_hex(2)} {secrets.token_hex(32)}")
 
 

@@ -12,6 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.settings.adapter import ADAPTER
 from sidecar.settings.load import ConfigurationError, load_settings
 from tests.tables.settings import MINIMUM, SECRET, SECTIONS
 
@@ -76,7 +77,7 @@ def settings_or_refusal(text: str, directory: Path) -> str:
     file = directory / "any.yaml"
     file.write_text(text, encoding="utf-8", errors="surrogatepass")
     try:
-        return load_settings([file], {}).model_dump_json()
+        return ADAPTER.dump_json(load_settings([file], {})).decode()
     except ConfigurationError as refused:
         problems = refused.problems
     assert problems

@@ -2,18 +2,19 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import yaml
 from click.testing import CliRunner
-from pydantic import BaseModel
 
 from sidecar import cli
 from sidecar.settings.document import Settings
 from sidecar.settings.load import load_settings
 from sidecar.settings.reference import all_keys
+from sidecar.settings.types import Section
 from tests.settings_tables import DOCUMENT, differences, put_into, tables
 
 ROOT = Path(__file__).parent.parent
@@ -52,12 +53,14 @@ def _classes(annotation: Any) -> list[type]:
     return [kind for argument in get_args(annotation) for kind in _classes(argument)]
 
 
-def keys_of(model: type[BaseModel], path: str = "") -> Iterator[str]:
+def keys_of(model: type[Section], path: str = "") -> Iterator[str]:
     """Every key of a document that holds no mapping, by the models themselves."""
-    for name, field in model.model_fields.items():
-        below = [one for one in _classes(field.annotation) if issubclass(one, BaseModel)]
-        kind = str(field.annotation)
-        many = "[]" if kind.startswith("list[") else ".<name>" if kind.startswith("dict[") else ""
+    annotations = get_type_hints(model)
+    for name in (field.name for field in fields(model)):  # type: ignore[arg-type]
+        annotation = annotations[name]
+        below = [one for one in _classes(annotation) if issubclass(one, Section)]
+        kind = str(annotation)
+        many = "[]" if kind.startswith("tuple[") else ".<name>" if kind.startswith("dict[") else ""
         if not below:
             yield f"{path}{name}"
         for one in below:
@@ -149,5 +152,5 @@ def test_the_environment_of_the_document_loads(tmp_path: Path) -> None:
         "tokens: {client: {method: client_secret_basic, client_id: us}}\n"
     )
     settings = load_settings([file], environment)
-    assert settings.server.cors_origins == ["https://viewer.example.org"]
+    assert settings.server.cors_origins == ("https://viewer.example.org",)
     assert settings.patients.identifiers[0].system == "http://hospital.example.org/mrn"

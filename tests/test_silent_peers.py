@@ -13,6 +13,7 @@ from sidecar.access.facts import Part, PatientIdentifier
 from sidecar.bootstrap.build import Sidecar, build
 from sidecar.common.errors import GatewayTimeout, Problem, Unavailable
 from sidecar.dicomweb.paths import Kind, Query, Retrieval
+from sidecar.settings.adapter import ADAPTER
 from sidecar.settings.document import Settings
 from tests.fakes.stream_server import stream_server
 from tests.permits import search_permit, study_permit
@@ -118,7 +119,7 @@ def settings(url: str, patience: float | None) -> Settings:
             "pacs_timeout_seconds": SECONDS,
         },
     }
-    return Settings.model_validate(document)
+    return ADAPTER.validate_python(document)
 
 
 @pytest.mark.parametrize("patience", [None, SECONDS])

@@ -9,9 +9,6 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from sidecar.access.permits import Capability, Operation, token_hash
 
 PREFIX = "capability"
@@ -46,6 +43,8 @@ class Sealer:
     """
 
     def __init__(self, keys: Sequence[SealingKey], audience: str) -> None:
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415 - 7 MB
+
         if not keys or len({key.key_id for key in keys}) < len(keys):
             raise ValueError("keys need different ids, and there must be one")
         self._keys = {key.key_id: AESGCM(key.secret) for key in keys}
@@ -62,6 +61,8 @@ class Sealer:
 
     def unseal(self, text: str) -> Capability | None:
         """Return the capability, ``None`` unless it is one of ours, to the letter."""
+        from cryptography.exceptions import InvalidTag  # noqa: PLC0415
+
         key_id, _, encoded = text.partition(".")
         key = self._keys.get(key_id)
         if key is None or len(text) > MAXIMUM_LENGTH or not _BASE64.fullmatch(encoded):

@@ -1,7 +1,7 @@
 """Build what decides about permissions, from ``access`` and ``capabilities`` in the settings."""
 
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from typing import Any
 
 from sidecar.access.facts import Conditions, Effect, Policy, Rule
 from sidecar.access.permits import Operation
@@ -14,7 +14,6 @@ from sidecar.patients.backend_clients import BackendClients, ClientEntry, Groups
 from sidecar.settings.capabilities import keys_in
 from sidecar.settings.document import Settings
 
-Keyword = TypeVar("Keyword", bound=str)
 POLICY_CONNECTIONS = 32
 """Limit of connections to the external policy."""
 
@@ -74,31 +73,27 @@ def capability_urls(settings: Settings) -> CapabilityUrls | None:
     )
 
 
-def _conditions(configured: Mapping[Keyword, list[str]] | None) -> Conditions:
-    return {keyword: tuple(patterns) for keyword, patterns in (configured or {}).items()}
+def _conditions(configured: Mapping[Any, tuple[str, ...]] | None) -> Conditions:
+    return configured or {}
 
 
-def study_keywords(settings: Settings) -> list[str]:
-    """Return the DICOM keywords of studies that rules and clients name.
-
-    An external policy gets them all.
-    """
-    access = settings.access
-    if access.external.url is not None:
-        return list(STUDY_KEYWORDS)
-    rules = [rule.study for rule in access.rules]
-    return _keywords([*rules, *(client.studies for client in access.clients.values())])
+def named_keywords(settings: Settings) -> tuple[set[str], set[str]]:
+    """Return the DICOM keywords of studies, and those of series, that rules and clients name."""
+    rules, clients = settings.access.rules, settings.access.clients.values()
+    of_studies = [rule.study for rule in rules] + [client.studies for client in clients]
+    return _keywords(of_studies), _keywords([rule.series for rule in rules])
 
 
-def series_keywords(settings: Settings) -> list[str]:
-    """Return the DICOM keywords of series that rules name. An external policy gets them all."""
+def needed_keywords(settings: Settings) -> tuple[list[str], list[str]]:
+    """Return those that are asked of the archive: all that there are for an external policy."""
     if settings.access.external.url is not None:
-        return list(SERIES_KEYWORDS)
-    return _keywords(rule.series for rule in settings.access.rules)
+        return list(STUDY_KEYWORDS), list(SERIES_KEYWORDS)
+    of_studies, of_series = named_keywords(settings)
+    return sorted(of_studies), sorted(of_series)
 
 
-def _keywords(conditions: Iterable[Mapping[Keyword, list[str]] | None]) -> list[str]:
-    return sorted({keyword for condition in conditions for keyword in condition or ()})
+def _keywords(conditions: Iterable[Mapping[Any, object] | None]) -> set[str]:
+    return {keyword for condition in conditions for keyword in condition or ()}
 
 
 def backend_clients(context: BuildContext) -> BackendClients:

@@ -17,8 +17,7 @@ from sidecar.bootstrap.access import (
     backend_clients,
     capability_urls,
     external_policy,
-    series_keywords,
-    study_keywords,
+    needed_keywords,
 )
 from sidecar.bootstrap.audit import audit_trail
 from sidecar.bootstrap.context import BuildContext, Host, open_session
@@ -123,12 +122,13 @@ async def build(
         catalog = _catalog(settings)
         stack.callback(catalog.close)
         policy, hospital = access_policy(settings), site(settings)
+        study_fields, series_fields = needed_keywords(settings)
         studies = Studies(
             pacs.client,
             pacs.ownership,
             with_series=settings.fhir.detail != "study" or bool(policy.rules) or policy.external,
-            study_fields=study_keywords(settings),
-            series_fields=series_keywords(settings),
+            study_fields=study_fields,
+            series_fields=series_fields,
             cache_seconds=settings.limits.search_cache_seconds,
             drop=metrics.observe_foreign,
             now=catalog.now,

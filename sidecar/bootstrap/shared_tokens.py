@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from sidecar import __version__
@@ -50,8 +51,10 @@ def _scope(settings: Settings) -> bytes:
         "issuer": settings.ehr.issuer,
         "clock_skew_seconds": settings.limits.clock_skew_seconds,
         "client_id": getattr(tokens.client, "client_id", None),
-        "tokens": tokens.model_dump(
-            mode="json", include={"validation", "audience", "claims", "introspection", "jwt"}
-        ),
+        "validation": tokens.validation,
+        "audience": tokens.audience,
+        "claims": asdict(tokens.claims),
+        "introspection": asdict(tokens.introspection),
+        "jwt": asdict(tokens.jwt),
     }
     return json.dumps(parts, sort_keys=True).encode()

@@ -3,12 +3,11 @@
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from sidecar.bootstrap.context import BuildContext
 from sidecar.bootstrap.shared_tokens import shared_token_cache
 from sidecar.common.errors import BadGateway, Unavailable
-from sidecar.ehr.assertion import ClientAssertion
 from sidecar.ehr.client_authentication import (
     BearerAuthentication,
     ClientAuthentication,
@@ -28,10 +27,11 @@ from sidecar.settings.upstream_auth import (
 from sidecar.tokens.cache import TokenCache
 from sidecar.tokens.claims import Claims, PatientClaim, TokenRequirements
 from sidecar.tokens.introspection import Introspection
-from sidecar.tokens.jwks import Jwks
-from sidecar.tokens.jwt_validation import LocalThenIntrospection, LocalValidation, Validate
-from sidecar.tokens.signatures import Signatures
-from sidecar.tokens.signed_introspection import SignedAnswers
+
+if TYPE_CHECKING:
+    from sidecar.tokens.jwks import Jwks
+    from sidecar.tokens.jwt_validation import Validate
+    from sidecar.tokens.signatures import Signatures
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class TokenValidation:
     """
 
     cache: TokenCache
-    jwks: Jwks | None
+    jwks: "Jwks | None"
     introspection: Introspection | None
 
 
@@ -56,22 +56,19 @@ def token_validation(context: BuildContext) -> TokenValidation:
     settings, metrics = context.settings, context.metrics
     tokens = settings.tokens
     issuer = _configured_or_discovered(context, settings.ehr.issuer, "issuer", "ehr.issuer")
-    jwks = context.closing(
-        Jwks(
-            context.ehr_session,
-            _configured_or_discovered(
-                context, tokens.jwt.jwks_url, "jwks_uri", "tokens.jwt.jwks_url"
-            ),
-            timeout_seconds=settings.limits.ehr_timeout_seconds,
-        )
-    )
-    signatures = Signatures(jwks, tokens.jwt.algorithms)
-    introspection = None
+    jwks = signatures = introspection = None
+    if tokens.validation != "introspection" or tokens.introspection.signed:
+        jwks, signatures = _signatures(context)
     validate: Validate
     if tokens.validation != "jwt":
         introspection = _introspection(context, signatures, issuer)
         validate = introspection.introspect
-    if tokens.validation != "introspection":
+    if signatures is not None and tokens.validation != "introspection":
+        from sidecar.tokens.jwt_validation import (  # noqa: PLC0415 - 9 MB, as below
+            LocalThenIntrospection,
+            LocalValidation,
+        )
+
         validate = LocalValidation(
             signatures,
             issuer,
@@ -91,15 +88,29 @@ def token_validation(context: BuildContext) -> TokenValidation:
         shared=shared,
         observe=metrics.observe_token_lookup,
     )
-    uses_keys = tokens.validation != "introspection" or tokens.introspection.signed
-    return TokenValidation(context.closing(cache), jwks if uses_keys else None, introspection)
+    return TokenValidation(context.closing(cache), jwks, introspection)
 
 
-def _introspection(context: BuildContext, signatures: Signatures, issuer: Text) -> Introspection:
+def _signatures(context: BuildContext) -> "tuple[Jwks, Signatures]":
+    """Return what verifies signatures, and the keys that it uses."""
+    from sidecar.tokens.jwks import Jwks  # noqa: PLC0415
+    from sidecar.tokens.signatures import Signatures  # noqa: PLC0415
+
+    tokens, limits = context.settings.tokens, context.settings.limits
+    url = _configured_or_discovered(context, tokens.jwt.jwks_url, "jwks_uri", "tokens.jwt.jwks_url")
+    jwks = Jwks(context.ehr_session, url, timeout_seconds=limits.ehr_timeout_seconds)
+    return context.closing(jwks), Signatures(jwks, tokens.jwt.algorithms)
+
+
+def _introspection(
+    context: BuildContext, signatures: "Signatures | None", issuer: Text
+) -> Introspection:
     settings, tokens = context.settings, context.settings.tokens
     signed = None
     client_id = getattr(tokens.client, "client_id", None)
-    if tokens.introspection.signed and client_id is not None:
+    if tokens.introspection.signed and signatures is not None and client_id is not None:
+        from sidecar.tokens.signed_introspection import SignedAnswers  # noqa: PLC0415
+
         signed = SignedAnswers(
             signatures, issuer, client_id, leeway_seconds=settings.limits.clock_skew_seconds
         )
@@ -154,7 +165,7 @@ def _requirements(
         subject=_path(names.subject),
     )
     return TokenRequirements(
-        audience=tuple(settings.tokens.audience),
+        audience=settings.tokens.audience,
         claims=claims,
         fhir_url=settings.ehr.fhir_url,
         leeway_seconds=leeway_seconds,
@@ -162,8 +173,8 @@ def _requirements(
     )
 
 
-def _path(claim: str | list[str]) -> tuple[str, ...]:
-    return (claim,) if isinstance(claim, str) else tuple(claim)
+def _path(claim: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (claim,) if isinstance(claim, str) else claim
 
 
 def _authentication(context: BuildContext) -> ClientAuthentication:
@@ -173,6 +184,8 @@ def _authentication(context: BuildContext) -> ClientAuthentication:
             return ClientSecretBasic(client.client_id, client.secret())
         return FormAuthentication(client.client_id, client.secret())
     if isinstance(client, PrivateKeyClient):
+        from sidecar.ehr.assertion import ClientAssertion  # noqa: PLC0415
+
         key = client.private_key_file.read_text(encoding="utf-8")
         assertion = ClientAssertion(
             client.client_id, key, key_id=client.key_id, algorithm=client.algorithm

@@ -3,7 +3,7 @@
 from sidecar.access.facts import KnownAs, Part
 from sidecar.bootstrap.build import Sidecar
 from sidecar.bootstrap.pacs import CHANGES_SECONDS
-from sidecar.check.character_sets import TOO_SLOW, hint_of_rows
+from sidecar.check.character_sets import hint_of_rows
 from sidecar.check.outcome import CheckOutcome, failure, failure_of, ok, skipped, warning
 from sidecar.check.sample import NO_STUDY, sample
 from sidecar.common.errors import Problem
@@ -43,8 +43,6 @@ _QUERY_HINTS = {
     "pacs_unreachable": "Nothing answers there: check pacs.url and the network.",
     "tls": "What answers there has no certificate that we trust: check pacs.ca_file, and the name "
     "in pacs.url.",
-    "pacs_timeout": TOO_SLOW,
-    "pacs_warming": TOO_SLOW,
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from sidecar.audit.spool import REJECTED, begun_ns, progress, segment_names
 from sidecar.bootstrap.context import open_session
 from sidecar.check.files import LITTLE_BYTES, full_disk, writable
-from sidecar.check.outcome import CheckOutcome, failure, ok, warning
+from sidecar.check.outcome import CheckOutcome, failure, ok, unreachable, warning
 from sidecar.common.fetch import FetchFailed, fetch
 from sidecar.settings.audit import Audit, AuditRepository
 from sidecar.settings.document import Settings
@@ -109,10 +109,7 @@ async def audit_repository(settings: Settings) -> CheckOutcome:
             )
         missing = _missing(answer.json(), repository)
     except FetchFailed as error:
-        return failure(
-            f"{repository.url}: {error.detail or error.reason}",
-            "Is it reachable from here? ca_file trusted?",
-        )
+        return unreachable(repository.url, error)
     if missing:
         return warning(
             f"{repository.url} does not say that it offers {missing}",

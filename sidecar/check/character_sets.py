@@ -11,7 +11,6 @@ from sidecar.dicomweb.upstream_errors import UnknownTexts
 from sidecar.settings.document import Settings
 
 _UTF8 = "ISO_IR 192"
-TOO_SLOW = "It answers too slowly: limits.defer_after_seconds, limits.pacs_timeout_seconds."
 _TOO_MANY = (
     "Its answer is over a limit: limits.query_results for rows; those for bytes and values are "
     "fixed (docs/limits.md). A sample asks for 50 rows: does the archive heed limit?"
@@ -30,8 +29,6 @@ def hint_of_rows(problem: Problem) -> str:
     """Return what to do about an archive whose lists of studies cannot be used."""
     if isinstance(problem, UnknownTexts):
         return _ORTHANC_HINT
-    if problem.reason in ("pacs_warming", "pacs_timeout"):
-        return TOO_SLOW
     if problem.reason in ("query_too_many_results", "query_too_large"):
         return _TOO_MANY
     return "The archive does not answer QIDO-RS /studies as JSON; see its log."

@@ -4,7 +4,7 @@ import secrets
 
 from sidecar.bootstrap.build import Sidecar
 from sidecar.bootstrap.discovery import needed_of_discovery
-from sidecar.check.outcome import CheckOutcome, failure, failure_of, ok, slow_ehr, warning
+from sidecar.check.outcome import CheckOutcome, failure, failure_of, hint_of, ok, warning
 from sidecar.common.errors import BadGateway, Forbidden, Problem
 from sidecar.settings.document import Settings
 from sidecar.tokens.rejection import TokenRejected
@@ -22,12 +22,12 @@ async def discovery(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
         configuration = await sidecar.discovery.configuration()
     except Problem as problem:
         if not needed:
-            hint = slow_ehr(problem, "Not needed here; but apps find their login there (SIA-2).")
+            hint = hint_of(problem, "Not needed here; but apps find their login there (SIA-2).")
             if sidecar.discovery.is_absent and settings.ehr.issuer is None:
                 hint += _ISSUER_UNKNOWN
             return warning(problem.for_operators(), hint)
         hint = f"Is ehr.fhir_url right ({url}), and reachable from here? ehr.ca_file trusted?"
-        return failure_of(problem, slow_ehr(problem, hint))
+        return failure_of(problem, hint)
     if configuration.introspection_endpoint is None and "introspection_endpoint" in needed:
         return failure(f"{url} names no introspection_endpoint", "Set tokens.introspection.url.")
     unnamed = configuration.issuer is None and settings.ehr.issuer is None
@@ -61,7 +61,7 @@ async def keys(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
         count = await sidecar.tokens.jwks.probe()
     except Problem as problem:
         hint = "Does the EHR's smart-configuration name jwks_uri? Else set tokens.jwt.jwks_url."
-        return failure_of(problem, slow_ehr(problem, hint))
+        return failure_of(problem, hint)
     if count == 0:
         return failure(
             "the JWKS has no key that verifies signatures",
@@ -74,10 +74,9 @@ async def introspection(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
     """Check that we may introspect, and that a token that nobody issued is inactive."""
     if sidecar.tokens.introspection is None or settings.tokens.client is None:
         return ok("not used: tokens.validation is jwt, so a revoked token works until it expires")
+    made_up = secrets.token_urlsafe(32)
     try:
-        is_active = (
-            await sidecar.tokens.introspection.introspect(secrets.token_urlsafe(32)) is not None
-        )
+        is_active = await sidecar.tokens.introspection.introspect(made_up) is not None
     except TokenRejected:
         is_active = True
     except BadGateway as problem:
@@ -89,11 +88,8 @@ async def introspection(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
     except Problem as problem:
         return failure_of(
             problem,
-            slow_ehr(
-                problem,
-                "The endpoint must answer a POST with JSON, active: false for an unknown token "
-                "(RFC 7662 2.2); set tokens.introspection.url if it is elsewhere.",
-            ),
+            "The endpoint must answer a POST with JSON, active: false for an unknown token "
+            "(RFC 7662 2.2); set tokens.introspection.url if it is elsewhere.",
         )
     if is_active:
         return failure(
@@ -116,11 +112,8 @@ async def patients(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
     except Problem as problem:
         return failure_of(
             problem,
-            slow_ehr(
-                problem,
-                "We cannot read Patient at the EHR: check patients.client, its scope, and its key "
-                "(the EHR must know the public half).",
-            ),
+            "We cannot read Patient at the EHR: check patients.client, its scope, and its key "
+            "(the EHR must know the public half).",
         )
     return ok(
         f"ehr: a made-up Patient is not there; we are accepted by {settings.patients.client.method}"

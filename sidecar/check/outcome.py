@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from sidecar.common.errors import Problem
+from sidecar.common.fetch import FetchFailed
 from sidecar.conformance.finding import State
 
 
@@ -29,17 +30,35 @@ def failure(text: str, hint: str) -> CheckOutcome:
     return CheckOutcome(State.FAIL, text, hint)
 
 
+def unreachable(url: str, error: FetchFailed) -> CheckOutcome:
+    """Return a failure for a server that was not reached, or whose answer cannot be used."""
+    hint = "Is it reachable from here? ca_file trusted?"
+    return failure(f"{url}: {error.detail or error.reason}", hint)
+
+
 def skipped(text: str) -> CheckOutcome:
     """Return the outcome of something that was not checked. ``text`` says why."""
     return CheckOutcome(State.SKIP, text)
 
 
+TOO_SLOW = "It answers too slowly: limits.defer_after_seconds, limits.pacs_timeout_seconds."
+_SLOW = {
+    "pacs_timeout": TOO_SLOW,
+    "pacs_warming": TOO_SLOW,
+    "policy_timeout": "It answers too slowly: limits.external_timeout_seconds.",
+}
+
+
+def hint_of(problem: Problem, otherwise: str) -> str:
+    """Return the hint for a peer that did not answer in time, or ``otherwise``."""
+    if problem.reason in _SLOW or not problem.reason.endswith("_timeout"):
+        return _SLOW.get(problem.reason, otherwise)
+    return "The EHR answers too slowly: limits.ehr_timeout_seconds."
+
+
 def failure_of(problem: Problem, hint: str) -> CheckOutcome:
-    """Return a failure with the problem's reason and detail for operators."""
-    return failure(problem.for_operators(), hint)
+    """Return a failure with the problem's reason and detail for operators.
 
-
-def slow_ehr(problem: Problem, otherwise: str) -> str:
-    """Return the hint for an EHR that did not answer in time, or ``otherwise``."""
-    is_slow = problem.reason.endswith("_timeout")
-    return "The EHR answers too slowly: limits.ehr_timeout_seconds." if is_slow else otherwise
+    ``hint`` is for a peer that answered in time.
+    """
+    return failure(problem.for_operators(), hint_of(problem, hint))

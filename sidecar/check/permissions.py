@@ -1,11 +1,10 @@
 """Checks of ``access``: a rule on an attribute that the archive never sends hides everything."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
 
+from sidecar.bootstrap.access import named_keywords
 from sidecar.bootstrap.build import Sidecar
-from sidecar.check.character_sets import TOO_SLOW
-from sidecar.check.outcome import CheckOutcome, failure_of, ok, slow_ehr, warning
+from sidecar.check.outcome import CheckOutcome, failure_of, ok, warning
 from sidecar.check.sample import NO_STUDY, sample
 from sidecar.common.errors import Problem
 from sidecar.dicom.json_model import Row, text, texts
@@ -22,9 +21,7 @@ async def rules(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
                 f"the rule {rule.name!r} has no condition: it applies to every study",
                 "Is that what it is for?",
             )
-    clients_studies = [client.studies for client in settings.access.clients.values()]
-    of_studies = _keywords([*(rule.study for rule in all_rules), *clients_studies])
-    of_series = _keywords([rule.series for rule in all_rules])
+    of_studies, of_series = named_keywords(settings)
     if not of_studies and not of_series:
         return ok("none: nothing is left out" if not all_rules else "no rule leaves anything out")
     try:
@@ -40,9 +37,8 @@ async def rules(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
             )
         ]
     except Problem as problem:
-        is_slow = problem.reason in ("pacs_warming", "pacs_timeout")
         hint = "The archive does not answer for the attributes that the rules name; see its log."
-        return failure_of(problem, TOO_SLOW if is_slow else hint)
+        return failure_of(problem, hint)
     # The modalities of a study without ModalitiesInStudy are taken from its series.
     rare = _rare(studies, of_studies - {"ModalitiesInStudy"}) + _rare(series, of_series)
     if rare:
@@ -58,23 +54,11 @@ async def rules(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
     )
 
 
-Keyword = TypeVar("Keyword", bound=str)
-
-
-def _keywords(conditions: Iterable[Mapping[Keyword, list[str]] | None]) -> set[str]:
-    return {keyword for condition in conditions for keyword in condition or ()}
-
-
 def _rare(rows: Sequence[Row], keywords: Iterable[str]) -> list[str]:
     """Return each keyword without a value in some rows, and how many rows have a value."""
-    counts = {
-        keyword: sum(bool(texts(row, keyword)) for row in rows) for keyword in sorted(keywords)
-    }
-    return [
-        f"{keyword} {count} of {len(rows)}"
-        for keyword, count in counts.items()
-        if count < len(rows)
-    ]
+    counts = {word: sum(bool(texts(row, word)) for row in rows) for word in sorted(keywords)}
+    some = [(word, count) for word, count in counts.items() if count < len(rows)]
+    return [f"{word} {count} of {len(rows)}" for word, count in some]
 
 
 async def clients(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
@@ -93,11 +77,8 @@ async def clients(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
         except Problem as problem:
             return failure_of(
                 problem,
-                slow_ehr(
-                    problem,
-                    "A Group cannot be read at the EHR: patients.client needs a scope such as "
-                    "system/Group.r.",
-                ),
+                "A Group cannot be read at the EHR: patients.client needs a scope such as "
+                "system/Group.r.",
             )
         without += client is None or not client.patients
     if without:
@@ -109,13 +90,6 @@ async def clients(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
     return ok(f"{len(settings.access.clients)}, each with patients")
 
 
-_EXTERNAL_HINTS = {
-    "policy_unreachable": "Nothing usable listens there: check access.external.url, the network, "
-    "and, with https, access.external.ca_file.",
-    "policy_timeout": "It answers too slowly: limits.external_timeout_seconds.",
-}
-
-
 async def external(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
     """Check that the external policy answers, and refuses a made-up patient's study."""
     if sidecar.external is None:
@@ -125,12 +99,12 @@ async def external(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
     except Problem as problem:
         return failure_of(
             problem,
-            _EXTERNAL_HINTS.get(
-                problem.reason,
-                'It must answer POST {"input": …} with {"result": true}, false, or {"allow": …, '
-                '"exclude_series": […]}; OPA answers {} for a rule that does not exist or has no '
-                "default.",
-            ),
+            "Nothing usable listens there: check access.external.url, the network, and, with "
+            "https, access.external.ca_file."
+            if problem.reason == "policy_unreachable"
+            else 'It must answer POST {"input": …} with {"result": true}, false, or {"allow": …, '
+            '"exclude_series": […]}; OPA answers {} for a rule that does not exist or has no '
+            "default.",
         )
     if verdict.allow:
         return warning(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 
 from sidecar.bootstrap.build import Sidecar, build
 from sidecar.check import archive, configuration, ehr, permissions
@@ -53,10 +54,11 @@ async def check(settings: Settings, token: str | None) -> list[Finding]:
     ``build`` does.
     """
     # The checks must leave no traces in the audit trail, and use no cached answer about a token.
-    tokens = settings.tokens.model_copy(update={"cache": TokenCacheSettings()})
+    tokens = replace(settings.tokens, cache=TokenCacheSettings())
     # A catalog's file that root makes locks the service out.
-    fhir = settings.fhir.model_copy(update={"catalog": CatalogSettings(store="memory")})
-    quiet = settings.model_copy(update={"audit": Audit(), "tokens": tokens, "fhir": fhir})
+    fhir = replace(settings.fhir, catalog=CatalogSettings(store="memory"))
+    server = replace(settings.server, workers=1)
+    quiet = replace(settings, server=server, audit=Audit(), tokens=tokens, fhir=fhir)
     async with build(quiet) as sidecar:
         outcomes = {
             "server.public_url": configuration.public_url(settings),

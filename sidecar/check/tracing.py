@@ -1,7 +1,7 @@
 """Check of the collector: it is sent an empty ExportTraceServiceRequest (OTLP/HTTP 1.3)."""
 
 from sidecar.bootstrap.context import open_session
-from sidecar.check.outcome import CheckOutcome, failure, ok
+from sidecar.check.outcome import CheckOutcome, failure, ok, unreachable
 from sidecar.common.fetch import FetchFailed, fetch
 from sidecar.settings.document import Settings
 
@@ -29,10 +29,7 @@ async def collector(settings: Settings) -> CheckOutcome:
                 timeout_seconds=_SECONDS,
             )
     except FetchFailed as error:
-        return failure(
-            f"{section.endpoint}: {error.detail or error.reason}",
-            "Is it reachable from here? ca_file trusted?",
-        )
+        return unreachable(section.endpoint, error)
     if answer.status in (401, 403):
         return failure(
             f"{section.endpoint} answers {answer.status}", "Is tracing.authorization_file right?"

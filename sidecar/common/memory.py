@@ -77,5 +77,5 @@ def keep_imported() -> None:
 
     Otherwise each full collection goes through them (100,000), while all requests wait.
     """
-    gc.collect()
     gc.freeze()
+    gc.enable()

@@ -26,7 +26,7 @@ from sidecar.demo.people import MRN_SYSTEM, PATIENTS
 from sidecar.demo.samples import fill
 from sidecar.server.listener import listen
 from sidecar.server.sockets import listen_on
-from sidecar.settings.document import Settings
+from sidecar.settings.adapter import ADAPTER
 from sidecar.web.connection_limit import ADMIN_LIMIT
 
 INTROSPECTION_CLIENT_ID = "smart-imaging-sidecar"
@@ -156,7 +156,7 @@ async def _demo(
     )
     pacs = {"url": archive.pacs_url or ports.archive_url, "dialect": archive.dialect}
     document = demo_document(ports, secret, key_file, pacs)
-    settings = Settings.model_validate(document)
+    settings = ADAPTER.validate_python(document)
     if archive.write_config is not None:
         document["server"] |= {  # Not the demo's own ports, so that `serve` can run beside it.
             "port": ports.sidecar + 4,

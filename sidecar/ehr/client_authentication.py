@@ -2,11 +2,13 @@
 
 from base64 import b64encode
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote_plus
 
-from sidecar.ehr.assertion import ClientAssertion
 from sidecar.ehr.credentials import Credentials
+
+if TYPE_CHECKING:
+    from sidecar.ehr.assertion import ClientAssertion
 
 
 class ClientAuthentication(Protocol):
@@ -50,7 +52,7 @@ class FormAuthentication(_Fixed):
 
     client_id: str
     client_secret: str | None = field(default=None, repr=False)
-    assertion: ClientAssertion | None = field(default=None, repr=False)
+    assertion: "ClientAssertion | None" = field(default=None, repr=False)
     audience: str | None = None
 
     async def apply(self, endpoint: str, headers: dict[str, str], form: dict[str, str]) -> None:

@@ -12,7 +12,6 @@ from sidecar.common.errors import BadGateway, Unavailable
 from sidecar.common.fetch import FetchedResponse, FetchFailed, fetch
 from sidecar.common.invalidation import NO_PATIENT_DATA
 from sidecar.common.loading_cache import LoadingCache
-from sidecar.ehr.assertion import ClientAssertion
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +76,8 @@ class BackendServices:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        from sidecar.ehr.assertion import ClientAssertion  # noqa: PLC0415 - 9 MB
+
         self._session = session
         self._token_endpoint = token_endpoint
         self._assertion = ClientAssertion(

@@ -1,6 +1,7 @@
 """The command ``serve``: a supervisor, whose children alone import what reads and serves."""
 
 import contextlib
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,11 +16,13 @@ def serve(files: Sequence[Path]) -> Sequence[str]:
     """Serve until a signal ends it. Return why it could not start, a line each."""
 
     def load(channel: Channel) -> int:
+        gc.disable()  # It ends soon.
         from sidecar.server.load import load as run  # noqa: PLC0415 - in the child alone
 
         return run(files, channel)
 
     def work(task: WorkerTask, channel: Channel) -> int:
+        gc.disable()  # What is imported stays; ``keep_imported`` collects from then on.
         from sidecar.server.worker import work as run  # noqa: PLC0415 - in the child alone
 
         return run(task, channel)

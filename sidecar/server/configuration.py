@@ -1,38 +1,31 @@
-"""The configuration as the supervisor holds it: what it needs itself, and the settings as bytes.
-
-The supervisor stays small: it never sees the settings, which pydantic reads.
-"""
+"""The configuration as the supervisor holds it, for workers that it starts later, too."""
 
 import base64
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sidecar.settings.document import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
     """A configuration that was read and found good.
 
-    ``settings``: the pickled ``Settings``, so that a worker that is started later has the same.
     ``workers``: number of worker processes. ``files``: those that the settings name.
     """
 
-    host: str
-    port: int
-    admin_host: str
-    admin_port: int
+    settings: Settings
     workers: int
-    drain_seconds: float
-    reload_seconds: float
-    log_level: str
     files: Sequence[str]
-    settings: bytes
 
-    def encode(self) -> dict[str, Any]:
-        """Return it as JSON has it."""
-        return asdict(self) | {"settings": base64.b64encode(self.settings).decode()}
+    def encode(self) -> str:
+        """Return it as a text for the channel."""
+        return base64.b64encode(pickle.dumps(self)).decode()
 
     @staticmethod
-    def decode(encoded: Mapping[str, Any]) -> "Configuration":
+    def decode(encoded: str) -> "Configuration":
         """Return what was encoded."""
-        return Configuration(**{**encoded, "settings": base64.b64decode(encoded["settings"])})
+        decoded = pickle.loads(base64.b64decode(encoded))  # noqa: S301 - of our own child
+        assert isinstance(decoded, Configuration)  # noqa: S101
+        return decoded

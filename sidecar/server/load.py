@@ -1,17 +1,14 @@
 """Read the configuration for the supervisor, in a process of its own."""
 
 import os
-import pickle
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-from pydantic import BaseModel
 
 from sidecar.server.child import Channel
 from sidecar.server.configuration import Configuration
 from sidecar.server.cpus import granted_cpus
-from sidecar.settings.document import Settings
 from sidecar.settings.load import ConfigurationError, load_settings
+from sidecar.settings.types import Section
 
 
 def load(files: Sequence[Path], channel: Channel) -> int:
@@ -21,33 +18,22 @@ def load(files: Sequence[Path], channel: Channel) -> int:
     except ConfigurationError as error:
         channel.send(problems=list(error.problems))
     else:
-        channel.send(**configuration_of(settings).encode())
+        workers = settings.server.workers
+        configuration = Configuration(
+            settings,
+            workers=granted_cpus() if workers == "auto" else workers,
+            files=[str(file) for file in files_of(settings)],
+        )
+        channel.send(configuration=configuration.encode())
     return 0
 
 
-def configuration_of(settings: Settings) -> Configuration:
-    """Return the settings as the supervisor holds them."""
-    server = settings.server
-    return Configuration(
-        host=server.host,
-        port=server.port,
-        admin_host=server.admin_host,
-        admin_port=server.admin_port,
-        workers=granted_cpus() if server.workers == "auto" else server.workers,
-        drain_seconds=server.drain_seconds,
-        reload_seconds=server.reload_seconds,
-        log_level=settings.log.level,
-        files=[str(file) for file in files_of(settings)],
-        settings=pickle.dumps(settings),
-    )
-
-
-def files_of(settings: BaseModel) -> Iterator[Path]:
+def files_of(settings: Section) -> Iterator[Path]:
     """Return every file that the settings name, except those that we write."""
-    for name, value in settings:
+    for name, value in vars(settings).items():
         values = value.values() if isinstance(value, dict) else value
-        for part in values if isinstance(value, dict | list) else [value]:
-            if isinstance(part, BaseModel):
+        for part in values if isinstance(value, dict | tuple) else [value]:
+            if isinstance(part, Section):
                 yield from files_of(part)
             elif isinstance(part, Path) and name not in ("file", "folder"):
                 yield part

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import Self
 
-from sidecar.server.configuration import Configuration
+from sidecar.settings.server import Server
 
 log = logging.getLogger(__name__)
 
@@ -26,24 +26,22 @@ _AGAIN_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Sockets:
-    """The sockets of the two listeners, and the configuration that they were opened for."""
+    """The sockets of the two listeners, and the settings that they were opened for."""
 
     public: list[socket.socket]
     admin: list[socket.socket]
-    opened_for: Configuration
+    opened_for: Server
 
     @classmethod
-    def open(cls, configuration: Configuration) -> Self:
+    def open(cls, server: Server) -> Self:
         """Listen. Raises ``OSError`` with key and address in ``filename``."""
         with contextlib.ExitStack() as stack:
-            public = _listen_soon(configuration.host, configuration.port, "server.port")
+            public = _listen_soon(server.host, server.port, "server.port")
             for opened in public:
                 stack.callback(opened.close)
-            admin = _listen_soon(
-                configuration.admin_host, configuration.admin_port, "server.admin_port"
-            )
+            admin = _listen_soon(server.admin_host, server.admin_port, "server.admin_port")
             stack.pop_all()
-        return cls(public, admin, configuration)
+        return cls(public, admin, server)
 
     def ports(self) -> dict[str, int]:
         """Return the ports, by the names that the log has for them."""
@@ -52,10 +50,10 @@ class Sockets:
             "admin_port": self.admin[0].getsockname()[1],
         }
 
-    def warn_of_changes(self, configuration: Configuration) -> None:
+    def warn_of_changes(self, server: Server) -> None:
         """Log what a reload cannot change."""
         for name in ("host", "port", "admin_host", "admin_port"):
-            now, wanted = getattr(self.opened_for, name), getattr(configuration, name)
+            now, wanted = getattr(self.opened_for, name), getattr(server, name)
             if wanted != now:
                 log.warning(
                     "a change that needs a restart",

@@ -114,14 +114,14 @@ class Supervisor:
         if "problems" in loaded:
             self._refuse(loaded["problems"])
             return
-        configuration = Configuration.decode(loaded)
+        configuration = Configuration.decode(loaded["configuration"])
         self._watch.add(configuration.files)  # Before the workers read them.
         try:
-            self._sockets = self._sockets or Sockets.open(configuration)
+            self._sockets = self._sockets or Sockets.open(configuration.settings.server)
         except OSError as error:
             self._refuse([f"{error.filename}: {error.strerror}"])
             return
-        self._sockets.warn_of_changes(configuration)
+        self._sockets.warn_of_changes(configuration.settings.server)
         reason: Reason = "start" if self._current is None else "reload"
         self._next = Generation(configuration)
         try:
@@ -165,7 +165,7 @@ class Supervisor:
     def _replace(self, following: Generation) -> None:
         """Let ``following``, which serves, take over."""
         replaced, self._current, self._next = self._current, following, None
-        configure_logs(following.configuration.log_level)
+        configure_logs(following.configuration.settings.log.level)
         if replaced is None:
             self._log_what_serves("serving")
             self._report_ready()
@@ -250,7 +250,7 @@ class Supervisor:
         notify("STOPPING=1")
         drain_seconds = 0.0
         if self._current is not None:
-            drain_seconds = self._current.configuration.drain_seconds
+            drain_seconds = self._current.configuration.settings.server.drain_seconds
             log.info("draining", extra={"seconds": drain_seconds})
         self._end_limit = time.monotonic() + drain_seconds + END_SECONDS
         self._next = None
@@ -274,7 +274,7 @@ class Supervisor:
         if self._current is not None:
             for index in self._current.due():
                 self._restart_worker(self._current, index)
-            self._look_at_files(now, self._current.configuration.reload_seconds)
+            self._look_at_files(now, self._current.configuration.settings.server.reload_seconds)
 
     def _kill_silent(self, now: float) -> None:
         for worker in self._workers():

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import pickle
 
 from sidecar import __version__
 from sidecar.bootstrap.build import Sidecar, build
@@ -36,10 +35,7 @@ def work(task: WorkerTask, channel: Channel) -> int:
 
     A ``problem`` is sent when the settings cannot be used.
     """
-    settings = share_of_worker(
-        pickle.loads(task.configuration.settings),  # noqa: S301 - of the supervisor's own child
-        task.configuration.workers,
-    )
+    settings = share_of_worker(task.configuration.settings, task.configuration.workers)
     configure_logs(settings.log.level)
     raise_open_files()
     try:

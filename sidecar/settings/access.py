@@ -1,19 +1,21 @@
 """The settings of permissions (``access``)."""
 
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
-
 from sidecar.access.facts import is_fhir_id
 from sidecar.settings.types import (
-    NO_BOOLEAN,
+    AT_LEAST_ONE,
     CertificatesFile,
+    Constraint,
     SecretFile,
     Section,
     Url,
     checked,
+    length,
     needs_each_other,
     number,
     read_text,
@@ -23,7 +25,7 @@ from sidecar.settings.types import (
 _DATES = re.compile(r"[0-9]{8}|[0-9]{8}-|-[0-9]{8}|[0-9]{8}-[0-9]{8}", re.ASCII)
 
 
-def _check_dates(conditions: dict[str, list[str]]) -> None:
+def _check_dates(conditions: Mapping[str, Sequence[str]]) -> None:
     for value in conditions.get("StudyDate", ()):
         if not _DATES.fullmatch(value):
             raise ValueError(
@@ -37,13 +39,13 @@ def _check_fhir_id(value: str) -> None:
         raise ValueError("must be a FHIR id alone, such as 123")
 
 
-def _check_not_empty(conditions: dict[str, list[str]]) -> None:
+def _check_not_empty(conditions: Mapping[str, Sequence[str]]) -> None:
     if not conditions:
         raise ValueError("has no condition")
 
 
-Pattern = Annotated[str, Field(min_length=1, max_length=64)]
-Patterns = Annotated[list[Pattern], Field(min_length=1)]
+Pattern = Annotated[str, length(min_length=1, max_length=64)]
+Patterns = Annotated[tuple[Pattern, ...], AT_LEAST_ONE]
 StudyConditions = Annotated[
     dict[
         Literal[
@@ -85,7 +87,7 @@ FhirId = Annotated[str, checked(_check_fhir_id)]
 class RuleSettings(Section):
     """A study rule."""
 
-    name: Annotated[str, Field(min_length=1, max_length=100)]
+    name: Annotated[str, length(min_length=1, max_length=100)]
     """Name of the rule, for people and for `check`."""
     effect: Literal["exclude", "hold", "show"]
     """exclude: it is hidden.
@@ -99,9 +101,7 @@ class RuleSettings(Section):
 
     The rule then applies to those series only. null: the whole study.
     """
-    hours: (
-        Annotated[float, number("hours", gt=0, le=87_600, allow_inf_nan=False), NO_BOOLEAN] | None
-    ) = None
+    hours: Annotated[float, number("hours", gt=0, le=87_600)] | None = None
     """hold: hours after StudyDate and StudyTime, after which the rule applies no longer.
 
     Without a time they count from the end of that day.
@@ -109,25 +109,23 @@ class RuleSettings(Section):
     unknown: Literal["applies", "ignored"] = "applies"
     """exclude, hold: whether the rule applies where the archive has no value for an attribute."""
 
-    @model_validator(mode="after")
-    def _fits_the_effect(self) -> "RuleSettings":
+    def __post_init__(self) -> None:
         needs_each_other(
             "effect hold", is_chosen=self.effect == "hold", key="hours", value=self.hours
         )
-        return self
 
 
 class ClientSettings(Section):
     """A Backend Services client."""
 
-    patients: list[FhirId] = []
+    patients: tuple[FhirId, ...] = ()
     """FHIR ids of the patients whom the client may see."""
     patients_file: Annotated[Path, checked(read_text)] | None = None
     """File with further FHIR ids, one on each line.
 
     It is read again when it changes. While it cannot be read, it names nobody.
     """
-    groups: list[FhirId] = []
+    groups: tuple[FhirId, ...] = ()
     """FHIR ids of Groups at the EHR whose members the client may see.
 
     They are read with patients.client.
@@ -164,17 +162,17 @@ class Access(Section):
     """Also accept user/ scopes of a token with a patient in context, for that patient only."""
     backend_services: bool = False
     """Serve access.clients with system/ scopes (SMART Backend Services)."""
-    clients: dict[str, ClientSettings] = {}
+    clients: Annotated[dict[str, ClientSettings], Constraint(default={})] = field(
+        default_factory=dict
+    )
     """What each client may see, by its client_id. A client that is not named here sees nothing."""
-    rules: list[RuleSettings] = []
+    rules: tuple[RuleSettings, ...] = ()
     """Rules that hide studies and series, or hold them back.
 
     Among the rules for studies, and among those for series, the first that applies decides.
     """
     external: ExternalSettings = ExternalSettings()
 
-    @model_validator(mode="after")
-    def _parts_fit(self) -> "Access":
+    def __post_init__(self) -> None:
         if self.clients and not self.backend_services:
             raise ValueError("clients are for backend_services, which is off")
-        return self

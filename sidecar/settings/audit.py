@@ -3,10 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import model_validator
-
 from sidecar.settings.types import (
-    NO_BOOLEAN,
     CertificatesFile,
     KeyFile,
     Section,
@@ -28,7 +25,7 @@ class AuditRepository(Section):
     """How we authenticate there. A token_file is read again for each request."""
     ca_file: CertificatesFile | None = None
     """PEM file with the certificate authorities to trust for it. null: the system's."""
-    batch_size: Annotated[int, number("events", ge=1, le=1_000), NO_BOOLEAN] = 100
+    batch_size: Annotated[int, number("events", ge=1, le=1_000)] = 100
     """Maximum events in one request, a Bundle of type batch. Further ones are in the next request.
 
     1: each event is sent alone, for servers without batches.
@@ -44,7 +41,7 @@ class AuditSpool(Section):
 
     folder: Path | None = None
     """fhir: folder for the spool alone, on a disk that outlives this process."""
-    max_bytes: Annotated[int, number("bytes", ge=2**20, le=2**36), NO_BOOLEAN] = 2**30
+    max_bytes: Annotated[int, number("bytes", ge=2**20, le=2**36)] = 2**30
     """Maximum bytes of events that wait. audit.when_full says what happens beyond."""
     sync: bool = False
     """Flush each event to the disk before the answer, so that it survives a power cut."""
@@ -72,15 +69,13 @@ class Audit(Section):
     site: Text | None = None
     """AuditEvent.source.site, for instance the hospital."""
 
-    @model_validator(mode="after")
-    def _what_the_sink_needs(self) -> "Audit":
+    def __post_init__(self) -> None:
         needs_each_other("sink file", is_chosen=self.sink == "file", key="file", value=self.file)
         given = self.repository.url is not None, self.spool.folder is not None
         if self.sink == "fhir" and not all(given):
             raise ValueError("sink fhir needs repository.url and spool.folder")
         if self.sink != "fhir" and any(given):
             raise ValueError("repository and spool are for sink fhir")
-        return self
 
     def key(self, host_key: bytes) -> bytes:
         """Return the key of the hashes of tokens."""

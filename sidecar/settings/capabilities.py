@@ -4,9 +4,14 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
-
-from sidecar.settings.types import Section, checked, needs_each_other, read_text
+from sidecar.settings.types import (
+    AT_LEAST_ONE,
+    Section,
+    before,
+    checked,
+    needs_each_other,
+    read_text,
+)
 
 _LINE = re.compile(r"(?P<key_id>[A-Za-z0-9]{1,16})\s+(?P<secret>[0-9A-Fa-f]{64})", re.ASCII)
 LIVE_KEYS = 2
@@ -37,7 +42,7 @@ def _mode(value: object) -> object:
 class CapabilitySettings(Section):
     """Addresses that permit a study together with their token."""
 
-    mode: Annotated[Literal["off", "token_bound"], BeforeValidator(_mode)] = "off"
+    mode: Annotated[Literal["off", "token_bound"], before(_mode)] = "off"
     """off: apps use the standing Endpoint with their token.
 
     token_bound: each study has an address of its own, which works only with that token.
@@ -47,18 +52,16 @@ class CapabilitySettings(Section):
 
     The first key seals; both open.
     """
-    operations: Annotated[list[Literal["retrieve", "query"]], Field(min_length=1)] = [
+    operations: Annotated[tuple[Literal["retrieve", "query"], ...], AT_LEAST_ONE] = (
         "retrieve",
         "query",
-    ]
+    )
     """What an address permits: retrieve is WADO-RS, query is QIDO-RS below the study."""
 
-    @model_validator(mode="after")
-    def _needs_keys(self) -> "CapabilitySettings":
+    def __post_init__(self) -> None:
         needs_each_other(
             "mode token_bound",
             is_chosen=self.mode == "token_bound",
             key="keys_file",
             value=self.keys_file,
         )
-        return self

@@ -4,12 +4,10 @@ The tables of ``docs/configuration.md`` and the JSON Schema of ``config schema``
 models.
 """
 
-from pydantic import model_validator
-
 from sidecar.settings.access import Access
 from sidecar.settings.audit import Audit
 from sidecar.settings.capabilities import CapabilitySettings
-from sidecar.settings.fhir import Fhir
+from sidecar.settings.fhir import CatalogSettings, Fhir
 from sidecar.settings.limits import LimitSettings
 from sidecar.settings.pacs import Pacs
 from sidecar.settings.patients import Patients
@@ -47,19 +45,17 @@ class Settings(Section):
     tracing: TracingSettings = TracingSettings()
     limits: LimitSettings = LimitSettings()
 
-    @model_validator(mode="after")
-    def _workers_share_the_catalog(self) -> "Settings":
+    def __post_init__(self) -> None:
         catalog = self.fhir.catalog
         if self.server.workers != 1 and catalog.store == "memory":
             raise ValueError(
                 "fhir.catalog.store: memory works with one worker only (server.workers); "
                 "leave it out for sqlite at fhir.catalog.file, or use postgresql"
             )
-        if "file" in catalog.model_fields_set and self.catalog_store() != "sqlite":
+        if catalog.file != CatalogSettings.file and self.catalog_store() != "sqlite":
             raise ValueError(
                 "fhir.catalog.file needs fhir.catalog.store: sqlite; set that, or leave file out"
             )
-        return self
 
     def catalog_store(self) -> str:
         """Return where the catalog is: ``memory``, ``sqlite`` or ``postgresql``."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from sidecar.settings.adapter import ADAPTER
 from sidecar.settings.load import ConfigurationError, Document, did_you_mean, validated
 from sidecar.settings.reference import Key, all_keys, nearest
 
@@ -25,7 +26,7 @@ def explain(wanted: str, document: Document | None) -> str:
     if not keys:
         near = did_you_mean(_containing(wanted) or nearest(wanted.split(".")))
         raise ConfigurationError([f"{wanted}: unknown key{near}"])
-    effective = {} if document is None else validated(document).model_dump(mode="json")
+    effective = {} if document is None else ADAPTER.dump_python(validated(document), mode="json")
     return "\n\n".join("\n  ".join(_lines(key, effective, document)) for key in keys)
 
 

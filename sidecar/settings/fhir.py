@@ -4,8 +4,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import model_validator
-
 from sidecar.settings.types import (
     KeyFile,
     SecretFile,
@@ -44,15 +42,13 @@ class CatalogSettings(Section):
     Replicas on several machines may share the database.
     """
 
-    @model_validator(mode="after")
-    def _dsn_fits_the_store(self) -> "CatalogSettings":
+    def __post_init__(self) -> None:
         needs_each_other(
             "store postgresql",
             is_chosen=self.store == "postgresql",
             key="dsn_file",
             value=self.dsn_file,
         )
-        return self
 
     def dsn(self) -> str:
         """Return the connection string."""

@@ -2,26 +2,24 @@
 
 from typing import Annotated
 
-from pydantic import model_validator
-
-from sidecar.settings.types import NO_BOOLEAN, Seconds, SecondsFromZero, Section, number
+from sidecar.settings.types import Seconds, SecondsFromZero, Section, number
 
 
 class LimitSettings(Section):
     """Bounds with defaults for a hospital's archive. Each says what happens beyond it."""
 
-    client_connections: Annotated[int, number("connections", ge=10, le=100_000), NO_BOOLEAN] = 2_000
+    client_connections: Annotated[int, number("connections", ge=10, le=100_000)] = 2_000
     """Maximum open client connections.
 
     Beyond: an idle one is closed for the new one; if none is idle, the new one gets 503.
     """
-    retrievals: Annotated[int, number("retrievals", ge=1, le=10_000), NO_BOOLEAN] = 64
+    retrievals: Annotated[int, number("retrievals", ge=1, le=10_000)] = 64
     """Maximum concurrent retrievals: half of them for one patient, a quarter for one app of one
     user.
 
     Beyond: further requests wait in a queue.
     """
-    pacs_connections: Annotated[int, number("connections", ge=1, le=10_000), NO_BOOLEAN] = 100
+    pacs_connections: Annotated[int, number("connections", ge=1, le=10_000)] = 100
     """Maximum connections to the PACS for retrievals; queries have 32 connections of their own.
 
     Beyond: further retrievals wait.
@@ -42,12 +40,12 @@ class LimitSettings(Section):
 
     Beyond: it is given up, and the repeated request gets 504.
     """
-    query_results: Annotated[int, number("rows", ge=1, le=1_000_000), NO_BOOLEAN] = 20_000
+    query_results: Annotated[int, number("rows", ge=1, le=1_000_000)] = 20_000
     """Maximum rows of one query to the PACS.
 
     Beyond: 502; the result is never cut.
     """
-    metadata_bytes: Annotated[int, number("bytes", ge=2**16, le=2**31), NO_BOOLEAN] = 16 * 2**20
+    metadata_bytes: Annotated[int, number("bytes", ge=2**16, le=2**31)] = 16 * 2**20
     """Maximum bytes of the JSON of one instance in a metadata response.
 
     Beyond: 502, or the response is broken off.
@@ -67,16 +65,14 @@ class LimitSettings(Section):
 
     Beyond: its events are sent again later.
     """
-    clock_skew_seconds: Annotated[
-        float, number("seconds", ge=0, le=300, allow_inf_nan=False), NO_BOOLEAN
-    ] = 30
+    clock_skew_seconds: Annotated[float, number("seconds", ge=0, le=300)] = 30
     """Seconds by which our clock may differ from the authorization server's, and from those of
     replicas that share a PostgreSQL catalog.
 
     Beyond: signed tokens are refused as expired or as not yet valid, and syncs by _lastUpdated may
     miss studies.
     """
-    cached_tokens: Annotated[int, number("tokens", ge=1, le=10_000_000), NO_BOOLEAN] = 50_000
+    cached_tokens: Annotated[int, number("tokens", ge=1, le=10_000_000)] = 50_000
     """Maximum tokens whose validation is remembered.
 
     Beyond: the longest unused one is forgotten, and validated anew.
@@ -107,8 +103,6 @@ class LimitSettings(Section):
     Beyond: 403, and the app searches again.
     """
 
-    @model_validator(mode="after")
-    def _deferred_last_longer(self) -> "LimitSettings":
+    def __post_init__(self) -> None:
         if (self.defer_after_seconds or 0) > self.deferred_seconds:
             raise ValueError("defer_after_seconds is longer than deferred_seconds")
-        return self

@@ -13,19 +13,19 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from sidecar.settings.adapter import ADAPTER
 from sidecar.settings.document import Settings
 from sidecar.settings.reference import all_keys, names_below, nearest
 
 PREFIX = "SIDECAR_"
 
 _MESSAGES = {
+    "dataclass_type": "must be a mapping",
     "dict_type": "must be a mapping",
-    "list_type": "must be a list",
     "missing": "is required",
     "model_attributes_type": "must be a mapping",
-    "model_type": "must be a mapping",
-    "too_short": "needs at least one",
     "string_type": "must be text, in quotes when it looks like a number or a date",
+    "tuple_type": "must be a list",
     "union_tag_not_found": "is required",
 }
 """Messages for pydantic's kinds of errors, in the words of YAML."""
@@ -123,7 +123,7 @@ def read_document(files: Sequence[Path], environment: Mapping[str, str]) -> Docu
 def validated(document: Document) -> Settings:
     """Return the settings of a document. Raises ``ConfigurationError``."""
     try:
-        return Settings.model_validate(document.values)
+        return ADAPTER.validate_python(document.values)
     except ValidationError as error:
         lines = [_line(problem, document) for problem in error.errors()]
         raise ConfigurationError(list(dict.fromkeys(lines))) from None
@@ -227,7 +227,7 @@ def _line(error: ErrorDetails, document: Document) -> str:
             path[:-1],
             f"unknown key (known here: {error.get('ctx', {}).get('expected', '')})",
         )
-    if kind == "extra_forbidden":
+    if kind == "unexpected_keyword_argument":
         message = "unknown key" + _suggestion(path, document.values)
     return ": ".join(filter(None, (source, ".".join(path), message)))
 

@@ -2,8 +2,6 @@
 
 from typing import Literal
 
-from pydantic import model_validator
-
 from sidecar.settings.types import CertificatesFile, Section, Url, Wildcards
 from sidecar.settings.upstream_auth import NoAuth, UpstreamAuth
 
@@ -24,7 +22,7 @@ class Pacs(Section):
 
     What /changes names there is no longer remembered. null: off.
     """
-    generated_issuers: list[Wildcards] = []
+    generated_issuers: tuple[Wildcards, ...] = ()
     """Issuers of patient IDs that the archive makes up itself, for instance `DCM4CHEE.*` (`*`
     and `?` are wildcards). They count as no issuer. Only for an archive whose patient IDs are
     unique.
@@ -32,8 +30,6 @@ class Pacs(Section):
     verify_instances: bool = True
     """Check the patient in each instance before it leaves."""
 
-    @model_validator(mode="after")
-    def _parts_fit(self) -> "Pacs":
+    def __post_init__(self) -> None:
         if self.changes_url is not None and self.dialect != "orthanc":
             raise ValueError("changes_url is for dialect orthanc")
-        return self

@@ -2,9 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
-
-from sidecar.settings.types import Section, Text, Uri
+from sidecar.settings.types import ByMethod, Section, Text, Uri
 from sidecar.settings.upstream_auth import BackendServicesClient, BearerClient, NoAuth
 
 
@@ -30,15 +28,14 @@ class Patients(Section):
 
     null: the PatientID is compared alone.
     """
-    identifiers: list[PatientIdentifierSystem] = []
+    identifiers: tuple[PatientIdentifierSystem, ...] = ()
     """ehr: the identifiers that are PatientIDs."""
-    client: Annotated[
-        NoAuth | BearerClient | BackendServicesClient, Field(discriminator="method")
-    ] = NoAuth(method="none")
+    client: Annotated[NoAuth | BearerClient | BackendServicesClient, ByMethod()] = NoAuth(
+        method="none"
+    )
     """ehr: our own credentials for reading Patient."""
 
-    @model_validator(mode="after")
-    def _systems_fit_the_mapping(self) -> "Patients":
+    def __post_init__(self) -> None:
         if self.mapping == "ehr" and not self.identifiers:
             raise ValueError("mapping ehr needs at least one entry in identifiers")
         if self.mapping == "direct" and self.identifiers:
@@ -50,4 +47,3 @@ class Patients(Section):
             )
         if len({entry.system for entry in self.identifiers}) < len(self.identifiers):
             raise ValueError("a system stands twice in identifiers")
-        return self

@@ -11,7 +11,7 @@ from difflib import SequenceMatcher
 from functools import cache
 from typing import Any
 
-from sidecar.settings.document import Settings
+from sidecar.settings.adapter import ADAPTER
 
 _TEXT_FORMATS = {"uri": "URL", "path": "file", "password": "secret"}
 _LEAST_ALIKE = 0.6
@@ -54,7 +54,7 @@ def names_below(path: Sequence[str], document: Mapping[str, Any]) -> list[str]:
 @cache
 def all_keys() -> tuple[Key, ...]:
     """Return all keys, section by section in the order of the models."""
-    schema = Settings.model_json_schema()
+    schema = ADAPTER.json_schema()
     return tuple(_Walk(schema.pop("$defs")).keys(schema, "", (), ()))
 
 

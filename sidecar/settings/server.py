@@ -2,8 +2,6 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, model_validator
-
 from sidecar.settings.types import (
     Origin,
     Port,
@@ -12,6 +10,7 @@ from sidecar.settings.types import (
     Section,
     Text,
     Url,
+    before,
     number,
 )
 
@@ -30,7 +29,7 @@ class Server(Section):
 
     workers: Annotated[
         Literal["auto"] | Annotated[int, number("processes", ge=1, le=MOST_WORKERS)],
-        BeforeValidator(_workers),
+        before(_workers),
     ] = 1
     """Worker processes on the same listeners. auto: as many as CPUs are granted.
 
@@ -51,18 +50,16 @@ class Server(Section):
     """Port of the admin listener."""
     public_url: Url = "http://localhost:8080"
     """Our base URL as apps see it. Links are built from it."""
-    cors_origins: list[Origin] = ["*"]
+    cors_origins: tuple[Origin, ...] = ("*",)
     """Origins whose pages may call us. * is any origin."""
     wado_uri: bool = False
     """Also answer /wado-uri?requestType=WADO&…, for older viewers."""
     drain_seconds: Seconds = 30
     """Seconds that running transfers may take after SIGTERM. What still runs then is reset."""
 
-    @model_validator(mode="after")
-    def _two_listeners(self) -> "Server":
+    def __post_init__(self) -> None:
         if self.port == self.admin_port != 0:
             raise ValueError("port and admin_port are the same")
-        return self
 
 
 class Compat(Section):

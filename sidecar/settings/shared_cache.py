@@ -1,9 +1,7 @@
 """The settings of the token cache that processes share (``tokens.cache``)."""
 
-from typing import Annotated, Self
+from typing import Annotated
 from urllib.parse import SplitResult, urlsplit
-
-from pydantic import AfterValidator, WithJsonSchema, model_validator
 
 from sidecar.settings.types import (
     CertificatesFile,
@@ -12,6 +10,7 @@ from sidecar.settings.types import (
     SecretFile,
     Section,
     Text,
+    after,
     secret_in,
 )
 
@@ -44,9 +43,7 @@ def _is_host(parts: SplitResult) -> bool:
     return parts.scheme in ("redis", "rediss") and is_address and is_database
 
 
-ServerUrl = Annotated[
-    str, AfterValidator(_server_url), WithJsonSchema({"type": "string", "format": "uri"})
-]
+ServerUrl = Annotated[str, after(_server_url, format="uri")]
 """The place of a Valkey or Redis server."""
 
 
@@ -72,13 +69,12 @@ class SharedCacheSettings(Section):
     ca_file: CertificatesFile | None = None
     """rediss: PEM file with the certificate authorities to trust for it. null: the system's."""
 
-    @model_validator(mode="after")
-    def _server_has_what_it_needs(self) -> Self:
+    def __post_init__(self) -> None:
         for name in ("key_file", "username", "password", "password_file", "ca_file"):
             if self.url is None and getattr(self, name) is not None:
                 raise ValueError(f"{name} needs url")
         if self.url is None:
-            return self
+            return
         if self.key_file is None:
             raise ValueError("url needs key_file: openssl rand -hex 32")
         if self.password is not None and self.password_file is not None:
@@ -87,12 +83,11 @@ class SharedCacheSettings(Section):
             raise ValueError("username needs password or password_file")
         if self.ca_file is not None and not self.url.startswith("rediss:"):
             raise ValueError("ca_file needs a url with rediss")
-        return self
 
     def server_password(self) -> str | None:
         """Return the password at the server, if there is one."""
         if self.password is not None:
-            return self.password.get_secret_value()
+            return self.password.value
         return None if self.password_file is None else secret_in(self.password_file)
 
     def sealing_key(self) -> bytes:

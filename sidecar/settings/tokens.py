@@ -2,10 +2,8 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
-
 from sidecar.settings.shared_cache import SharedCacheSettings
-from sidecar.settings.types import Seconds, Section, Text, Url
+from sidecar.settings.types import AT_LEAST_ONE, ByMethod, Seconds, Section, Text, Url
 from sidecar.settings.upstream_auth import (
     BackendServicesClient,
     BearerClient,
@@ -25,7 +23,7 @@ class IntrospectionSettings(Section):
     """Require responses that are signed (RFC 9701) for our client_id, by keys as in tokens.jwt."""
 
 
-ClaimPath = Text | Annotated[list[Text], Field(min_length=1)]
+ClaimPath = Text | Annotated[tuple[Text, ...], AT_LEAST_ONE]
 """The name of a claim, or the names on the way to a nested one."""
 
 
@@ -44,7 +42,7 @@ class PatientClaimSettings(Section):
 class ClaimsSettings(Section):
     """The claims that have patient, scopes, app and user."""
 
-    patient: Annotated[list[PatientClaimSettings], Field(min_length=1)] = [PatientClaimSettings()]
+    patient: Annotated[tuple[PatientClaimSettings, ...], AT_LEAST_ONE] = (PatientClaimSettings(),)
     """Claims that name the patient.
 
     When a token has several of them, they must name the same patient.
@@ -57,28 +55,22 @@ class ClaimsSettings(Section):
     """Claim with the user."""
 
 
+Algorithm = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]
+
+
 class Jwt(Section):
     """The verification of signed tokens."""
 
     jwks_url: Url | None = None
     """URL of the keys (JWKS). null: jwks_uri of the EHR's smart-configuration."""
-    algorithms: Annotated[
-        list[
-            Literal[
-                "RS256",
-                "RS384",
-                "RS512",
-                "PS256",
-                "PS384",
-                "PS512",
-                "ES256",
-                "ES384",
-                "ES512",
-                "EdDSA",
-            ]
-        ],
-        Field(min_length=1),
-    ] = ["RS256", "RS384", "ES256", "ES384"]
+    algorithms: Annotated[tuple[Algorithm, ...], AT_LEAST_ONE] = (
+        "RS256",
+        "RS384",
+        "ES256",
+        "ES384",
+    )
     """Accepted signature algorithms. none and HMAC cannot be chosen."""
     type: Literal["at+jwt"] | None = None
     """The typ that tokens must have (RFC 9068). null: any."""
@@ -96,7 +88,7 @@ class TokenCacheSettings(SharedCacheSettings):
 
 IntrospectionClient = Annotated[
     NoAuth | SecretClient | PrivateKeyClient | TlsClient | BearerClient | BackendServicesClient,
-    Field(discriminator="method"),
+    ByMethod(),
 ]
 
 
@@ -109,7 +101,7 @@ class Tokens(Section):
     jwt: signed tokens are verified here, and a revoked token works until it expires.
     jwt_then_introspection: the server is asked about tokens with a valid signature.
     """
-    audience: list[Text] = []
+    audience: tuple[Text, ...] = ()
     """A token must name one of these in aud. Required for jwt. []: aud is not checked."""
     claims: ClaimsSettings = ClaimsSettings()
     introspection: IntrospectionSettings = IntrospectionSettings()
@@ -118,8 +110,7 @@ class Tokens(Section):
     """How we authenticate at the introspection endpoint. Required unless validation is jwt."""
     cache: TokenCacheSettings = TokenCacheSettings()
 
-    @model_validator(mode="after")
-    def _parts_fit(self) -> "Tokens":
+    def __post_init__(self) -> None:
         if self.validation != "introspection" and not self.audience:
             raise ValueError(
                 "validation by JWT needs audience: else an ID token would pass for an access token"
@@ -134,4 +125,3 @@ class Tokens(Section):
             raise ValueError(
                 "introspection.signed needs a client with a client_id: the answers are for it"
             )
-        return self

@@ -3,7 +3,6 @@
 from typing import Annotated
 
 from sidecar.settings.types import (
-    NO_BOOLEAN,
     CertificatesFile,
     SecretFile,
     Section,
@@ -22,7 +21,7 @@ class TracingSettings(Section):
 
     null: no tracing.
     """
-    sample_ratio: Annotated[float, number("share", ge=0, le=1, allow_inf_nan=False), NO_BOOLEAN] = 1
+    sample_ratio: Annotated[float, number("share", ge=0, le=1)] = 1
     """Share of traces that are recorded, of ours and of those that callers record."""
     join_callers: bool = True
     """Use a request's traceparent as the parent. false: each request is a trace of its own."""

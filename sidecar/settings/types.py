@@ -1,25 +1,24 @@
 """Types of the values in a configuration.
 
-Each type refuses what could not work later. Its error texts show no value.
+Each type refuses what could not work later. Its error texts show no value. pydantic reads settings
+by these types; a worker, which gets settings that were read, does without it.
 """
 
-import hashlib
+import ast
+import inspect
 import re
-import ssl
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, dataclass_transform
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    WithJsonSchema,
-)
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+    from pydantic_core import CoreSchema
 
 _KEY_CHARACTERS = 32
 _NOT_IN_A_URL = frozenset('"<>\\^`{|}')
@@ -29,35 +28,108 @@ _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!#-;=?-\[\]_a-z~]+", re.ASCII)
 """A scheme and what may follow it (RFC 3986 3)."""
 
 
-def _unwrap_descriptions(schema: dict[str, Any]) -> None:
-    for field in schema["properties"].values():
-        if "description" in field:
-            field["description"] = " ".join(field["description"].split())
+@cache
+def _docstrings(module: str) -> dict[tuple[str, str], str]:
+    """Return the docstrings of fields in a module, by the names of class and field."""
+    docstrings = {}
+    body = ast.parse(inspect.getsource(sys.modules[module])).body
+    for section in (node for node in body if isinstance(node, ast.ClassDef)):
+        for declared, text in pairwise(section.body):
+            match declared, text:
+                case (
+                    ast.AnnAssign(target=ast.Name(name)),
+                    ast.Expr(value=ast.Constant(value=str(docstring))),
+                ):
+                    docstrings[section.name, name] = " ".join(docstring.split())
+    return docstrings
 
 
-class Section(BaseModel):
-    """A part of the configuration. Unknown keys are errors; values do not change.
+def _describe(schema: dict[str, Any], section: type) -> None:
+    """Add the docstrings of the fields to the JSON Schema of a section."""
+    for name, described in schema["properties"].items():
+        for kind in section.__mro__[:-1]:
+            if docstring := _docstrings(kind.__module__).get((kind.__name__, name)):
+                described["description"] = docstring
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
+class Section:
+    """A part of the configuration, a frozen dataclass. Unknown keys are errors.
 
     The docstrings of fields are their descriptions in the JSON Schema.
     """
 
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        hide_input_in_errors=True,
-        use_attribute_docstrings=True,
-        json_schema_extra=_unwrap_descriptions,
-    )
+    __pydantic_config__: ClassVar[dict[str, Any]] = {
+        "extra": "forbid",
+        "hide_input_in_errors": True,
+        "json_schema_extra": _describe,
+    }
+
+    def __init_subclass__(cls) -> None:
+        dataclass(frozen=True, kw_only=True, eq=False)(cls)
 
 
-def checked(check: Callable[[Any], object]) -> AfterValidator:
-    """Return a validator that keeps a value for which ``check`` raises no ``ValueError``."""
+class Constraint:
+    """Metadata of a type: ``change`` makes its schema for pydantic stricter.
+
+    ``described`` goes to its JSON Schema.
+    """
+
+    def __init__(
+        self, change: "Callable[[CoreSchema], Any]" = lambda schema: schema, **described: Any
+    ) -> None:
+        self._change, self._described = change, described
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: "GetCoreSchemaHandler"
+    ) -> "CoreSchema":
+        changed: CoreSchema = self._change(handler(source))
+        return changed
+
+    def __get_pydantic_json_schema__(
+        self, schema: "CoreSchema", handler: "GetJsonSchemaHandler"
+    ) -> dict[str, Any]:
+        return handler(schema) | self._described
+
+
+def _function(kind: str, function: Callable[[Any], Any], schema: "CoreSchema") -> Any:
+    return {"type": kind, "function": {"type": "no-info", "function": function}, "schema": schema}
+
+
+def after(change: Callable[[Any], Any], **described: Any) -> Constraint:
+    """Return metadata with which a value of the type becomes ``change(value)``."""
+    return Constraint(lambda schema: _function("function-after", change, schema), **described)
+
+
+def before(change: Callable[[object], object]) -> Constraint:
+    """Return metadata with which ``change(value)`` is read as the type."""
+    return Constraint(lambda schema: _function("function-before", change, schema))
+
+
+def length(**bounds: int) -> Constraint:
+    """Return ``min_length`` and ``max_length`` of a text."""
+    return Constraint(lambda schema: {**schema, **bounds})
+
+
+class ByMethod:
+    """Metadata of a union of sections of which ``method`` names one."""
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: "GetCoreSchemaHandler"
+    ) -> "CoreSchema":
+        from pydantic import Discriminator  # noqa: PLC0415 - not in a worker
+
+        return Discriminator("method").__get_pydantic_core_schema__(source, handler)
+
+
+def checked(check: Callable[[Any], object], **described: Any) -> Constraint:
+    """Return metadata that keeps a value for which ``check`` raises no ``ValueError``."""
 
     def validate(value: Any) -> Any:
         check(value)
         return value
 
-    return AfterValidator(validate)
+    return after(validate, **described)
 
 
 def needs_each_other(choice: str, *, is_chosen: bool, key: str, value: object) -> None:
@@ -66,7 +138,15 @@ def needs_each_other(choice: str, *, is_chosen: bool, key: str, value: object) -
         raise ValueError(f"{choice} needs {key}, and {key} needs {choice}")
 
 
-Text = Annotated[str, Field(min_length=1)]
+Text = Annotated[str, length(min_length=1)]
+
+
+def _check_some(values: tuple[object, ...]) -> None:
+    if not values:
+        raise ValueError("needs at least one")
+
+
+AT_LEAST_ONE = checked(_check_some, minItems=1)
 
 
 def _check_uri(value: str) -> None:
@@ -85,19 +165,19 @@ def _no_boolean(value: object) -> object:
     return value
 
 
-NO_BOOLEAN = BeforeValidator(_no_boolean)
+def number(unit: str, **bounds: Any) -> Constraint:
+    """Return the bounds of a number, with its unit in the JSON Schema."""
+
+    def change(schema: Any) -> Any:
+        finite = {"allow_inf_nan": False} if schema["type"] == "float" else {}
+        return _function("function-before", _no_boolean, {**schema, **bounds, **finite})
+
+    return Constraint(change, unit=unit)
 
 
-def number(unit: str, **bounds: Any) -> Any:
-    """Return the bounds of a number, as ``Field`` has them, with its unit in the JSON Schema."""
-    return Field(**bounds, json_schema_extra={"unit": unit})
-
-
-Seconds = Annotated[float, number("seconds", gt=0, le=86_400, allow_inf_nan=False), NO_BOOLEAN]
-SecondsFromZero = Annotated[
-    float, number("seconds", ge=0, le=3_600, allow_inf_nan=False), NO_BOOLEAN
-]
-Port = Annotated[int, number("TCP port", ge=0, le=65_535), NO_BOOLEAN]
+Seconds = Annotated[float, number("seconds", gt=0, le=86_400)]
+SecondsFromZero = Annotated[float, number("seconds", ge=0, le=3_600)]
+Port = Annotated[int, number("TCP port", ge=0, le=65_535)]
 
 
 def _split(value: str) -> SplitResult:
@@ -122,7 +202,7 @@ def _http_url(value: str) -> str:
     return value.rstrip("/")
 
 
-Url = Annotated[str, AfterValidator(_http_url), WithJsonSchema({"type": "string", "format": "uri"})]
+Url = Annotated[str, after(_http_url, format="uri")]
 """An absolute http or https URL, without a slash at its end."""
 
 
@@ -144,7 +224,7 @@ def _origin(value: str) -> str:
     return value
 
 
-Origin = Annotated[str, AfterValidator(_origin)]
+Origin = Annotated[str, after(_origin)]
 
 
 def _wildcards(value: str) -> str:
@@ -157,7 +237,7 @@ def _wildcards(value: str) -> str:
     return value
 
 
-Wildcards = Annotated[str, Field(max_length=64), AfterValidator(_wildcards)]
+Wildcards = Annotated[str, length(max_length=64), after(_wildcards)]
 """A pattern for a value of 64 characters (LO, PS3.5 6.2) in which ``*`` and ``?`` are wildcards."""
 
 
@@ -172,6 +252,8 @@ def read_text(file: Path) -> str:
 
 
 def _check_certificates(file: Path) -> None:
+    import ssl  # noqa: PLC0415 - a supervisor does without OpenSSL
+
     read_text(file)
     try:
         ssl.create_default_context(cafile=file)
@@ -199,7 +281,33 @@ def _check_key(file: Path) -> None:
         raise ValueError(f"must have {_KEY_CHARACTERS} characters at least")
 
 
-Secret = Annotated[SecretStr, checked(lambda secret: _check_secret(secret.get_secret_value()))]
+class Secret:
+    """A secret text, which nothing prints."""
+
+    def __init__(self, value: str) -> None:
+        _check_secret(value)
+        self.value = value
+
+    def __repr__(self) -> str:
+        return "**********"
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: Any, handler: "GetCoreSchemaHandler"
+    ) -> "CoreSchema":
+        from pydantic_core import core_schema  # noqa: PLC0415 - not in a worker
+
+        return core_schema.no_info_after_validator_function(
+            cls, core_schema.str_schema(), serialization=core_schema.to_string_ser_schema()
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: "CoreSchema", handler: "GetJsonSchemaHandler"
+    ) -> dict[str, Any]:
+        return handler(schema) | {"format": "password", "writeOnly": True}
+
+
 SecretFile = Annotated[Path, checked(lambda file: _check_secret(secret_in(file)))]
 """A file with one secret in its only line."""
 KeyFile = Annotated[SecretFile, checked(_check_key)]
@@ -208,6 +316,8 @@ KeyFile = Annotated[SecretFile, checked(_check_key)]
 
 def key_in(file: Path | None, host_key: bytes, use: str) -> bytes:
     """Return the key in ``file``, or without a file one for this ``use``, made of ``host_key``."""
+    import hashlib  # noqa: PLC0415 - a supervisor does without OpenSSL
+
     if file is not None:
         return secret_in(file).encode()
     return hashlib.blake2b(use.encode(), key=host_key, digest_size=32).digest()

@@ -1,14 +1,13 @@
 """How we authenticate: at the PACS and the audit repository (``auth``), at the EHR (``client``)."""
 
-import ssl
 from base64 import b64encode
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
-
-from pydantic import AfterValidator, Field, ValidationInfo, model_validator
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from sidecar.settings.types import (
+    ByMethod,
     CertificatesFile,
+    Constraint,
     Secret,
     SecretFile,
     Section,
@@ -18,24 +17,25 @@ from sidecar.settings.types import (
     secret_in,
 )
 
+if TYPE_CHECKING:
+    from pydantic import ValidationInfo
+
 
 class _SectionWithSecret(Section):
     """A section that has exactly one of a secret and its ``_file`` twin."""
 
     secret_key: ClassVar[str]
 
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Self:
+    def __post_init__(self) -> None:
         name = self.secret_key
         if (getattr(self, name) is None) == (getattr(self, name + "_file") is None):
             raise ValueError(f"needs exactly one of {name} and {name}_file")
-        return self
 
     def secret(self) -> str:
         """Return the secret. Raises ``ValueError`` when its file cannot be read."""
         secret: Secret | None = getattr(self, self.secret_key)
         if secret is not None:
-            return secret.get_secret_value()
+            return secret.value
         return secret_in(getattr(self, self.secret_key + "_file"))
 
 
@@ -88,13 +88,18 @@ class SecretClient(_SectionWithSecret):
     """File with the client secret."""
 
 
-def _usable_key(value: Path, info: ValidationInfo) -> Path:
+def _usable_key(value: Path, info: "ValidationInfo") -> Path:
     from sidecar.ehr.assertion import private_key_of  # noqa: PLC0415 - its libraries load slowly
 
     text = read_text(value)
     if "algorithm" in info.data:
         private_key_of(text, info.data["algorithm"])
     return value
+
+
+def _with_usable_key(schema: Any) -> Any:
+    function = {"type": "with-info", "function": _usable_key}
+    return {"type": "function-after", "function": function, "schema": schema}
 
 
 class SigningClient(Section):
@@ -104,7 +109,7 @@ class SigningClient(Section):
     """Our client id."""
     algorithm: Literal["RS384", "ES384"] = "RS384"
     """Signature algorithm."""
-    private_key_file: Annotated[Path, AfterValidator(_usable_key)]
+    private_key_file: Annotated[Path, Constraint(_with_usable_key)]
     """File with our private key, PEM or JWK, not encrypted."""
     key_id: Text | None = None
     """kid of the key in our JWKS as the EHR knows it."""
@@ -131,8 +136,9 @@ class TlsClient(Section):
     private_key_file: Path
     """PEM file with the private key of the certificate, not encrypted."""
 
-    @model_validator(mode="after")
-    def _pair(self) -> "TlsClient":
+    def __post_init__(self) -> None:
+        import ssl  # noqa: PLC0415 - a supervisor does without OpenSSL
+
         read_text(self.private_key_file)
         try:
             ssl.create_default_context().load_cert_chain(
@@ -140,7 +146,6 @@ class TlsClient(Section):
             )
         except (ssl.SSLError, OSError, ValueError):
             raise ValueError("private_key_file is not the key of certificate_file") from None
-        return self
 
 
 class BearerClient(_SectionWithSecret):
@@ -160,7 +165,7 @@ class BearerClient(_SectionWithSecret):
         return f"Bearer {self.secret()}"
 
 
-UpstreamAuth = Annotated[NoAuth | BasicAuth | BearerClient, Field(discriminator="method")]
+UpstreamAuth = Annotated[NoAuth | BasicAuth | BearerClient, ByMethod()]
 
 
 class BackendServicesClient(SigningClient):

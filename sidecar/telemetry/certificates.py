@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from cryptography import x509
-
 from sidecar.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -58,6 +56,8 @@ class Certificates:
             with contextlib.suppress(OSError, ValueError, TimeoutError, KeyError):
                 ends[name] = await _end_at(url, authorities)
         for name, file in self._files.items():
+            from cryptography import x509  # noqa: PLC0415 - 9 MB
+
             with contextlib.suppress(OSError, ValueError):
                 chain = x509.load_pem_x509_certificates(file.read_bytes())
                 ends[name] = min(each.not_valid_after_utc for each in chain).timestamp()

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
@@ -16,7 +16,9 @@ from sidecar.common.fetch import FetchedResponse, FetchFailed, fetch
 from sidecar.ehr.client_authentication import ClientAuthentication
 from sidecar.tokens.claims import TokenRequirements, WrongShape, token_of
 from sidecar.tokens.rejection import TokenRejected
-from sidecar.tokens.signed_introspection import SIGNED_ANSWER, SignedAnswers
+
+if TYPE_CHECKING:
+    from sidecar.tokens.signed_introspection import SignedAnswers
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +47,7 @@ class Introspection:
         *,
         timeout_seconds: float,
         expected: TokenRequirements,
-        signed: SignedAnswers | None = None,
+        signed: "SignedAnswers | None" = None,
         issuers: Callable[[], Awaitable[tuple[str, ...]]],
         breaker: Breaker | None = None,
         observe: Callable[[str, float], None] = lambda outcome, seconds: None,
@@ -119,7 +121,7 @@ class Introspection:
         return facts
 
     async def _ask(self, endpoint: str, token: str) -> FetchedResponse:
-        headers = {"Accept": "application/json" if self._signed is None else SIGNED_ANSWER}
+        headers = {"Accept": "application/json" if self._signed is None else self._signed.accept}
         form = {"token": token, "token_type_hint": "access_token"}
         await self._authentication.apply(endpoint, headers, form)
         return await fetch(

@@ -8,15 +8,14 @@ import hmac
 import json
 import os
 from dataclasses import dataclass
-
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from typing import TYPE_CHECKING
 
 from sidecar.access.facts import Token
 from sidecar.access.reasons import Reason
 from sidecar.access.scopes import Grant, ScopeContext
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 _FORMAT = b"smart-imaging-sidecar token answer 1"
 _KEY_BYTES = 32
@@ -53,6 +52,9 @@ class AnswerSeal:
     """
 
     def __init__(self, key: bytes, scope: bytes) -> None:
+        from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415 - 7 MB
+        from cryptography.hazmat.primitives.kdf.hkdf import HKDF  # noqa: PLC0415
+
         self._bound_to = _FORMAT + hashlib.sha256(scope).digest()
         derived = HKDF(SHA256(), 2 * _KEY_BYTES, salt=None, info=self._bound_to).derive(key)
         self._names, self._keys = derived[:_KEY_BYTES], derived[_KEY_BYTES:]
@@ -68,6 +70,8 @@ class AnswerSeal:
 
     def unseal(self, name: str, sealed: bytes) -> SharedAnswer | None:
         """Return what was sealed for ``name``; ``None`` unless it is that, to the bit."""
+        from cryptography.exceptions import InvalidTag  # noqa: PLC0415
+
         try:
             opened = self._cipher(name).decrypt(
                 sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], self._associated(name)
@@ -76,7 +80,9 @@ class AnswerSeal:
             return None
         return _read(opened)
 
-    def _cipher(self, name: str) -> AESGCM:
+    def _cipher(self, name: str) -> "AESGCM":
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415
+
         return AESGCM(hmac.digest(self._keys, name.encode(), "sha256"))
 
     def _associated(self, name: str) -> bytes:

@@ -17,6 +17,8 @@ AGE_SECONDS = 300
 class SignedAnswers:
     """Read the answers of ``issuer()`` for ``audience``, our client id."""
 
+    accept = SIGNED_ANSWER
+
     def __init__(
         self,
         signatures: Signatures,

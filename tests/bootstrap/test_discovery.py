@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from sidecar.bootstrap.build import Sidecar, build
 from sidecar.bootstrap.discovery import needed_of_discovery, reads_fhir
 from sidecar.server.listener import listen
+from sidecar.settings.adapter import ADAPTER
 from sidecar.settings.document import Settings
 from tests.fakes.archive import ScriptedPacs
 from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr, patient
@@ -102,7 +103,7 @@ def settings(changes: dict[str, Any], key: Path, fhir: str, pacs: str) -> Settin
     for section in ("tokens", "patients"):
         if document[section].get("client") == "backend":
             document[section]["client"] = backend
-    return Settings.model_validate(document)
+    return ADAPTER.validate_python(document)
 
 
 @contextlib.asynccontextmanager

@@ -1,11 +1,12 @@
 """Checks of the archive: QIDO-RS, dialect, rows, counts, changes."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from sidecar.check.character_sets import TOO_SLOW, hint_of_rows
-from sidecar.check.outcome import skipped
+from sidecar.check.character_sets import hint_of_rows
+from sidecar.check.outcome import TOO_SLOW, failure_of, skipped
 from sidecar.check.run import check
 from sidecar.common.errors import Unavailable
 from sidecar.conformance.finding import Finding, State
@@ -43,9 +44,7 @@ async def test_an_archive_without_studies_is_not_counted(ehr: ScriptedEhr, pacs:
 async def test_changes_that_cannot_be_read(ehr: ScriptedEhr, pacs: Pacs) -> None:
     """For instance with the DICOMweb root in place of the REST root."""
     async with served(ehr, pacs, pacs={"dialect": "orthanc"}) as settings:
-        wrong = settings.model_copy(
-            update={"pacs": settings.pacs.model_copy(update={"changes_url": settings.pacs.url})}
-        )
+        wrong = replace(settings, pacs=replace(settings.pacs, changes_url=settings.pacs.url))
         finding = {one.name: one for one in await check(wrong, None)}["pacs.changes_url"]
     assert finding.state is State.FAIL
     assert "status 404" in finding.text
@@ -177,7 +176,8 @@ async def test_what_the_rows_say_of_patients(
     ],
 )
 def test_what_an_archive_needs_whose_lists_cannot_be_used(reason: str, hint: str) -> None:
-    assert hint in hint_of_rows(Unavailable("", reason=reason))
+    problem = Unavailable("", reason=reason)
+    assert hint in str(failure_of(problem, hint_of_rows(problem)).hint)
 
 
 async def test_a_query_for_numbers_that_is_refused_is_not_an_archive_that_does_not_count(

@@ -1,11 +1,12 @@
 """Checks of the EHR: discovery, keys, introspection, Patients."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from sidecar.check.outcome import skipped, slow_ehr
+from sidecar.check.outcome import hint_of, skipped
 from sidecar.check.run import check
 from sidecar.common.errors import Unavailable
 from sidecar.conformance.finding import Finding, State
@@ -62,12 +63,9 @@ async def test_a_fixed_introspection_url_needs_no_discovery(ehr: ScriptedEhr, pa
     ehr.configuration_status = 500
     async with served(ehr, pacs) as settings:
         url = settings.ehr.fhir_url.removesuffix("/fhir") + "/introspect"
-        tokens = settings.tokens.model_copy(
-            update={"introspection": IntrospectionSettings(url=url)}
-        )
+        tokens = replace(settings.tokens, introspection=IntrospectionSettings(url=url))
         findings = {
-            finding.name: finding
-            for finding in await check(settings.model_copy(update={"tokens": tokens}), None)
+            finding.name: finding for finding in await check(replace(settings, tokens=tokens), None)
         }
     assert findings["ehr.smart_configuration"].state is State.WARN
     assert findings["tokens.introspection"].state is State.OK
@@ -87,12 +85,9 @@ async def test_an_issuer_that_nothing_names(pacs: Pacs, issuer: str | None) -> N
         WithoutDiscovery(answer={"active": False}), pacs, ehr={"issuer": issuer}
     ) as settings:
         url = settings.ehr.fhir_url.removesuffix("/fhir") + "/introspect"
-        tokens = settings.tokens.model_copy(
-            update={"introspection": IntrospectionSettings(url=url)}
-        )
+        tokens = replace(settings.tokens, introspection=IntrospectionSettings(url=url))
         findings = {
-            finding.name: finding
-            for finding in await check(settings.model_copy(update={"tokens": tokens}), None)
+            finding.name: finding for finding in await check(replace(settings, tokens=tokens), None)
         }
     finding = findings["ehr.smart_configuration"]
     assert (finding.state, finding.text) == (State.WARN, "discovery_unexpected_status (status 404)")
@@ -125,7 +120,7 @@ async def test_a_needed_issuer_that_nothing_names(ehr: ScriptedEhr, pacs: Pacs) 
     "asked", ["discovery", "introspection", "patient", "jwks", "group", "backend_token"]
 )
 def test_what_a_slow_ehr_needs(asked: str) -> None:
-    assert "limits.ehr_timeout_seconds" in slow_ehr(
+    assert "limits.ehr_timeout_seconds" in hint_of(
         Unavailable("", reason=asked + "_timeout"), "else"
     )
-    assert slow_ehr(Unavailable("", reason=asked + "_unreachable"), "else") == "else"
+    assert hint_of(Unavailable("", reason=asked + "_unreachable"), "else") == "else"

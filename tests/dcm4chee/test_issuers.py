@@ -9,7 +9,7 @@ import pytest
 
 from sidecar.check.archive import studies as check_studies
 from sidecar.conformance.finding import State
-from sidecar.settings.document import Settings
+from sidecar.settings.adapter import ADAPTER
 from tests.dcm4chee.behaviour import MODES, Behaviour, Mode
 from tests.dcm4chee.coercion import HOSPITAL, supplemented
 from tests.dcm4chee.site import STORED, SYSTEM_A, SYSTEM_B, Site, site_with
@@ -184,7 +184,7 @@ async def checked(site: Site, **pacs: Any) -> tuple[State, str]:
         "patients": {"mapping": "direct", "issuer": issuer},
         "pacs": {"url": "https://pacs.example.org", **pacs},
     }
-    finding = await check_studies(Settings.model_validate(document), site.sidecar)
+    finding = await check_studies(ADAPTER.validate_python(document), site.sidecar)
     return finding.state, finding.text
 
 

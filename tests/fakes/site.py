@@ -15,6 +15,7 @@ from sidecar.bootstrap.build import Sidecar, build
 from sidecar.common.invalidation import Invalidation
 from sidecar.fhir.imaging_study import Site
 from sidecar.server.listener import listen
+from sidecar.settings.adapter import ADAPTER
 from sidecar.settings.document import Settings
 from tests.fakes.archive import Servable
 from tests.fakes.ehr import TOKEN, HasApp
@@ -64,7 +65,7 @@ def site_settings(ehr_port: int, pacs_url: str, *changes: Mapping[str, dict[str,
     for sections in changes:
         for section, values in sections.items():
             document[section] = document.get(section, {}) | values
-    return Settings.model_validate(document)
+    return ADAPTER.validate_python(document)
 
 
 @contextlib.asynccontextmanager

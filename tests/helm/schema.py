@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sidecar.settings.document import Settings
+from sidecar.settings.adapter import ADAPTER
 
 CHART = Path(__file__).parent.parent.parent / "helm" / "smart-imaging-sidecar"
 FILE = CHART / "values.schema.json"
@@ -35,7 +35,7 @@ def _section(**properties: Any) -> dict[str, Any]:
 
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of the chart's values."""
-    settings = Settings.model_json_schema()
+    settings = ADAPTER.json_schema()
     definitions = settings.pop("$defs")
     # Empty in the chart's own values; templates say that it is required. What is there must be
     # right.

@@ -12,7 +12,6 @@ import pytest
 import yaml
 
 from sidecar.server.supervisor import END_SECONDS
-from sidecar.settings.document import Settings
 from sidecar.settings.fhir import CatalogSettings
 from tests.helm.rendering import (
     EXAMPLES,
@@ -38,7 +37,6 @@ def test_examples(example: Path) -> None:
         one["data"]["config.yaml"] for one in manifests if "config.yaml" in one.get("data", {})
     )
     assert yaml.safe_load(config) == values["config"]
-    Settings.model_json_schema()
     for pod in pods(manifests):
         mounts = {mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
         for file in re.findall(r"/run/secrets/[^/\s]+", config):

@@ -16,7 +16,7 @@ from aiohttp import web
 from sidecar.bootstrap.build import build
 from sidecar.server.listener import _ARRIVING_SECONDS, Listener, listen
 from sidecar.server.sockets import listen_on
-from sidecar.settings.document import Settings
+from sidecar.settings.adapter import ADAPTER
 from tests.authorization.limited import Slow
 from tests.event_loops import Run
 from tests.fakes.archive import ScriptedPacs
@@ -57,7 +57,7 @@ async def _end_of_a_transfer(seconds: float) -> float:
             "pacs": {"url": root},
         }
         async with (
-            build(Settings.model_validate(document)) as sidecar,
+            build(ADAPTER.validate_python(document)) as sidecar,
             aiohttp.ClientSession() as client,
         ):
             async with listen(sidecar.public, "127.0.0.1", 0, drain_seconds=seconds) as port:
@@ -256,7 +256,7 @@ async def test_an_ehr_that_goes_away_is_seen_by_readiness() -> None:
             "tokens": {"client": {"method": "none"}},
             "pacs": {"url": root},
         }
-        async with build(Settings.model_validate(document)) as sidecar:
+        async with build(ADAPTER.validate_python(document)) as sidecar:
             assert await sidecar.readiness.problems() == {}
             ehr.answer, ehr.status = "oops", 500
             ehr.configuration_status = 500

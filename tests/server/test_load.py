@@ -1,6 +1,5 @@
 """The configuration, read in a child for the supervisor."""
 
-import pickle
 import socket
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import pytest
 from sidecar.server.child import Channel
 from sidecar.server.configuration import Configuration
 from sidecar.server.load import load
-from sidecar.settings.document import Settings
 
 SITE = """
 ehr: {fhir_url: "https://ehr.example.org/fhir"}
@@ -39,14 +37,12 @@ def test_what_the_supervisor_needs(
     monkeypatch.setattr("sidecar.server.load.granted_cpus", lambda: 5)
     (tmp_path / "secret").write_text("s3cret")
     text = SITE.replace("WORKERS", workers).replace("FOLDER", str(tmp_path))
-    found = Configuration.decode(loaded(tmp_path, text))
-    assert (found.port, found.admin_port, found.workers) == (81, 82, count)
-    assert (found.drain_seconds, found.reload_seconds, found.log_level) == (7, 3, "INFO")
+    found = Configuration.decode(str(loaded(tmp_path, text)["configuration"]))
+    server = found.settings.server
+    assert (server.port, server.admin_port, found.workers) == (81, 82, count)
+    assert (server.drain_seconds, server.reload_seconds, found.settings.log.level) == (7, 3, "INFO")
     # The catalog's file is one that we write.
     assert found.files == [str(tmp_path / "secret")]
-    settings = pickle.loads(found.settings)
-    assert isinstance(settings, Settings)
-    assert settings.server.drain_seconds == 7
     assert "s3cret" not in str(loaded(tmp_path, text))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sidecar.server import startup_log
+from sidecar.settings.adapter import ADAPTER
 from sidecar.settings.document import Settings
 from sidecar.telemetry.logs import JsonFormatter
 from tests.background import Background
@@ -18,7 +19,7 @@ from tests.sidecar_process import SidecarProcess
 def settings(tmp_path: Path) -> Settings:
     secret = tmp_path / "secret"
     secret.write_text("an-own-secret")
-    return Settings.model_validate(
+    return ADAPTER.validate_python(
         {
             "ehr": {"fhir_url": "https://ehr.example.org/fhir"},
             "tokens": {

@@ -17,6 +17,11 @@ from sidecar.server import supervisor
 from sidecar.server.child import Channel
 from sidecar.server.configuration import Configuration
 from sidecar.server.worker_process import WorkerTask
+from sidecar.settings.document import Ehr, Settings
+from sidecar.settings.pacs import Pacs
+from sidecar.settings.server import Log, Server
+from sidecar.settings.tokens import Tokens
+from sidecar.settings.upstream_auth import NoAuth
 from sidecar.telemetry.logs import configure_logs
 from tests.forked import forked_process
 from tests.sidecar_process import free_ports_in_a_row
@@ -36,7 +41,7 @@ DEFAULTS = {
 class Toy:
     """A supervisor with toy workers: each answers a connection with its index and pid.
 
-    The configuration file is JSON: the fields of ``Configuration``, and ``behaviour``:
+    The configuration file is JSON: ``DEFAULTS``, the ports, and ``behaviour``:
 
     - ``serve``: ends on SIGTERM, and when it is replaced.
     - ``hold``: as serve, but when it is replaced it stays until SIGTERM.
@@ -141,7 +146,21 @@ def _main(folder: str, file: str, log_file: str, limits: Mapping[str, float]) ->
         except ValueError:
             channel.send(problems=["it is no JSON"])
             return 0
-        channel.send(**Configuration(**document, settings=behaviour.encode()).encode())
+        configuration = Configuration(
+            Settings(
+                server=Server(
+                    public_url=behaviour,
+                    **{name: value for name, value in document.items() if name in vars(Server())},
+                ),
+                log=Log(level=document["log_level"]),
+                ehr=Ehr(fhir_url=""),
+                tokens=Tokens(client=NoAuth(method="none")),
+                pacs=Pacs(url=""),
+            ),
+            document["workers"],
+            document["files"],
+        )
+        channel.send(configuration=configuration.encode())
         return 0
 
     configure_logs()
@@ -153,7 +172,7 @@ def _main(folder: str, file: str, log_file: str, limits: Mapping[str, float]) ->
 
 
 def _work(task: WorkerTask, channel: Channel) -> int:
-    behaviour = task.configuration.settings.decode()
+    behaviour = task.configuration.settings.server.public_url
     if behaviour == "half":
         behaviour = "problem" if task.index == 0 else "serve"
     over: list[int] = []

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import TypeAdapter
 
 from sidecar.authorization.study_facts import SERIES_KEYWORDS, STUDY_KEYWORDS
 from sidecar.settings.access import RuleSettings
@@ -31,7 +32,7 @@ def test_later_files_override_key_by_key(write: Write) -> None:
         "server: {port: 2, cors_origins: ['http://c']}\npacs: {dialect: orthanc}\n", "second.yaml"
     )
     settings = load(first, second)
-    assert (settings.server.port, settings.server.cors_origins) == (2, ["http://c"])
+    assert (settings.server.port, settings.server.cors_origins) == (2, ("http://c",))
     assert (settings.pacs.dialect, settings.pacs.url) == (
         "orthanc",
         "http://pacs.example.org/dicom-web",
@@ -70,7 +71,7 @@ def test_the_environment_overrides_files(write: Write) -> None:
     assert settings.pacs.url == "http://other/dicom-web"
     assert isinstance(settings.pacs.auth, BasicAuth)
     assert (settings.pacs.auth.username, settings.pacs.auth.secret()) == ("0123", "[true]")
-    assert (settings.server.port, settings.server.cors_origins) == (8081, ["http://a", "http://b"])
+    assert (settings.server.port, settings.server.cors_origins) == (8081, ("http://a", "http://b"))
     assert [(one.system, one.issuer) for one in settings.patients.identifiers] == [
         ("http://mrn", None)
     ]
@@ -307,7 +308,7 @@ def test_jwt_validation_needs_no_client(write: Write) -> None:
     )
     settings = load(*files)
     assert settings.tokens.client is None
-    assert settings.tokens.jwt.algorithms == ["RS256", "RS384", "ES256", "ES384"]
+    assert settings.tokens.jwt.algorithms == ("RS256", "RS384", "ES256", "ES384")
 
 
 @pytest.mark.parametrize(
@@ -402,6 +403,6 @@ def test_a_key_with_control_characters_stays_on_one_line(write: Write) -> None:
 
 def test_rules_may_name_what_is_described() -> None:
     """A keyword that could be configured and is never read would hide everything."""
-    rule = RuleSettings.model_json_schema()["properties"]
+    rule = TypeAdapter(RuleSettings).json_schema()["properties"]
     for name, known in (("study", STUDY_KEYWORDS), ("series", SERIES_KEYWORDS)):
         assert set(rule[name]["anyOf"][0]["propertyNames"]["enum"]) == set(known)

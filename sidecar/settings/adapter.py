@@ -1,0 +1,7 @@
+"""Read and write ``Settings`` by pydantic."""
+
+from pydantic import TypeAdapter
+
+from sidecar.settings.document import Settings
+
+ADAPTER = TypeAdapter(Settings)
