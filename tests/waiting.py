@@ -106,3 +106,20 @@ async def forever() -> NoReturn:
     """Never return: for a peer that is silent until it is left or cancelled."""
     while True:
         await asyncio.sleep(3_600)
+
+
+def pass_time(seconds: float) -> None:
+    """Let so many seconds have passed for the timers of the event loop.
+
+    So a client's time-out ends when its peer has been asked, and not before, however busy the
+    machine is.
+    """
+    loop = asyncio.get_running_loop()
+    now = loop.time
+    loop.time = lambda: now() + seconds  # type: ignore[method-assign]
+
+
+async def outlast(seconds: float) -> NoReturn:
+    """Never return, with ``seconds`` that have passed: for a peer that is silent until then."""
+    pass_time(seconds)
+    await forever()

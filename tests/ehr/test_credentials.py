@@ -21,7 +21,7 @@ from sidecar.ehr.assertion import private_key_of
 from sidecar.ehr.credentials import BackendServices, StaticToken
 from tests.common.peer import Clock, Peer, Reply, all_that_is_said
 from tests.ehr.backend import EC_JWK, EC_KEY, RSA_JWK, RSA_KEY, backend, pem
-from tests.waiting import forever
+from tests.waiting import outlast
 
 TOKEN = "a-recognizable-token"
 P256_KEY = ec.generate_private_key(ec.SECP256R1())
@@ -194,7 +194,7 @@ async def test_our_key_is_refused(
 
 
 async def _slow(request: web.Request) -> web.StreamResponse:
-    await forever()
+    await outlast(60)
 
 
 FAULTS: dict[str, tuple[Reply, str]] = {
@@ -223,7 +223,7 @@ async def test_a_fault_is_unavailable(
     caplog.set_level(logging.DEBUG)
     reply, reason = FAULTS[fault]
     peer.say(reply, granted("good"))
-    credentials = backend(peer, session, timeout_seconds=0.2 if reason == "timeout" else 60)
+    credentials = backend(peer, session, timeout_seconds=60)
     problem = await problem_of(credentials)
     assert isinstance(problem, Unavailable)
     assert problem.reason == f"backend_token_{reason}"

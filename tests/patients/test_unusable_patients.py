@@ -11,7 +11,7 @@ from sidecar.access.facts import PatientIdentifier
 from sidecar.common.invalidation import NEGATIVE_SECONDS
 from tests.common.peer import Clock, Peer, Reply, all_that_is_said
 from tests.patients.ehr_patients import NAME, TOKEN, VALUE, entry, mapping, person, problem_of
-from tests.waiting import forever
+from tests.waiting import outlast
 
 
 @pytest.mark.parametrize("status", [404, 410])
@@ -125,7 +125,7 @@ async def test_the_surviving_record_is_a_patient_like_any_other(
 
 
 async def _slow(request: web.Request) -> web.StreamResponse:
-    await forever()
+    await outlast(60)
 
 
 MINE = person(entry(VALUE))
@@ -184,7 +184,7 @@ async def test_a_fault_is_not_no_studies(
     caplog.set_level(logging.DEBUG)
     reply, reason = FAULTS[fault]
     peer.say(reply, Reply(person(entry())))
-    patients = mapping(peer, session, timeout_seconds=0.2 if reason == "timeout" else 60)
+    patients = mapping(peer, session, timeout_seconds=60)
     problem = await problem_of(patients)
     is_misfit = reason in ("wrong_shape", "wrong_resource")
     assert (problem.status, problem.reason) == (502 if is_misfit else 503, f"patient_{reason}")

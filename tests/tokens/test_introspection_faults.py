@@ -14,11 +14,11 @@ from sidecar.common.errors import BadGateway, Unavailable
 from tests.common.peer import Clock, Peer, Reply, all_that_is_said
 from tests.tokens.introspected import TOKEN, problem_of
 from tests.tokens.introspecting import ACTIVE, SECRET, introspection
-from tests.waiting import WAIT_SECONDS, forever
+from tests.waiting import WAIT_SECONDS, outlast, pass_time
 
 
 async def _slow(request: web.Request) -> web.StreamResponse:
-    await forever()
+    await outlast(60)
 
 
 async def _slow_body(request: web.Request) -> web.StreamResponse:
@@ -26,7 +26,8 @@ async def _slow_body(request: web.Request) -> web.StreamResponse:
     await response.prepare(request)
     while True:
         await response.write(b" ")
-        await asyncio.sleep(0.05)
+        pass_time(1)
+        await asyncio.sleep(0.01)
 
 
 async def _endless(request: web.Request) -> web.StreamResponse:
@@ -124,7 +125,7 @@ async def test_a_fault_is_unavailable(
     asked = introspection(
         peer,
         session,
-        timeout_seconds=0.2 if reason == "timeout" else 60,
+        timeout_seconds=60,
         observe=lambda what, _: outcomes.append(what),
     )
     async with asyncio.timeout(WAIT_SECONDS):
