@@ -27,7 +27,7 @@ from opentelemetry.trace import (
 from opentelemetry.trace import Span as OtelSpan
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from sidecar.common.spans import Durations, Kind, Span, Tracing, Value, within
+from sidecar.common.spans import NO_SPAN, Durations, Kind, Span, Tracing, Value, within
 from sidecar.telemetry.span_export import SpanExport
 
 _KINDS = {"internal": SpanKind.INTERNAL, "client": SpanKind.CLIENT}
@@ -49,15 +49,15 @@ class TracedSpan(Span):
         self.trace_id = format_trace_id(self._context.trace_id)
         self.is_sampled = bool(self._context.trace_flags.sampled)
 
-    def child(self, name: str, kind: Kind) -> Span:
-        """Begin a span below this one. A span that is not sampled returns itself."""
+    def child(self, name: str, kind: Kind) -> AbstractContextManager[Span]:
+        """Return a span below this one, open while the block runs; ``NO_SPAN`` if not sampled."""
         if not self.is_sampled:
-            return self
+            return NO_SPAN
         parent = set_span_in_context(self._otel, Context())
         child = self._tracer.start_span(name, parent, _KINDS[kind])
         if kind == "client":
             child.set_attribute("peer.service", name.partition(" ")[0])
-        return TracedSpan(self._tracer, child, self.durations)
+        return within(TracedSpan(self._tracer, child, self.durations))
 
     def set(self, name: str, value: Value) -> None:
         """Set an attribute."""

@@ -1,7 +1,7 @@
 """The spans of a step, and what is written into them."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from sidecar.common.spans import Kind, Span, Value, within
 
@@ -17,9 +17,9 @@ class _RecordedSpan(Span):
         self._attributes: dict[str, Value] = {}
         recorded.append((name, self._attributes))
 
-    def child(self, name: str, kind: Kind) -> "_RecordedSpan":
-        """Begin a span below this one."""
-        return _RecordedSpan(name, self._recorded)
+    def child(self, name: str, kind: Kind) -> AbstractContextManager[Span]:
+        """Open a span below this one while the block runs."""
+        return within(_RecordedSpan(name, self._recorded))
 
     def set(self, name: str, value: Value) -> None:
         """Set an attribute."""
