@@ -17,7 +17,7 @@ from sidecar.web.dicomweb_handlers import DicomWeb
 from sidecar.web.errors import json_response
 from sidecar.web.fhir_documents import FhirDocuments
 from sidecar.web.fhir_handlers import ImagingFhir
-from sidecar.web.middleware import add_headers, give_places_back, observe_requests
+from sidecar.web.middleware import add_headers, observe_requests
 
 REQUEST_BODY_BYTES = 65_536
 """Limit in bytes of the body of a POST search; nothing else has a body."""
@@ -57,10 +57,7 @@ def create_public(
     among them (the demo's page).
     """
     app = web.Application(
-        middlewares=[
-            give_places_back,
-            observe_requests(metrics, audit, is_draining, tracing, public_url),
-        ],
+        middlewares=[observe_requests(metrics, audit, is_draining, tracing, public_url)],
         client_max_size=REQUEST_BODY_BYTES,
     )
     # No credentials: we use no cookies, and a page's script must show its token itself.
@@ -72,6 +69,13 @@ def create_public(
         max_age=600,
     )
     cors = aiohttp_cors.setup(app, defaults=dict.fromkeys(cors_origins, origin))
+    add_cors_headers = app.on_response_prepare.pop()
+
+    async def add_all_headers(request: web.Request, response: web.StreamResponse) -> None:
+        # The library looks for the origin last, after the settings of the route.
+        if hdrs.ORIGIN in request.headers:
+            await add_cors_headers(request, response)
+        add_headers(request, response)
 
     def add(name: str, path: str, handler: Handler, *methods: str) -> None:
         resource = cors.add(app.router.add_resource(path, name=name))
@@ -101,7 +105,7 @@ def create_public(
     else:
         add("root", "/", _pointer)
     add("unknown", "/{tail:.*}", _unknown, hdrs.METH_ANY)
-    app.on_response_prepare.append(add_headers)
+    app.on_response_prepare.append(add_all_headers)
     app[CORS] = lambda origin: _cors_headers(cors_origins, origin)
     return app
 
