@@ -21,6 +21,7 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
+from sidecar.telemetry.logs import log_request
 from sidecar.web.connection_limit import (
     ConnectionLimit,
     OpenConnections,
@@ -29,8 +30,6 @@ from sidecar.web.connection_limit import (
 )
 from sidecar.web.errors import malformed, unexpected_body
 from sidecar.web.send_buffers import SendBufferTracker, has_unread, has_unsent, reset
-
-log = logging.getLogger("sidecar.request")
 
 CorsHeaders = Callable[[str | None], Mapping[str, str]]
 CORS: web.AppKey[CorsHeaders] = web.AppKey("cors")
@@ -217,9 +216,9 @@ class _Server(web.Server):
         request_id = secrets.token_hex(8)
         response.headers.update(self._cors(origin))
         response.headers["X-Request-Id"] = request_id
-        log.info(
-            "request",
-            extra={
+        log_request(
+            logging.INFO,
+            {
                 "request_id": request_id,
                 "route": "malformed",
                 "method": "other",

@@ -20,6 +20,7 @@ from sidecar.authorization.decision_log import Denied
 from sidecar.common.errors import Problem
 from sidecar.common.spans import REASON as SPAN_REASON
 from sidecar.common.spans import STATUS, Span, Tracing, span
+from sidecar.telemetry.logs import log_request
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web import errors
 from sidecar.web.target import Target, authority_of, parse_target
@@ -182,7 +183,7 @@ def _record(
         fields["reason"] = record.reason
     if step.is_sampled:
         _end_span(step, status, record.reason)
-    log.log(logging.WARNING if int(status) >= 500 else logging.INFO, "request", extra=fields)
+    log_request(logging.WARNING if int(status) >= 500 else logging.INFO, fields)
 
 
 def _end_span(step: Span, status: str, reason: str | None) -> None:
