@@ -8,7 +8,6 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 from cachetools import TTLCache
 
@@ -17,6 +16,7 @@ from sidecar.audit.event import REFUSED, SERIOUS, SUCCESS, AuditSource, audit_li
 from sidecar.audit.record import AccessRecord
 from sidecar.audit.sinks import NoSink, Sink
 from sidecar.common.errors import Unavailable
+from sidecar.telemetry.logs import instant
 
 log = logging.getLogger(__name__)
 
@@ -40,14 +40,12 @@ class AuditTrail:
         *,
         observe: Callable[[str], None] = lambda outcome: None,
         hand_over: Callable[[], None] = lambda: None,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._sink = sink
         self._source = source
         self._key = hashlib.blake2b(key).digest()
         self._observe = observe
         self.hand_over = hand_over
-        self._clock = clock
         self._inactive: TTLCache[str, bool] = TTLCache(10_000, REPEAT_SECONDS, time.monotonic)
 
     @property
@@ -85,7 +83,7 @@ class AuditTrail:
             or (inactive is not None and inactive in self._inactive)
         ):
             return
-        recorded = self._clock().isoformat(timespec="milliseconds")
+        recorded = instant(time.time())
         try:
             line = audit_line(record, self._source, recorded=recorded, outcome=outcome, step=step)
             self._sink.write(line, late=late)

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -46,7 +47,7 @@ class JsonFormatter(logging.Formatter):
         if record.name == "asyncio":
             message = message.partition("\n")[0]
         entry: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "time": instant(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": message,
@@ -87,6 +88,17 @@ def _places(traceback: Any) -> list[str]:
         places.append(f"{code.co_filename.rpartition('/')[2]}:{traceback.tb_lineno} {code.co_name}")
         traceback = traceback.tb_next
     return places[-20:]
+
+
+def instant(seconds: float) -> str:
+    """Return seconds since 1970 as an instant of ISO 8601 in UTC, with milliseconds."""
+    whole = int(seconds)
+    return f"{_second(whole)}.{int((seconds - whole) * 1_000):03}+00:00"
+
+
+@lru_cache(8)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat().removesuffix("+00:00")
 
 
 def log_request(level: int, fields: Mapping[str, object]) -> None:
