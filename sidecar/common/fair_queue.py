@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Hashable, Sequence
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from typing import TypeAlias
 
 Key: TypeAlias = tuple[Hashable, ...]
@@ -193,5 +194,6 @@ def _count(counter: Counter[Key], prefixes: Sequence[Key], step: int) -> None:
             del counter[prefix]
 
 
-def _prefixes(key: Key) -> list[Key]:
-    return [key[:length] for length in range(len(key) + 1)]
+@lru_cache(1_024)  # Each caller takes many places, one after the other.
+def _prefixes(key: Key) -> tuple[Key, ...]:
+    return tuple(key[:length] for length in range(len(key) + 1))

@@ -61,19 +61,19 @@ def parse_target(raw: str, own: str = "") -> Target:
     """
     if len(raw) > MAXIMUM_LENGTH:
         raise TargetTooLong("The URL is too long.", reason="target_too_long")
-    absolute = _ABSOLUTE.match(raw)
-    if (
-        own
-        and absolute is not None
-        and raw.startswith("/", absolute.end())
-        and authority_of(raw) == own
-    ):
+    if not raw.startswith("/"):
+        absolute = _ABSOLUTE.match(raw)
+        if (
+            not own
+            or absolute is None
+            or not raw.startswith("/", absolute.end())
+            or authority_of(raw) != own
+        ):
+            raise BadRequest(
+                "The request target must be a path, or a URL of this server.", reason="bad_target"
+            )
         raw = raw[absolute.end() :]
     path, _, query = raw.partition("?")
-    if not path.startswith("/"):
-        raise BadRequest(
-            "The request target must be a path, or a URL of this server.", reason="bad_target"
-        )
     if not _PATH.fullmatch(path):
         raise NotFound("There is no such resource.", reason="unknown_path")
     if not _QUERY.fullmatch(query) or "#" in query:
