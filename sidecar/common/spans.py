@@ -7,10 +7,9 @@ Names and attributes are constants, statuses and sizes, never what a request or 
 
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Literal
+from typing import Literal, Self
 
 from sidecar.common.errors import Problem
 
@@ -29,7 +28,9 @@ Durations = dict[str, float]
 class Span:
     """A span that has begun; this base class is that of a request while tracing is off.
 
-    ``durations``: those of its request, ``None``: it belongs to none.
+    As a context manager it is the current span while the block runs, and ends then. An exception is
+    recorded with its class, and a ``Problem`` also with its reason. ``durations``: those of its
+    request, ``None``: it belongs to none.
     """
 
     trace_id: str | None = None
@@ -40,8 +41,25 @@ class Span:
     def __init__(self, durations: Durations | None) -> None:
         self.durations = durations
 
-    def child(self, name: str, kind: Kind) -> "AbstractContextManager[Span]":
-        """Return a span below this one, open while the block runs; here ``NO_SPAN``."""
+    def __enter__(self) -> Self:
+        self._token = _CURRENT.set(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            if isinstance(error, Problem):
+                self.set(REASON, error.reason)
+            self.fail(kind.__name__)
+        _CURRENT.reset(self._token)
+        self.end()
+
+    def child(self, name: str, kind: Kind) -> "Span":
+        """Begin a span below this one. Here it is ``NO_SPAN``."""
         return NO_SPAN
 
     def set(self, name: str, value: Value) -> None:
@@ -61,20 +79,18 @@ class Span:
 class Tracing:
     """Begin the span of each request; in this base class tracing is off."""
 
-    def request(
-        self, method: str, route: str | None, traceparents: Sequence[str]
-    ) -> AbstractContextManager[Span]:
-        """Open the span of a request while the block runs.
+    def request(self, method: str, route: str | None, traceparents: Sequence[str]) -> Span:
+        """Begin the span of a request.
 
         ``route`` is a template. ``traceparents`` are the lines of that header.
         """
-        return within(Span({}))
+        return Span({})
 
 
 class _NoSpan(Span):
-    """A span that records nothing. A block that opens it changes nothing."""
+    """A span that records nothing, and is never the current one."""
 
-    def __enter__(self) -> Span:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -95,39 +111,12 @@ def current_span() -> Span:
     return _CURRENT.get()
 
 
-def span(name: str, kind: Kind = "internal") -> AbstractContextManager[Span]:
-    """Open a span below the current one while the block runs.
+def span(name: str, kind: Kind = "internal") -> Span:
+    """Begin a span below the current one, for a block that it measures.
 
     ``kind`` is ``client`` for a request to a peer, whose name comes first.
     """
     return _CURRENT.get().child(name, kind)
-
-
-class within:  # noqa: N801 - a generator would cost 3 µs more.
-    """Make ``begun`` the current span while the block runs, then end it.
-
-    An exception is recorded with its class, and a ``Problem`` also with its reason.
-    """
-
-    def __init__(self, begun: Span) -> None:
-        self._begun = begun
-
-    def __enter__(self) -> Span:
-        self._token = _CURRENT.set(self._begun)
-        return self._begun
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if kind is not None:
-            if isinstance(error, Problem):
-                self._begun.set(REASON, error.reason)
-            self._begun.fail(kind.__name__)
-        _CURRENT.reset(self._token)
-        self._begun.end()
 
 
 def trace_headers() -> dict[str, str]:
@@ -149,7 +138,7 @@ def add_duration(step: str, seconds: float) -> None:
         durations[step] = durations.get(step, 0) + seconds
 
 
-class measure:  # noqa: N801 - a generator would cost 3 µs more, and a request has six.
+class measure:  # noqa: N801 - a generator would cost 3 µs more, and a request has six
     """Run the block as a span named ``step``, and add its seconds to that step's duration."""
 
     def __init__(self, step: str) -> None:

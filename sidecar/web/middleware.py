@@ -6,9 +6,9 @@ The places that a request holds are held until its answer is sent: until then it
 import asyncio
 import contextlib
 import logging
-import secrets
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 from aiohttp.typedefs import Handler, Middleware
@@ -84,7 +84,7 @@ def observe_requests(
         started = time.perf_counter()
         route = request.match_info.route
         record = request[RECORD] = AccessRecord(
-            secrets.token_hex(8), request.remote, route.name or "unknown"
+            os.urandom(8).hex(), request.remote, route.name or "unknown"
         )
         with tracing.request(
             request.method,
@@ -198,8 +198,15 @@ def _end_span(step: Span, status: str, reason: str | None) -> None:
         step.fail(status)
 
 
-def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+async def add_headers(
+    add_cors_headers: Callable[[web.Request, web.StreamResponse], Awaitable[object]],
+    request: web.Request,
+    response: web.StreamResponse,
+) -> None:
     """Set the headers of every answer. Nothing is stored or referred (SIA-54)."""
+    # The CORS library looks for an origin last, after the settings of the route.
+    if hdrs.ORIGIN in request.headers:
+        await add_cors_headers(request, response)
     headers = response.headers
     headers.update(_HEADERS)
     headers["X-Request-Id"] = request[RECORD].request_id

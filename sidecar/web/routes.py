@@ -1,6 +1,7 @@
 """Route the public paths (docs/api.md), with CORS on all of them."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import aiohttp_cors
 from aiohttp import hdrs, web
@@ -69,13 +70,6 @@ def create_public(
         max_age=600,
     )
     cors = aiohttp_cors.setup(app, defaults=dict.fromkeys(cors_origins, origin))
-    add_cors_headers = app.on_response_prepare.pop()
-
-    async def add_all_headers(request: web.Request, response: web.StreamResponse) -> None:
-        # The library looks for the origin last, after the settings of the route.
-        if hdrs.ORIGIN in request.headers:
-            await add_cors_headers(request, response)
-        add_headers(request, response)
 
     def add(name: str, path: str, handler: Handler, *methods: str) -> None:
         resource = cors.add(app.router.add_resource(path, name=name))
@@ -105,7 +99,8 @@ def create_public(
     else:
         add("root", "/", _pointer)
     add("unknown", "/{tail:.*}", _unknown, hdrs.METH_ANY)
-    app.on_response_prepare.append(add_all_headers)
+    add_cors_headers = app.on_response_prepare.pop()
+    app.on_response_prepare.append(partial(add_headers, add_cors_headers))
     app[CORS] = lambda origin: _cors_headers(cors_origins, origin)
     return app
 

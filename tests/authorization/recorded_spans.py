@@ -1,9 +1,9 @@
 """The spans of a step, and what is written into them."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 
-from sidecar.common.spans import Kind, Span, Value, within
+from sidecar.common.spans import Kind, Span, Value
 
 Recorded = list[tuple[str, dict[str, Value]]]
 
@@ -17,9 +17,9 @@ class _RecordedSpan(Span):
         self._attributes: dict[str, Value] = {}
         recorded.append((name, self._attributes))
 
-    def child(self, name: str, kind: Kind) -> AbstractContextManager[Span]:
-        """Open a span below this one while the block runs."""
-        return within(_RecordedSpan(name, self._recorded))
+    def child(self, name: str, kind: Kind) -> "_RecordedSpan":
+        """Begin a span below this one."""
+        return _RecordedSpan(name, self._recorded)
 
     def set(self, name: str, value: Value) -> None:
         """Set an attribute."""
@@ -34,6 +34,6 @@ class _RecordedSpan(Span):
 def recorded_spans() -> Iterator[Recorded]:
     """Run the block in a span; return name and attributes of those that begin below it."""
     recorded: Recorded = []
-    with within(_RecordedSpan("request", recorded)):
+    with _RecordedSpan("request", recorded):
         recorded.clear()
         yield recorded
