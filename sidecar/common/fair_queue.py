@@ -5,6 +5,8 @@ from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Hashable, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
+from itertools import repeat
+from operator import lt
 from typing import TypeAlias
 
 Key: TypeAlias = tuple[Hashable, ...]
@@ -167,10 +169,7 @@ class FairQueue:
     def _has_room(self, prefixes: Sequence[Key]) -> bool:
         if len(prefixes) > 1 and not self._is_left_to(prefixes[1]):
             return False
-        for prefix, at_once in zip(prefixes, self._at_once, strict=True):
-            if self._running.get(prefix, 0) >= at_once:
-                return False
-        return True
+        return all(map(lt, map(self._running.get, prefixes, repeat(0)), self._at_once))
 
     def _is_left_to(self, prefix: Key) -> bool:
         """Return whether ``prefix`` may have a place, if it has one part (others always may).
