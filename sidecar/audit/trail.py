@@ -48,11 +48,6 @@ class AuditTrail:
         self.hand_over = hand_over
         self._inactive: TTLCache[str, bool] = TTLCache(10_000, REPEAT_SECONDS, time.monotonic)
 
-    @property
-    def is_off(self) -> bool:
-        """Whether nothing is written."""
-        return isinstance(self._sink, NoSink)
-
     def token_hash(self, token: str) -> str:
         """Return a keyed hash, which joins the events of a token."""
         # A third of what an HMAC costs.
@@ -78,7 +73,7 @@ class AuditTrail:
         # An invalid token is recorded once in REPEAT_SECONDS.
         inactive = record.token_hash if record.reason in INVALID_TOKEN else None
         if (
-            self.is_off
+            isinstance(self._sink, NoSink)
             or not record.is_worth_an_event
             or (inactive is not None and inactive in self._inactive)
         ):

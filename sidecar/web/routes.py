@@ -70,6 +70,8 @@ def create_public(
         max_age=600,
     )
     cors = aiohttp_cors.setup(app, defaults=dict.fromkeys(cors_origins, origin))
+    add_cors_headers = app.on_response_prepare.pop()
+    app.on_response_prepare.append(partial(add_headers, add_cors_headers))
 
     def add(name: str, path: str, handler: Handler, *methods: str) -> None:
         resource = cors.add(app.router.add_resource(path, name=name))
@@ -99,8 +101,6 @@ def create_public(
     else:
         add("root", "/", _pointer)
     add("unknown", "/{tail:.*}", _unknown, hdrs.METH_ANY)
-    add_cors_headers = app.on_response_prepare.pop()
-    app.on_response_prepare.append(partial(add_headers, add_cors_headers))
     app[CORS] = lambda origin: _cors_headers(cors_origins, origin)
     return app
 

@@ -88,8 +88,7 @@ def form_parameters(text: str) -> list[tuple[str, str]]:
 
     Raises ``BadRequest`` for malformed escapes, other character sets, too many pairs.
     """
-    text = "&".join(filter(None, text.split("&")))
-    if not text:
+    if not text or not (text := "&".join(filter(None, text.split("&")))):
         return []
     if _BAD_ESCAPE.search(text):
         raise BadRequest("The query has a malformed percent escape.", reason="bad_query")
