@@ -2,8 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 from aiohttp import hdrs, web
 
@@ -19,8 +18,7 @@ R = TypeVar("R", bound=Retrieval | Query)
 Resource_co = TypeVar("Resource_co", bound=Retrieval | Query, covariant=True)
 
 
-@dataclass(frozen=True, slots=True)
-class AskedFor(Generic[Resource_co]):
+class AskedFor(NamedTuple, Generic[Resource_co]):
     """The ``resource``, and how it is wanted.
 
     ``root``: our own URL below which the answer's URLs are. ``accept``: the Accept header, or the

@@ -4,7 +4,7 @@ Each path has one spelling, so that no two parsers can differ over it.
 """
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 from sidecar.common.errors import BadRequest, NotFound, Problem
@@ -29,8 +29,7 @@ class TargetTooLong(Problem):
     code = "too-long"
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """``segments`` of the path (``%24`` read as ``$``), ``query`` as sent."""
 
     segments: tuple[str, ...]
