@@ -4,10 +4,15 @@ Those of FHIR searches and reads follow IHE BALP (https://profiles.ihe.net/ITI/B
 retrievals and QIDO-RS have DICOM's codes (PS3.15 A.5, PS3.16 annex D), which AuditEvent.type takes.
 """
 
+import json
 from base64 import b64encode
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any
 
+import orjson
+
+from sidecar.access.facts import Part
 from sidecar.access.reasons import INVALID_TOKEN
 from sidecar.audit.record import AccessRecord
 
@@ -34,6 +39,16 @@ LEFT_OUT = 3
 The line must be short enough to be written at once (PIPE_BUF).
 """
 
+_LINE = (
+    b'%b"recorded":"%b","outcome":"%b","outcomeDesc":%b,%b"entity":[%b'
+    b'{"what":{"identifier":{"value":%b}},"type":%b}]}\n'
+)
+_REQUESTS = 64
+"""Requests whose entities are kept as JSON, for the second event of each."""
+_CALLERS = 512
+"""Callers whose part of an event is kept as JSON, some 600 bytes each."""
+_NOBODY = (None, None, None)
+
 Json = dict[str, Any]
 
 
@@ -46,39 +61,57 @@ class AuditSource:
     site: str | None = None
 
 
-def audit_event(
+def audit_line(
     record: AccessRecord, source: AuditSource, *, recorded: str, outcome: str, step: str
-) -> Json:
-    """Return the AuditEvent of a ``record``.
+) -> bytes:
+    """Return the AuditEvent of a ``record`` as JSON in ASCII, with the line's end.
 
     ``recorded`` is an instant. ``step`` is the ``outcomeDesc`` when the record has no reason.
+    In ASCII no text of a server can end a line, whichever reader splits them. Raises
+    ``ValueError``.
     """
-    kind = _kind(record)
-    event: Json = {"resourceType": "AuditEvent"}
-    if outcome == SUCCESS and kind.profile is not None:
-        event["meta"] = {"profile": [_BALP + kind.profile]}
-    event |= {
-        "type": kind.type,
-        "subtype": [kind.subtype],
-        "action": kind.action,
-        "recorded": recorded,
-        "outcome": outcome,
-        "outcomeDesc": record.reason or step,
-        "agent": _agents(record, source),
-        "source": {
-            "observer": {"display": source.name},
-            "type": [_APPLICATION_SERVER],
-        },
-        "entity": _entities(record, source),
-    }
-    if record.reason in INVALID_TOKEN:
-        event["type"] = _SECURITY_ALERT
-    if source.site is not None:
-        event["source"]["site"] = source.site
-    return event
+    begin = _beginning(
+        _kind(record), is_success=outcome == SUCCESS, is_alert=record.reason in INVALID_TOKEN
+    )
+    token = record.token
+    agents_and_source = _agents_and_source(
+        source.name,
+        source.site,
+        record.address,
+        *((token.client_id, token.subject, token.issuer) if token is not None else _NOBODY),
+        record.token_hash,
+    )
+    entities = _entities(
+        source.fhir_url, record.patient, record.search, record.left_out, record.part
+    )
+    return _LINE % (
+        begin,
+        recorded.encode(),
+        outcome.encode(),
+        _json(record.reason or step),
+        agents_and_source,
+        entities,
+        _json(record.request_id),
+        _REQUEST_ID,
+    )
 
 
-@dataclass(frozen=True, slots=True)
+def _json(value: object) -> bytes:
+    """Return ASCII. Raises ``ValueError``."""
+    try:
+        if (text := orjson.dumps(value)).isascii():
+            return text
+    except TypeError:  # Half a surrogate pair.
+        pass
+    return json.dumps(value, separators=(",", ":")).encode("ascii")
+
+
+def _fields(value: Json) -> bytes:
+    """Return the fields of an object, which more of them follow."""
+    return _json(value)[1:-1] + b","
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Kind:
     type: Json
     subtype: Json
@@ -98,7 +131,7 @@ _SERVER_TYPE = {"coding": [_coding(_DCM, "110152", "Destination Role ID")]}
 _USER_TYPE = {"coding": [_coding(_PARTICIPATION, "IRCP", "information recipient")]}
 _PERSON = _coding(_ENTITY_TYPE, "1", "Person")
 _SYSTEM_OBJECT = _coding(_ENTITY_TYPE, "2", "System Object")
-_REQUEST_ID = _coding(_BALP_ENTITY_TYPE, "XrequestId", "XrequestId")
+_REQUEST_ID = _json(_coding(_BALP_ENTITY_TYPE, "XrequestId", "XrequestId"))
 _PATIENT_ROLE = _coding(_ENTITY_ROLE, "1", "Patient")
 _REPORT_ROLE = _coding(_ENTITY_ROLE, "3", "Report")
 _QUERY_ROLE = _coding(_ENTITY_ROLE, "24", "Query")
@@ -121,76 +154,99 @@ def _kind(record: AccessRecord) -> _Kind:
     return _RETRIEVAL if record.instances else _LOOK
 
 
-def _agents(record: AccessRecord, source: AuditSource) -> list[Json]:
-    """Return client, server and user. In BALP the client is the source, even of a read."""
-    token = record.token
+@cache
+def _beginning(kind: _Kind, *, is_success: bool, is_alert: bool) -> bytes:
+    """Return what is the same in all events of a kind."""
+    event: Json = {"resourceType": "AuditEvent"}
+    if is_success and kind.profile is not None:
+        event["meta"] = {"profile": [_BALP + kind.profile]}
+    event |= {
+        "type": _SECURITY_ALERT if is_alert else kind.type,
+        "subtype": [kind.subtype],
+        "action": kind.action,
+    }
+    return b"{" + _fields(event)
+
+
+@lru_cache(_CALLERS)
+def _agents_and_source(
+    name: str,
+    site: str | None,
+    address: str | None,
+    client_id: str | None,
+    subject: str | None,
+    issuer: str | None,
+    token_hash: str | None,
+) -> bytes:
+    """Return client, server and user, and the source, as fields.
+
+    In BALP the client is the source, even of a read.
+    """
     client: Json = {
         "type": _CLIENT_TYPE,
         "who": {"display": "unknown client"},
         "requestor": False,
     }
-    if token is not None and token.client_id is not None:
-        client["who"] = {"identifier": {"value": token.client_id}}
-    if record.address is not None:
-        client["network"] = {"address": record.address, "type": "2"}
+    if client_id is not None:
+        client["who"] = {"identifier": {"value": client_id}}
+    if address is not None:
+        client["network"] = {"address": address, "type": "2"}
     server: Json = {
         "type": _SERVER_TYPE,
-        "who": {"display": source.name},
+        "who": {"display": name},
         "requestor": False,
     }
-    return [client, server, _user(record)]
-
-
-def _user(record: AccessRecord) -> Json:
     user: Json = {
         "type": _USER_TYPE,
         "who": {"display": "unknown user"},
         "requestor": True,
     }
-    token = record.token
-    if token is not None and token.subject is not None:
-        user["who"] = {"identifier": {"value": token.subject}}
-        if token.issuer is not None:
-            user["who"]["identifier"]["system"] = token.issuer
-    if record.token_hash is not None:
-        user["policy"] = ["urn:smart-imaging-sidecar:token:" + record.token_hash]
-    return user
+    if subject is not None:
+        user["who"] = {"identifier": {"value": subject}}
+        if issuer is not None:
+            user["who"]["identifier"]["system"] = issuer
+    if token_hash is not None:
+        user["policy"] = ["urn:smart-imaging-sidecar:token:" + token_hash]
+    source: Json = {"observer": {"display": name}, "type": [_APPLICATION_SERVER]}
+    if site is not None:
+        source["site"] = site
+    return _fields({"agent": [client, server, user], "source": source})
 
 
-def _entities(record: AccessRecord, source: AuditSource) -> list[Json]:
+@lru_cache(_REQUESTS)
+def _entities(
+    fhir_url: str,
+    patient: str | None,
+    search: str | None,
+    left_out: frozenset[str],
+    part: Part | None,
+) -> bytes:
+    """Return the entities in front of the request's id, each with a comma."""
     entities: list[Json] = []
-    if record.patient is not None:
+    if patient is not None:
         entities.append(
             {
-                "what": {"reference": f"{source.fhir_url}/Patient/{record.patient}"},
+                "what": {"reference": f"{fhir_url}/Patient/{patient}"},
                 "type": _PERSON,
                 "role": _PATIENT_ROLE,
             }
         )
-    if record.search is not None:
+    if search is not None:
         query: Json = {
             "type": _SYSTEM_OBJECT,
             "role": _QUERY_ROLE,
-            "query": b64encode(record.search.encode()).decode("ascii"),
+            "query": b64encode(search.encode()).decode("ascii"),
         }
-        if record.left_out:
-            named = sorted(record.left_out)[:LEFT_OUT]
+        if left_out:
+            named = sorted(left_out)[:LEFT_OUT]
             query["detail"] = [{"type": "shared_uid", "valueString": uid} for uid in named]
         entities.append(query)
-    if record.part is not None:
-        entities.append(_study(record))
-    entities.append(
-        {
-            "what": {"identifier": {"value": record.request_id}},
-            "type": _REQUEST_ID,
-        }
-    )
-    return entities
+    if part is not None:
+        entities.append(_study(part))
+    return b"".join(_json(entity) + b"," for entity in entities)
 
 
-def _study(record: AccessRecord) -> Json:
-    assert record.part is not None  # noqa: S101
-    part = record.part
+def _study(part: Part) -> Json:
     study: Json = {
         "what": {"identifier": {"system": "urn:dicom:uid", "value": "urn:oid:" + part.study}},
         "type": _SYSTEM_OBJECT,

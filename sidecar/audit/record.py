@@ -23,8 +23,9 @@ class AccessRecord:
     peer's IP. ``token``: what the authorization server said. ``token_hash``: a keyed hash of the
     ``bearer`` token, which itself is not recorded. ``patient`` (FHIR id) and ``part``: what was
     asked for, permitted or not. ``is_query``: QIDO-RS. ``instances``: whole DICOM instances were
-    asked for. ``reason``: why the request was refused or broken off. ``left_out``: studies that
-    are not in a list because their UIDs are another patient's, too.
+    asked for. ``reason``: why the request was refused or broken off. ``broken_off``: the status in
+    logs and metrics of an answer that we broke off after its head had gone out. ``left_out``:
+    studies that are not in a list because their UIDs are another patient's, too.
     """
 
     request_id: str
@@ -39,6 +40,7 @@ class AccessRecord:
     is_query: bool = False
     instances: bool = False
     reason: str | None = None
+    broken_off: str | None = None
     left_out: frozenset[str] = frozenset()
 
     def asks_for(self, patient: str | None) -> None:

@@ -6,7 +6,7 @@ a 503.
 
 import asyncio
 from collections.abc import AsyncIterator, Hashable, Sequence
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import NoReturn, TypeAlias
 
 from sidecar.access.facts import Token
@@ -91,11 +91,11 @@ class RequestLimits:
         is_whole = retrieval.part.instance is None and retrieval.kind not in _SMALL
         # In this order alone: whoever holds the last place waits for none.
         queues = [self.whole_transfers, self.transfers] if is_whole else [self.transfers]
-        return _places(queues, token, "streams")
+        return _Places(queues, token, "streams")
 
     def search(self, token: Token) -> AbstractAsyncContextManager[Sequence[HeldPlace]]:
         """Wait for a place for a search, and hold it as ``transfer`` does."""
-        return _places([self.searches], token, "searches")
+        return _Places([self.searches], token, "searches")
 
 
 class QueryLimits:
@@ -120,20 +120,34 @@ class QueryLimits:
             self._queue.leave(key)
 
 
-@asynccontextmanager
-async def _places(
-    queues: Sequence[FairQueue], token: Token, what: str
-) -> AsyncIterator[Sequence[HeldPlace]]:
+class _Places:
     """Hold a place in each of the queues; all of them are waited for ``WAIT_SECONDS`` at most."""
-    key = caller_of(token)
-    clock = asyncio.get_running_loop().time
-    until = clock() + WAIT_SECONDS
-    with ExitStack() as held:
-        with measure("queue"):
-            for queue in queues:
-                await _enter(queue, key, what, until - clock())
-                held.callback(queue.leave, key)
-        yield [HeldPlace(queue, key) for queue in queues]
+
+    def __init__(self, queues: Sequence[FairQueue], token: Token, what: str) -> None:
+        self._queues = queues
+        self._key = caller_of(token)
+        self._what = what
+        self._held: list[FairQueue] = []
+
+    async def __aenter__(self) -> Sequence[HeldPlace]:
+        clock = asyncio.get_running_loop().time
+        until = clock() + WAIT_SECONDS
+        try:
+            with measure("queue"):
+                for queue in self._queues:
+                    await _enter(queue, self._key, self._what, until - clock())
+                    self._held.append(queue)
+        except BaseException:
+            self._leave()
+            raise
+        return [HeldPlace(queue, self._key) for queue in self._queues]
+
+    async def __aexit__(self, *raised: object) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        for queue in reversed(self._held):
+            queue.leave(self._key)
 
 
 async def _enter(queue: FairQueue, key: Key, what: str, seconds: float | None = None) -> None:

@@ -4,6 +4,9 @@ import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Hashable, Sequence
 from contextlib import asynccontextmanager
+from functools import lru_cache
+from itertools import repeat
+from operator import lt
 from typing import TypeAlias
 
 Key: TypeAlias = tuple[Hashable, ...]
@@ -79,15 +82,17 @@ class FairQueue:
         """
         if len(key) != len(self._at_once) - 1:
             raise ValueError("the key has another number of levels than the limits")
-        if self._has_room(key):
-            self._count(self._running, key, 1)
+        prefixes = _prefixes(key)
+        if self._has_room(prefixes):
+            _count(self._running, prefixes, 1)
         else:
             await self._wait(key, self._seconds if seconds is None else seconds)
 
     def leave(self, key: Key) -> None:
         """Give a place back."""
-        self._count(self._running, key, -1)
-        self._serve()
+        _count(self._running, _prefixes(key), -1)
+        if self._futures:
+            self._serve()
 
     async def _wait(self, key: Key, seconds: float) -> None:
         for level, prefix in enumerate(_prefixes(key)):
@@ -108,13 +113,13 @@ class FairQueue:
             raise
 
     def _enter(self, key: Key, future: asyncio.Future[None]) -> None:
-        self._count(self._waiting, key, 1)
+        _count(self._waiting, _prefixes(key), 1)
         self._futures.setdefault(key, OrderedDict())[future] = None
         for level, part in enumerate(key):
             self._turns.setdefault(key[:level], OrderedDict()).setdefault(part)
 
     def _leave(self, key: Key, future: asyncio.Future[None]) -> None:
-        self._count(self._waiting, key, -1)
+        _count(self._waiting, _prefixes(key), -1)
         del self._futures[key][future]
         if not self._futures[key]:
             del self._futures[key]
@@ -134,7 +139,7 @@ class FairQueue:
                 # Its caller has left, but its task has not run yet. Other tasks run first.
                 asyncio.get_running_loop().call_soon(self._serve)
                 return
-            self._count(self._running, key, 1)
+            _count(self._running, _prefixes(key), 1)
             future.set_result(None)
 
     def _next(self, prefix: Key, other_than: Key | None = None) -> Key | None:
@@ -155,17 +160,16 @@ class FairQueue:
 
     def would_serve_another(self, key: Key) -> bool:
         """Return whether another key would be served if ``key`` held one place less."""
-        self._count(self._running, key, -1)
+        _count(self._running, _prefixes(key), -1)
         try:
             return self._next((), other_than=key) is not None
         finally:
-            self._count(self._running, key, 1)
+            _count(self._running, _prefixes(key), 1)
 
-    def _has_room(self, key: Key) -> bool:
-        return self._is_left_to(key[:1]) and all(
-            self._running[prefix] < at_once
-            for prefix, at_once in zip(_prefixes(key), self._at_once, strict=True)
-        )
+    def _has_room(self, prefixes: Sequence[Key]) -> bool:
+        if len(prefixes) > 1 and not self._is_left_to(prefixes[1]):
+            return False
+        return all(map(lt, map(self._running.get, prefixes, repeat(0)), self._at_once))
 
     def _is_left_to(self, prefix: Key) -> bool:
         """Return whether ``prefix`` may have a place, if it has one part (others always may).
@@ -178,14 +182,17 @@ class FairQueue:
             or not self._running[prefix]
         )
 
-    @staticmethod
-    def _count(counter: Counter[Key], key: Key, step: int) -> None:
-        """Add ``step`` to the counts of the key and its prefixes. Counts of 0 are removed."""
-        for prefix in _prefixes(key):
-            counter[prefix] += step
-            if not counter[prefix]:
-                del counter[prefix]
+
+def _count(counter: Counter[Key], prefixes: Sequence[Key], step: int) -> None:
+    """Add ``step`` to the counts of a key and its prefixes. Counts of 0 are removed."""
+    for prefix in prefixes:
+        # Not counter[prefix]: for what is missing it calls Python.
+        if count := counter.get(prefix, 0) + step:
+            counter[prefix] = count
+        else:
+            del counter[prefix]
 
 
-def _prefixes(key: Key) -> list[Key]:
-    return [key[:length] for length in range(len(key) + 1)]
+@lru_cache(1_024)  # Each caller takes many places, one after the other.
+def _prefixes(key: Key) -> tuple[Key, ...]:
+    return tuple(key[:length] for length in range(len(key) + 1))

@@ -5,6 +5,7 @@ Labels are constants, and no identifiers.
 
 import contextlib
 import logging
+from bisect import bisect_left
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
@@ -162,12 +163,12 @@ class Metrics:
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return _with_cached_children(
-            Counter("smart_imaging_" + name, text, labels, registry=self.registry)
+            _Counter("smart_imaging_" + name, text, labels, registry=self.registry)
         )
 
     def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
         return _with_cached_children(
-            Histogram(
+            _Histogram(
                 "smart_imaging_" + name, text, labels, buckets=_SECONDS, registry=self.registry
             )
         )
@@ -257,6 +258,29 @@ class Metrics:
         if content_type.startswith("application/openmetrics-text"):
             return encode(self._exposed), content_type
         return self.expose(), self.CONTENT_TYPE
+
+
+class _Counter(Counter):
+    """A counter that does not check its labels and the sign again each time.
+
+    A request counts nine times, and the checks cost more than the counting.
+    """
+
+    def inc(self, amount: float = 1, exemplar: dict[str, str] | None = None) -> None:
+        """Add ``amount``, which is not negative. Exemplars are those of histograms."""
+        self._value.inc(amount)
+
+
+class _Histogram(Histogram):
+    """A histogram that finds its bucket by bisection."""
+
+    def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:
+        """Count ``amount`` in its bucket, and add it to the sum."""
+        if exemplar is not None:
+            super().observe(amount, exemplar)
+            return
+        self._sum.inc(amount)
+        self._buckets[bisect_left(self._upper_bounds, amount)].inc(1)
 
 
 def _with_cached_children(metric: Metric) -> Metric:

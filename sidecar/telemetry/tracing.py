@@ -8,7 +8,6 @@ tracestate field").
 
 import secrets
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from types import MappingProxyType
 
 from opentelemetry.context import Context
@@ -27,7 +26,7 @@ from opentelemetry.trace import (
 from opentelemetry.trace import Span as OtelSpan
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from sidecar.common.spans import Durations, Kind, Span, Tracing, Value, within
+from sidecar.common.spans import NO_SPAN, Durations, Kind, Span, Tracing, Value
 from sidecar.telemetry.span_export import SpanExport
 
 _KINDS = {"internal": SpanKind.INTERNAL, "client": SpanKind.CLIENT}
@@ -50,9 +49,9 @@ class TracedSpan(Span):
         self.is_sampled = bool(self._context.trace_flags.sampled)
 
     def child(self, name: str, kind: Kind) -> Span:
-        """Begin a span below this one. A span that is not sampled returns itself."""
+        """Begin a span below this one. Below one that is not sampled it is ``NO_SPAN``."""
         if not self.is_sampled:
-            return self
+            return NO_SPAN
         parent = set_span_in_context(self._otel, Context())
         child = self._tracer.start_span(name, parent, _KINDS[kind])
         if kind == "client":
@@ -115,10 +114,8 @@ class OpenTelemetryTracing(Tracing):
         self._propagator = TraceContextTextMapPropagator()
         self._joins = joins
 
-    def request(
-        self, method: str, route: str | None, traceparents: Sequence[str]
-    ) -> AbstractContextManager[Span]:
-        """Open the span of a request while the block runs.
+    def request(self, method: str, route: str | None, traceparents: Sequence[str]) -> Span:
+        """Begin the span of a request.
 
         ``route`` is a template. ``traceparents`` are the lines of that header.
         """
@@ -132,7 +129,7 @@ class OpenTelemetryTracing(Tracing):
         begun = self._tracer.start_span(
             name, self._parent(traceparents), SpanKind.SERVER, attributes
         )
-        return within(TracedSpan(self._tracer, begun, {}))
+        return TracedSpan(self._tracer, begun, {})
 
     def _parent(self, traceparents: Sequence[str]) -> Context:
         """Return the caller's span, if there is exactly one that is well-formed (W3C 3.2.2)."""

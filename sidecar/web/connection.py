@@ -21,6 +21,7 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
+from sidecar.telemetry.logs import log_request
 from sidecar.web.connection_limit import (
     ConnectionLimit,
     OpenConnections,
@@ -29,8 +30,6 @@ from sidecar.web.connection_limit import (
 )
 from sidecar.web.errors import malformed, unexpected_body
 from sidecar.web.send_buffers import SendBufferTracker, has_unread, has_unsent, reset
-
-log = logging.getLogger("sidecar.request")
 
 CorsHeaders = Callable[[str | None], Mapping[str, str]]
 CORS: web.AppKey[CorsHeaders] = web.AppKey("cors")
@@ -196,14 +195,16 @@ class _Server(web.Server):
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Refuse some bodies and expectations. Pass every other request to the application."""
-        origin = request.headers.get(hdrs.ORIGIN)
-        if is_refused(request.method, request.version, request.headers):
-            coded = is_coded(request.version, request.headers)
+        headers = request.headers
+        if is_refused(request.method, request.version, headers):
+            coded = is_coded(request.version, headers)
+            origin = headers.get(hdrs.ORIGIN)
             return self.refused(unexpected_body(is_coded=coded), "unexpected_body", origin)
         # aiohttp would quote the expectation (RFC 9110 10.1.1).
-        expectations = request.headers.getall(hdrs.EXPECT, ())
-        if any(expectation.lower() != "100-continue" for expectation in expectations):
-            return self.refused(malformed(417), "expectation", origin)
+        if hdrs.EXPECT in headers and any(
+            expectation.lower() != "100-continue" for expectation in headers.getall(hdrs.EXPECT)
+        ):
+            return self.refused(malformed(417), "expectation", headers.get(hdrs.ORIGIN))
         return await self._application.request_handler(request)
 
     def refused(self, response: web.Response, reason: str, origin: str | None) -> web.Response:
@@ -215,9 +216,9 @@ class _Server(web.Server):
         request_id = secrets.token_hex(8)
         response.headers.update(self._cors(origin))
         response.headers["X-Request-Id"] = request_id
-        log.info(
-            "request",
-            extra={
+        log_request(
+            logging.INFO,
+            {
                 "request_id": request_id,
                 "route": "malformed",
                 "method": "other",
@@ -319,10 +320,11 @@ class ConnectionRunner(web.AppRunner):
 
 def is_refused(method: str, version: HttpVersion, headers: Mapping[str, str]) -> bool:
     """Return whether the body is one that the method does not need, or its end is unclear."""
+    if hdrs.TRANSFER_ENCODING in headers:
+        return is_coded(version, headers) or method not in _METHODS_WITH_BODY
     # The parsers accept digits alone as Content-Length.
-    length = headers.get(hdrs.CONTENT_LENGTH, "0").strip("0")
-    has_body = hdrs.TRANSFER_ENCODING in headers or length != ""
-    return is_coded(version, headers) or (has_body and method not in _METHODS_WITH_BODY)
+    has_body = hdrs.CONTENT_LENGTH in headers and headers[hdrs.CONTENT_LENGTH].strip("0") != ""
+    return has_body and method not in _METHODS_WITH_BODY
 
 
 def is_coded(version: HttpVersion, headers: Mapping[str, str]) -> bool:

@@ -120,7 +120,7 @@ class DicomWeb:
         record.searches(f"/{PREFIX}/{resource.level}", asked.parameters)
         # Without a study in the path it is this study's all the same.
         if resource.study is None and resource.level != "studies":
-            asked = replace(asked, resource=replace(resource, study=capability.study))
+            asked = asked._replace(resource=replace(resource, study=capability.study))
         return await self._qido.search(request, token, permit, asked, only=capability.study)
 
     async def _serve(

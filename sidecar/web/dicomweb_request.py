@@ -2,8 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 from aiohttp import hdrs, web
 
@@ -19,8 +18,7 @@ R = TypeVar("R", bound=Retrieval | Query)
 Resource_co = TypeVar("Resource_co", bound=Retrieval | Query, covariant=True)
 
 
-@dataclass(frozen=True, slots=True)
-class AskedFor(Generic[Resource_co]):
+class AskedFor(NamedTuple, Generic[Resource_co]):
     """The ``resource``, and how it is wanted.
 
     ``root``: our own URL below which the answer's URLs are. ``accept``: the Accept header, or the
@@ -74,14 +72,17 @@ def asked_for(request: web.Request, resource: R, root: str) -> AskedFor[R]:
     ``accept=`` in the query is for clients that cannot set headers; it comes before the header
     (PS3.18 8.3.3.1).
     """
-    parameters = request[TARGET].parameters()
-    in_query = [value for name, value in parameters if name == "accept"]
-    if len(in_query) > 1:
-        raise BadRequest("The parameter accept is given twice.", reason="bad_accept")
-    others = tuple((name, value) for name, value in parameters if name != "accept")
-    # Form encoding makes a space of a "+" that is not written %2B.
-    in_query = [value.replace("application/dicom ", "application/dicom+") for value in in_query]
-    values = in_query or request.headers.getall(hdrs.ACCEPT, [])
+    values: Sequence[str] = request.headers.getall(hdrs.ACCEPT, ())
+    others: Parameters = ()
+    if parameters := request[TARGET].parameters():
+        in_query = [value for name, value in parameters if name == "accept"]
+        if len(in_query) > 1:
+            raise BadRequest("The parameter accept is given twice.", reason="bad_accept")
+        # Form encoding makes a space of a "+" that is not written %2B.
+        values = [
+            value.replace("application/dicom ", "application/dicom+") for value in in_query
+        ] or values
+        others = tuple((name, value) for name, value in parameters if name != "accept")
     return AskedFor(resource, root, ", ".join(values) if values else None, others)
 
 

@@ -1,6 +1,7 @@
 """Route the public paths (docs/api.md), with CORS on all of them."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import aiohttp_cors
 from aiohttp import hdrs, web
@@ -17,7 +18,7 @@ from sidecar.web.dicomweb_handlers import DicomWeb
 from sidecar.web.errors import json_response
 from sidecar.web.fhir_documents import FhirDocuments
 from sidecar.web.fhir_handlers import ImagingFhir
-from sidecar.web.middleware import add_headers, give_places_back, observe_requests
+from sidecar.web.middleware import add_headers, observe_requests
 
 REQUEST_BODY_BYTES = 65_536
 """Limit in bytes of the body of a POST search; nothing else has a body."""
@@ -57,10 +58,7 @@ def create_public(
     among them (the demo's page).
     """
     app = web.Application(
-        middlewares=[
-            give_places_back,
-            observe_requests(metrics, audit, is_draining, tracing, public_url),
-        ],
+        middlewares=[observe_requests(metrics, audit, is_draining, tracing, public_url)],
         client_max_size=REQUEST_BODY_BYTES,
     )
     # No credentials: we use no cookies, and a page's script must show its token itself.
@@ -72,6 +70,8 @@ def create_public(
         max_age=600,
     )
     cors = aiohttp_cors.setup(app, defaults=dict.fromkeys(cors_origins, origin))
+    add_cors_headers = app.on_response_prepare.pop()
+    app.on_response_prepare.append(partial(add_headers, add_cors_headers))
 
     def add(name: str, path: str, handler: Handler, *methods: str) -> None:
         resource = cors.add(app.router.add_resource(path, name=name))
@@ -101,7 +101,6 @@ def create_public(
     else:
         add("root", "/", _pointer)
     add("unknown", "/{tail:.*}", _unknown, hdrs.METH_ANY)
-    app.on_response_prepare.append(add_headers)
     app[CORS] = lambda origin: _cors_headers(cors_origins, origin)
     return app
 

@@ -25,7 +25,7 @@ from sidecar.dicomweb.paths import Kind
 from sidecar.dicomweb.response_head import ResponseHead, unwrapped_type
 from sidecar.pacs.response import Upstream
 from sidecar.telemetry.metrics import Metrics
-from sidecar.web.middleware import BROKEN_OFF, REASON, REQUEST_ID
+from sidecar.web.middleware import RECORD
 from sidecar.web.pieces import LEAST_COMPRESSED_BYTES, accepts_gzip
 from sidecar.web.send_buffers import abort_connection
 from sidecar.web.stream_body import SHORT_BYTES, Pieces, StreamBody, TransferBroken
@@ -127,7 +127,7 @@ class Streamer:
         with span("transfer") as step:
             step.set(KIND, kind)
             try:
-                async with step_timeout:
+                with step_timeout:
                     first = await body.first(head.content_length)
                     response = _response(request, upstream, head, kind, scanner, first, body)
                     writer = await response.prepare(request)
@@ -148,7 +148,7 @@ class Streamer:
                 problem = broken.problem()
                 if response is None:  # Nothing was sent, so an error can still have its status.
                     raise problem from None
-                request[BROKEN_OFF] = str(problem.status)
+                request[RECORD].broken_off = str(problem.status)
                 _abort(request, problem.reason)
             finally:
                 self.metrics.streams_active.dec()
@@ -218,7 +218,7 @@ class Streamer:
             extra={
                 "reason": broken.problem().reason,
                 "kind": kind,
-                "request_id": request[REQUEST_ID],
+                "request_id": request[RECORD].request_id,
                 **broken.place,
             },
         )
@@ -230,7 +230,7 @@ class Streamer:
             self.metrics.bulkdata_uris_dropped.labels(reason).inc(count)
         log.warning(
             "BulkDataURIs of the PACS were left out",
-            extra={"dropped": dict(dropped), "request_id": request[REQUEST_ID]},
+            extra={"dropped": dict(dropped), "request_id": request[RECORD].request_id},
         )
 
 
@@ -304,6 +304,6 @@ async def write_pieces(writer: AbstractStreamWriter, pieces: Pieces, *, uncopied
 
 
 def _abort(request: web.Request, reason: str) -> NoReturn:
-    request[REASON] = reason
+    request[RECORD].reason = reason
     abort_connection(request)
     raise ConnectionResetError("aborted")

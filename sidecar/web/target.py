@@ -4,7 +4,7 @@ Each path has one spelling, so that no two parsers can differ over it.
 """
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 from sidecar.common.errors import BadRequest, NotFound, Problem
@@ -29,8 +29,7 @@ class TargetTooLong(Problem):
     code = "too-long"
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """``segments`` of the path (``%24`` read as ``$``), ``query`` as sent."""
 
     segments: tuple[str, ...]
@@ -61,19 +60,19 @@ def parse_target(raw: str, own: str = "") -> Target:
     """
     if len(raw) > MAXIMUM_LENGTH:
         raise TargetTooLong("The URL is too long.", reason="target_too_long")
-    absolute = _ABSOLUTE.match(raw)
-    if (
-        own
-        and absolute is not None
-        and raw.startswith("/", absolute.end())
-        and authority_of(raw) == own
-    ):
+    if not raw.startswith("/"):
+        absolute = _ABSOLUTE.match(raw)
+        if (
+            not own
+            or absolute is None
+            or not raw.startswith("/", absolute.end())
+            or authority_of(raw) != own
+        ):
+            raise BadRequest(
+                "The request target must be a path, or a URL of this server.", reason="bad_target"
+            )
         raw = raw[absolute.end() :]
     path, _, query = raw.partition("?")
-    if not path.startswith("/"):
-        raise BadRequest(
-            "The request target must be a path, or a URL of this server.", reason="bad_target"
-        )
     if not _PATH.fullmatch(path):
         raise NotFound("There is no such resource.", reason="unknown_path")
     if not _QUERY.fullmatch(query) or "#" in query:
@@ -88,8 +87,7 @@ def form_parameters(text: str) -> list[tuple[str, str]]:
 
     Raises ``BadRequest`` for malformed escapes, other character sets, too many pairs.
     """
-    text = "&".join(filter(None, text.split("&")))
-    if not text:
+    if not text or not (text := "&".join(filter(None, text.split("&")))):
         return []
     if _BAD_ESCAPE.search(text):
         raise BadRequest("The query has a malformed percent escape.", reason="bad_query")

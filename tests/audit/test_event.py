@@ -8,7 +8,7 @@ import pytest
 from fhir.resources.R4B.auditevent import AuditEvent
 
 from sidecar.access.facts import Part, Token
-from sidecar.audit.event import REFUSED, SERIOUS, SUCCESS, AuditSource, audit_event
+from sidecar.audit.event import REFUSED, SERIOUS, SUCCESS, AuditSource, audit_line
 from sidecar.audit.record import AccessRecord
 
 SOURCE = AuditSource("smart-imaging-sidecar 1", "https://ehr.example.org/fhir", "Example Hospital")
@@ -32,10 +32,11 @@ def record(route: str, **changes: Any) -> AccessRecord:
 
 def event(of: AccessRecord, outcome: str = SUCCESS) -> dict[str, Any]:
     """The event, which must be valid FHIR."""
-    built = audit_event(
+    line = audit_line(
         of, SOURCE, recorded="2026-11-25T01:00:00.000+00:00", outcome=outcome, step="status 200"
     )
-    AuditEvent.model_validate_json(json.dumps(built))
+    AuditEvent.model_validate_json(line)
+    built: dict[str, Any] = json.loads(line)
     return built
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sidecar.common.spans import Kind, Span, Value, within
+from sidecar.common.spans import Kind, Span, Value
 
 Recorded = list[tuple[str, dict[str, Value]]]
 
@@ -34,6 +34,6 @@ class _RecordedSpan(Span):
 def recorded_spans() -> Iterator[Recorded]:
     """Run the block in a span; return name and attributes of those that begin below it."""
     recorded: Recorded = []
-    with within(_RecordedSpan("request", recorded)):
+    with _RecordedSpan("request", recorded):
         recorded.clear()
         yield recorded

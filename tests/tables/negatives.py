@@ -61,4 +61,5 @@ NO_NEGATIVES = {
     "Constraints._read", "MemoryStore._seen", "Ownership._series", "StudyLists._asked", "EhrMapping._refreshed",
     "StudyLists._arrived", "Studies._asked", "InstancePatients._own",
     "CountReport._reported", "QueryPages._rows", "QueryPages._starts",
+    "_Counter.labels", "_Histogram.labels",
 }  # fmt: skip

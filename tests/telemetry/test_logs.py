@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.common.spans import add_duration, measure
-from sidecar.telemetry.logs import JsonFormatter, configure_logs
+from sidecar.telemetry.logs import JsonFormatter, configure_logs, instant
 from tests.durations import durations_of_a_request
 
 SECRET = "a-recognizable-secret"
@@ -73,6 +73,12 @@ def test_a_line(lines: io.StringIO) -> None:
         "durations": {"token": 0.5},
         "reason": None,
     }
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.001953125, 1_764_499_999.5, 1_764_500_000.0, 4e9])
+def test_an_instant_is_in_utc_with_milliseconds(seconds: float) -> None:
+    expected = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    assert instant(seconds) == expected
 
 
 def test_what_a_text_holds_is_one_line(lines: io.StringIO) -> None:

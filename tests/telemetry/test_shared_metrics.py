@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings, strategies
 
 from sidecar.telemetry import shared_values
 from sidecar.telemetry.shared_metrics import SharedMetrics
-from sidecar.telemetry.shared_values import SampleKey, WorkerFile
+from sidecar.telemetry.shared_values import SampleKey, SharedValue, WorkerFile
 from tests.waiting import WAIT_SECONDS
 
 COUNTER = SampleKey("requests", "requests_total", (("route", "search"),), "")
@@ -233,6 +233,26 @@ def test_many_values_take_several_segments(tmp_path: Path) -> None:
     made.die()
     SharedMetrics(tmp_path).fold()
     assert read(tmp_path) == expected
+
+
+def test_threads_lose_no_count_of_one_value(tmp_path: Path) -> None:
+    value = SharedValue(WorkerFile(tmp_path), COUNTER)
+
+    def count() -> None:
+        for _ in range(20_000):
+            value.inc(1)
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(WAIT_SECONDS)
+    finally:
+        sys.setswitchinterval(interval)
+    assert value.get() == 80_000
 
 
 def test_a_file_has_a_limit(

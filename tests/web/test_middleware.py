@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -18,7 +19,7 @@ from sidecar.common.errors import BadGateway, NotFound, Unavailable
 from sidecar.common.spans import Tracing, measure
 from sidecar.server.listener import listen
 from sidecar.telemetry.metrics import Metrics
-from sidecar.web.middleware import REQUEST_ID, TARGET, add_headers, observe_requests
+from sidecar.web.middleware import RECORD, TARGET, add_headers, observe_requests
 from sidecar.web.target import Target
 from tests.fakes.site import NO_AUDIT
 from tests.waiting import WAIT_SECONDS, forever, wait_until_async
@@ -70,13 +71,13 @@ async def world() -> AsyncIterator[World]:
     metrics = Metrics("test")
     observe = observe_requests(metrics, NO_AUDIT, lambda: False, Tracing(), "")
     app = web.Application(middlewares=[observe])
-    app.on_response_prepare.append(add_headers)
+    app.on_response_prepare.append(partial(add_headers, lambda *_: asyncio.sleep(0)))
 
     async def fine(request: web.Request) -> web.Response:
         running.targets.append(request[TARGET])
         with measure("token"):
             await asyncio.sleep(0.01)
-        return web.Response(text=request[REQUEST_ID])
+        return web.Response(text=request[RECORD].request_id)
 
     async def failing(request: web.Request) -> web.Response:
         raise RAISED[request.match_info["what"]][0]
