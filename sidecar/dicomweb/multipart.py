@@ -8,8 +8,9 @@ by the head of one part.
 
 from collections.abc import Iterator
 
+from sidecar.access.facts import InstanceHeader
 from sidecar.dicom.header_cache import HeaderPatternCache
-from sidecar.dicom.instance_header import STEP_BYTES, HeaderReader
+from sidecar.dicom.instance_header import STEP_BYTES, HeaderReader, read_known
 from sidecar.dicomweb.body_filter import Check, Malformed
 from sidecar.dicomweb.part_headers import HEADERS_LIMIT_BYTES, PartPolicy, fit_headers, read_headers
 
@@ -177,7 +178,7 @@ class Multipart:
             self._release_lines()
             self._state = self._in_body
         else:
-            self._reader, self._seen = HeaderReader(self._patterns), 0
+            self._reader, self._seen = None, 0
             self._state = self._in_instance_header
 
     def _read_headers(self, lines: bytes) -> tuple[bytes, int | None]:
@@ -188,8 +189,13 @@ class Multipart:
 
     def _in_instance_header(self, data: bytes, position: int) -> int | None:
         """Read the instance's header. No byte of the part leaves before it is checked."""
-        reader, check = self._reader, self._check
-        assert reader is not None and check is not None  # noqa: S101, PT018
+        assert self._check is not None  # noqa: S101
+        if self._reader is None:
+            known = self._read_known(data, position)
+            if known is not None:
+                return self._release_instance(known, position)
+            self._reader = HeaderReader(self._patterns)
+        reader = self._reader
         while reader.header is None or reader.has_more:
             if self._work >= STEP_WORK:
                 return position
@@ -209,10 +215,26 @@ class Multipart:
             elif stop == end:
                 self._held = data[position:]
                 return None
-        check(reader.header)
+        return self._release_instance(reader.header, position)
+
+    def _release_instance(self, header: InstanceHeader, position: int) -> int:
+        assert self._check is not None  # noqa: S101
+        self._check(header)
         self._release_lines()
         self._state = self._in_body
         return position
+
+    def _read_known(self, data: bytes, position: int) -> InstanceHeader | None:
+        """Return the header of an instance that is laid out as one before, up to its end.
+
+        It needs no reader then.
+        """
+        size = self._remaining
+        known = None if size is None else read_known(self._patterns, data, position, size)
+        if known is None:
+            return None
+        self._work += PART_WORK + known[1]
+        return known[0]
 
     def _read(self, reader: HeaderReader, piece: memoryview) -> None:
         """Feed the reader the next bytes of the part."""

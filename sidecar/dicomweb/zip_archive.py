@@ -9,6 +9,7 @@ is known to be right.
 from typing import IO
 from zipfile import ZipFile, ZipInfo
 
+from sidecar.access.facts import InstanceHeader
 from sidecar.dicom.header_cache import HeaderPatternCache
 from sidecar.dicom.instance_header import HeaderReader
 from sidecar.dicomweb.body_filter import Check
@@ -70,6 +71,9 @@ class ZipArchive(Multipart):
 
     def _release_lines(self) -> None:
         self._size = self._remaining
+
+    def _read_known(self, data: bytes, position: int) -> InstanceHeader | None:
+        return None  # Where the elements of its name are is not known.
 
     def _read(self, reader: HeaderReader, piece: memoryview) -> None:
         before = self._work
