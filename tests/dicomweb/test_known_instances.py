@@ -16,7 +16,7 @@ from sidecar.dicom.instance_header import HeaderReader
 from sidecar.dicomweb.body_filter import Malformed
 from sidecar.dicomweb.instance_check import ExcludedInstance, ForeignInstance, instance_check
 from sidecar.dicomweb.multipart import Multipart
-from tests.dicom.test_header_cache import SYNTAXES, changed, changes, series
+from tests.dicom.series import SYNTAXES, changed, changes, series
 from tests.dicom_instances import dataset, encoded
 from tests.dicomweb.bodies import BOUNDARY, CUTS, POLICY, body, feed, part, split
 
