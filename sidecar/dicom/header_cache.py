@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import TypeVar
 
-MAXIMUM_PATTERNS = 64
+MAXIMUM_PATTERNS = 128
 """Limit of patterns in a cache."""
+MAXIMUM_HEADERS = 48
+"""Limit of patterns of whole headers. Few of them are compared: those of instances as long."""
 MAXIMUM_CANDIDATES = 8
-"""Limit of patterns compared at one position."""
+"""Limit of patterns compared at one position, where the length of the instance is unknown."""
 _TOLERATED_MISSES = 16
 
 
@@ -136,11 +138,11 @@ class HeaderPatternCache:
     @property
     def has_room_for_header(self) -> bool:
         """Whether another header should be learnt."""
-        return self._learns_headers and self._room > 0 and len(self._headers) < MAXIMUM_CANDIDATES
+        return self._learns_headers and self._room > 0 and len(self._headers) < MAXIMUM_HEADERS
 
     def learn_header(self, header: HeaderPattern) -> None:
         """Add a header, if there is room."""
-        self._learn(self._headers, lambda: header)
+        self._learn(self._headers, lambda: header, MAXIMUM_HEADERS)
 
     def meta(self, data: bytes | memoryview) -> FileMeta | None:
         """Return a known file meta with which ``data`` begin."""
@@ -160,14 +162,19 @@ class HeaderPatternCache:
         if self._room:
             self._learn(self._runs.setdefault(state, []), make)
 
-    def _learn(self, candidates: list[_Pattern], make: Callable[[], _Pattern]) -> None:
-        if self._room and len(candidates) < MAXIMUM_CANDIDATES:
+    def _learn(
+        self,
+        candidates: list[_Pattern],
+        make: Callable[[], _Pattern],
+        most: int = MAXIMUM_CANDIDATES,
+    ) -> None:
+        if self._room and len(candidates) < most:
             self._room -= 1
             candidates.append(make())
 
 
 def _find(candidates: list[_Pattern], data: bytes | memoryview, position: int) -> _Pattern | None:
-    for index, candidate in enumerate(candidates):
+    for index, candidate in enumerate(candidates[:MAXIMUM_CANDIDATES]):
         if candidate.pattern.is_in(data, position):
             if index:  # The last pattern that matched is likely to match next.
                 candidates[0], candidates[index] = candidate, candidates[0]
