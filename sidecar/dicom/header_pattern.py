@@ -1,9 +1,8 @@
 """The pattern of an instance's header: what a walk looked at, and where the wanted values were.
 
-Its effect on the CPU time of ``Multipart`` (interleaved runs with and without it, on a busy
-machine): 13 to 40 % less where all headers of a series are alike; between 17 % less and 28 % more
-where lengths before the SeriesInstanceUID vary a little; between 2 % less and 13 % more where all
-headers differ.
+Its effect on the CPU time of ``Multipart`` for instances of 20 KB (interleaved runs with and
+without it, on a busy machine): 61 -> 12 µs an instance where all headers of a series are alike;
+73 -> 26 µs with 27 layouts; 97 µs in any case with hundreds of them.
 """
 
 from sidecar.dicom.dataset_walker import Walk

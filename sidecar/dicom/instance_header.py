@@ -273,18 +273,18 @@ class HeaderReader:
 
 def read_known(
     patterns: HeaderPatternCache, data: bytes, begin: int, size: int
-) -> tuple[InstanceHeader, int] | None:
-    """Return the header and number of elements of the instance of ``size`` bytes at ``begin``.
+) -> InstanceHeader | None:
+    """Return the header of the instance of ``size`` bytes at ``begin``.
 
-    ``None`` unless its elements are where those of an instance before were, up to its end. Raises
-    ``Unreadable``.
+    ``None`` unless its elements are where those of an instance before were, up to its end: then
+    no walk over it is needed. Raises ``Unreadable``.
     """
     known = patterns.whole(data, begin, size)
     if known is None:
         return None
     run = known.run
     values = run.values.unpack_from(data, begin + known.meta.end)
-    return _read_values(dict(zip(run.tags, values, strict=True))), run.elements
+    return _read_values(dict(zip(run.tags, values, strict=True)))
 
 
 def _read_values(values: Mapping[int, bytes]) -> InstanceHeader:

@@ -13,6 +13,7 @@ from sidecar.dicom.header_cache import HeaderPatternCache
 from sidecar.dicom.instance_header import STEP_BYTES, HeaderReader, read_known
 from sidecar.dicomweb.body_filter import Check, Malformed
 from sidecar.dicomweb.part_headers import HEADERS_LIMIT_BYTES, PartPolicy, fit_headers, read_headers
+from sidecar.dicomweb.passed_bytes import PassedBytes
 
 OUTSIDE_LIMIT_BYTES = 1_024
 """Limit in bytes of white space before the first delimiter, or after the last one."""
@@ -24,8 +25,11 @@ _LINES_WORK_BYTES = 8
 """Number of bytes of new header lines that cost as much as an element."""
 
 
-class Multipart:
+class Multipart(PassedBytes):
     """Scanner of a multipart body with ``boundary``.
+
+    Before the first part has passed nothing leaves, no delimiter either, so that a failure can
+    still get an error status.
 
     ``check`` gets the header of each instance; it is ``None`` when parts are no instances.
     ``one_part``: the body must have one part, whose head shows how long the body will be.
@@ -34,6 +38,7 @@ class Multipart:
     def __init__(
         self, boundary: str, policy: PartPolicy, check: Check | None, *, one_part: bool = False
     ) -> None:
+        super().__init__()
         self._one_part = one_part
         self._added = 0  # Number of bytes by which the header lines of parts grew.
         # Whether the length of what leaves has been announced and must not change any more.
@@ -48,15 +53,9 @@ class Multipart:
         self._between_parts = self._delimiter + b"\r\n"
         self._held = b""
         self._state = self._before_first
-        # What leaves of the current step. Behind it leave the data from _begin to _end.
-        self._output: list[bytes | memoryview] = []
-        self._begin = self._end = 0
         # The body's end, from the closing delimiter's last two characters on, which is held back.
         self._closing = b""
         self.is_closed = False
-        # Whether the first part has passed. Before that nothing leaves, no delimiter either, so
-        # that a failure can still get an error status.
-        self._has_released = False
         self._work = 0  # Work of the current step, in elements.
         # State of the current part: bytes left (None: until the delimiter), its header lines and
         # their position in the data, if they are there unchanged, its reader, and how many of the
@@ -94,13 +93,6 @@ class Multipart:
             self._move_output(data)
             yield self._take_output()
 
-    def _take_output(self) -> bytes | memoryview:
-        if not self._has_released:
-            return b""
-        output, self._output = self._output, []
-        # Usually nothing has changed, and nothing is copied.
-        return output[0] if len(output) == 1 else b"".join(output)
-
     def end(self) -> bytes:
         """Return the end of the body. Raises ``Malformed`` unless it came, behind a part."""
         if not self.is_closed:
@@ -111,21 +103,6 @@ class Multipart:
 
     # Each state takes the data and a position in them. It returns the next state's position, or
     # None when more data are needed: then the bytes from there on are in _held.
-
-    def _release(self, data: bytes, begin: int, end: int) -> None:
-        """Let the data from ``begin`` to ``end`` leave."""
-        if begin != self._end:
-            self._move_output(data)
-            self._begin = begin
-        self._end = end
-
-    def _move_output(self, data: bytes) -> None:
-        """Move what leaves of the data to the output."""
-        begin, end = self._begin, self._end
-        if end > begin:
-            piece = data if end - begin == len(data) else memoryview(data)[begin:end]
-            self._output.append(piece if self._has_released else bytes(piece))
-        self._begin = end
 
     def _release_framing(self, data: bytes, begin: int, end: int) -> None:
         """Let a delimiter leave."""
@@ -204,11 +181,10 @@ class Multipart:
 
     def _in_instance_header(self, data: bytes, position: int) -> int | None:
         """Read the instance's header. No byte of the part leaves before it is checked."""
-        assert self._check is not None  # noqa: S101
         if self._reader is None:
-            known = self._read_known(data, position)
-            if known is not None:
-                return self._release_instance(known, data, position)
+            header = self._read_known(data, position)
+            if header is not None:
+                return self._release_instance(header, data, position)
             self._reader = HeaderReader(self._patterns)
         reader = self._reader
         while reader.header is None or reader.has_more:
@@ -240,16 +216,11 @@ class Multipart:
         return position
 
     def _read_known(self, data: bytes, position: int) -> InstanceHeader | None:
-        """Return the header of an instance that is laid out as one before, up to its end.
-
-        It needs no reader then.
-        """
-        size = self._remaining
-        known = None if size is None else read_known(self._patterns, data, position, size)
-        if known is None:
+        """Return the header of an instance that needs no reader: ``instance_header.read_known``."""
+        if self._remaining is None:
             return None
-        self._work += PART_WORK + known[1]
-        return known[0]
+        self._work += PART_WORK
+        return read_known(self._patterns, data, position, self._remaining)
 
     def _read(self, reader: HeaderReader, piece: memoryview) -> None:
         """Feed the reader the next bytes of the part."""
