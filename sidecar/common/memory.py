@@ -41,7 +41,7 @@ class HeapTrimmer:
     """
 
     MANY = 32
-    QUIET_SECONDS = 5.0
+    QUIET_SECONDS = 2.0
 
     def __init__(self) -> None:
         self._users = self._most = 0

@@ -15,7 +15,7 @@ from sidecar.dicom.element import (
     is_sequence,
     read_element,
 )
-from sidecar.dicom.header_cache import ElementRun, HeaderPatternCache, Pattern
+from sidecar.dicom.header_cache import ElementRun, HeaderPatternCache, Pattern, struct_of
 
 FIRST_TAG = 0x0008_0000
 """The first tag of a data set: no command set, no file meta."""
@@ -86,8 +86,7 @@ class RunWalk:
                 return position
 
     def _pass(self, run: ElementRun, data: memoryview, position: int) -> int:
-        for tag, start, end in run.values:
-            self.values[tag] = bytes(data[position + start : position + end])
+        self.values.update(zip(run.tags, run.values.unpack_from(data, position), strict=True))
         self.elements += run.elements
         self._last, self.is_past_wanted = run.last, run.is_past_wanted
         return position + run.length
@@ -153,18 +152,19 @@ class RunWalk:
 
     def _run(self, data: memoryview, begin: int, heads: list[int], end: int) -> ElementRun:
         """Return the elements just read, from ``begin`` to ``end``, for the next instance."""
-        values, values_end = [], 0
+        values, values_end = dict[int, tuple[int, int]](), 0
         for position, after in pairwise([*heads, end]):
             tag = read_element(data, position, self._encoding)[0]
             if tag in self._wanted:
                 values_end = after
-                values.append((tag, position + _HEAD - begin, after - begin))
+                values[tag] = position + _HEAD, after - position - _HEAD
         places = [(position, _HEAD) for position in heads]
         if values_end > heads[-1]:  # The last value, too, must have come.
             places.append((values_end, 0))
         return ElementRun(
             Pattern(data, begin, places),
             tuple(values),
+            struct_of(begin, [*values.values()]),
             len(heads),
             end - begin,
             self._last,

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import TypeVar
 
-MAXIMUM_PATTERNS = 64
+MAXIMUM_PATTERNS = 128
 """Limit of patterns in a cache."""
+MAXIMUM_HEADERS = 48
+"""Limit of patterns of whole headers. Few of them are compared: those of instances as long."""
 MAXIMUM_CANDIDATES = 8
-"""Limit of patterns compared at one position."""
+"""Limit of patterns compared at one position, where the length of the instance is unknown."""
 _TOLERATED_MISSES = 16
 
 
@@ -29,11 +31,7 @@ class Pattern:
     def __init__(
         self, data: bytes | memoryview, begin: int, places: Sequence[tuple[int, int]]
     ) -> None:
-        form, end = "", begin
-        for position, length in places:
-            form += f"{position - end}x{length}s"
-            end = position + length
-        struct = Struct(form)
+        struct = struct_of(begin, places)
         self.size = struct.size
         self._take = struct.unpack_from
         self._expected = struct.unpack_from(data, begin)
@@ -43,17 +41,30 @@ class Pattern:
         return len(data) - position >= self.size and self._take(data, position) == self._expected
 
 
+def struct_of(begin: int, places: Sequence[tuple[int, int]]) -> Struct:
+    """Return the struct of the bytes at ``places``, which are positions and lengths.
+
+    It unpacks from ``begin`` on.
+    """
+    form, end = "", begin
+    for position, length in places:
+        form += f"{position - end}x{length}s"
+        end = position + length
+    return Struct(form)
+
+
 @dataclass(frozen=True, slots=True)
 class ElementRun:
     """Consecutive elements, which a walk passes at once.
 
-    ``values`` has the tag, the begin and the end of each wanted value, in bytes from the run's
-    begin. ``elements`` is the number of elements, ``length`` the position of the next one, in bytes
-    from the run's begin. ``last`` and ``is_past_wanted`` are the state of the walk then.
+    ``values`` unpacks the values of the wanted elements ``tags`` from the run's begin on.
+    ``elements`` is the number of elements, ``length`` the position of the next one, in bytes from
+    the run's begin. ``last`` and ``is_past_wanted`` are the state of the walk then.
     """
 
     pattern: Pattern
-    values: tuple[tuple[int, int, int], ...]
+    tags: tuple[int, ...]
+    values: Struct
     elements: int
     length: int
     last: int
@@ -77,12 +88,14 @@ class FileMeta:
 class HeaderPattern:
     """File meta and the elements up to some element behind the wanted ones.
 
-    The positions of ``run`` count from the data set's begin.
+    The positions of ``run`` count from the data set's begin. ``end`` is that of the last element,
+    in bytes from the file's begin.
     """
 
     pattern: Pattern
     meta: FileMeta
     run: ElementRun
+    end: int
 
 
 _Pattern = TypeVar("_Pattern", FileMeta, ElementRun, HeaderPattern)
@@ -111,14 +124,25 @@ class HeaderPatternCache:
                 self._learns_headers = False
         return header
 
+    def whole(self, data: bytes, begin: int, size: int) -> HeaderPattern | None:
+        """Return a known header of the instance that is ``size`` bytes of ``data`` from ``begin``.
+
+        ``None``: it has none, or more elements than that header.
+        """
+        for header in self._headers:
+            if header.end == size and header.pattern.is_in(data, begin):
+                self._hits += 1
+                return header
+        return None
+
     @property
     def has_room_for_header(self) -> bool:
         """Whether another header should be learnt."""
-        return self._learns_headers and self._room > 0 and len(self._headers) < MAXIMUM_CANDIDATES
+        return self._learns_headers and self._room > 0 and len(self._headers) < MAXIMUM_HEADERS
 
     def learn_header(self, header: HeaderPattern) -> None:
         """Add a header, if there is room."""
-        self._learn(self._headers, lambda: header)
+        self._learn(self._headers, lambda: header, MAXIMUM_HEADERS)
 
     def meta(self, data: bytes | memoryview) -> FileMeta | None:
         """Return a known file meta with which ``data`` begin."""
@@ -138,14 +162,19 @@ class HeaderPatternCache:
         if self._room:
             self._learn(self._runs.setdefault(state, []), make)
 
-    def _learn(self, candidates: list[_Pattern], make: Callable[[], _Pattern]) -> None:
-        if self._room and len(candidates) < MAXIMUM_CANDIDATES:
+    def _learn(
+        self,
+        candidates: list[_Pattern],
+        make: Callable[[], _Pattern],
+        most: int = MAXIMUM_CANDIDATES,
+    ) -> None:
+        if self._room and len(candidates) < most:
             self._room -= 1
             candidates.append(make())
 
 
 def _find(candidates: list[_Pattern], data: bytes | memoryview, position: int) -> _Pattern | None:
-    for index, candidate in enumerate(candidates):
+    for index, candidate in enumerate(candidates[:MAXIMUM_CANDIDATES]):
         if candidate.pattern.is_in(data, position):
             if index:  # The last pattern that matched is likely to match next.
                 candidates[0], candidates[index] = candidate, candidates[0]

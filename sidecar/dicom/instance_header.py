@@ -48,6 +48,14 @@ _PATIENT_ID = 0x0010_0020
 _ISSUER_OF_PATIENT_ID = 0x0010_0021
 _STUDY_INSTANCE_UID = 0x0020_000D
 _SERIES_INSTANCE_UID = 0x0020_000E
+_SERIES_TAGS = (
+    _PATIENT_ID,
+    _ISSUER_OF_PATIENT_ID,
+    _SPECIFIC_CHARACTER_SET,
+    _STUDY_INSTANCE_UID,
+    _SERIES_INSTANCE_UID,
+)
+"""Tags of the wanted elements whose values are the same in a series."""
 _WANTED = TagSelection(
     {
         _SPECIFIC_CHARACTER_SET: b"CS",
@@ -263,28 +271,44 @@ class HeaderReader:
         return self._walk
 
 
+def read_known(
+    patterns: HeaderPatternCache, data: bytes, begin: int, size: int
+) -> InstanceHeader | None:
+    """Return the header of the instance of ``size`` bytes at ``begin``.
+
+    ``None`` unless its elements are where those of an instance before were, up to its end: then
+    no walk over it is needed. Raises ``Unreadable``.
+    """
+    known = patterns.whole(data, begin, size)
+    if known is None:
+        return None
+    run = known.run
+    values = run.values.unpack_from(data, begin + known.meta.end)
+    return _read_values(dict(zip(run.tags, values, strict=True)))
+
+
 def _read_values(values: Mapping[int, bytes]) -> InstanceHeader:
     """Return the header of these values, by tag. Raises ``Unreadable``."""
-    patient = _patient(
-        values.get(_PATIENT_ID, b""),
-        values.get(_ISSUER_OF_PATIENT_ID, b""),
-        values.get(_SPECIFIC_CHARACTER_SET, b""),
-    )
-    study, series, instance = (
-        values.get(tag, b"").decode("ascii", "replace").strip(" \0") for tag in _UIDS.values()
-    )
-    if not study:
-        raise Unreadable("no_study_instance_uid")
-    return InstanceHeader(patient, study, series, instance)
+    patient, study, series = _facts_of_series(*[values.get(tag, b"") for tag in _SERIES_TAGS])
+    return InstanceHeader(patient, study, series, _uid(values.get(_SOP_INSTANCE_UID, b"")))
 
 
 @lru_cache(32)
-def _patient(patient_id: bytes, issuer: bytes, character_set: bytes) -> PatientIdentifier:
-    """Return the patient of these values, cached for the instances of a study.
+def _facts_of_series(
+    patient_id: bytes, issuer: bytes, character_set: bytes, study: bytes, series: bytes
+) -> tuple[PatientIdentifier, str, str]:
+    """Return what these values name, cached for the instances of a series.
 
     Raises ``Unreadable``.
     """
     value = decode_text(patient_id, character_set)
     if not value:
         raise Unreadable("no_patient_id")
-    return PatientIdentifier(value, decode_text(issuer, character_set))
+    patient = PatientIdentifier(value, decode_text(issuer, character_set))
+    if not _uid(study):
+        raise Unreadable("no_study_instance_uid")
+    return patient, _uid(study), _uid(series)
+
+
+def _uid(value: bytes) -> str:
+    return value.decode("ascii", "replace").strip(" \0")

@@ -4,7 +4,7 @@
 """
 
 from sidecar.access.decision import decide_instance
-from sidecar.access.facts import InstanceHeader
+from sidecar.access.facts import InstanceHeader, PatientIdentifier
 from sidecar.access.permits import StudyPermit
 from sidecar.access.reasons import Reason
 from sidecar.dicomweb.body_filter import Check, PassThrough, Scanner, SingleInstance
@@ -51,8 +51,8 @@ def scanner_for(
     """
     kind = resource.kind
     if kind is Kind.METADATA:
-        return Metadata(_check(permit, "metadata"), root, row_bytes=row_bytes)
-    check = _check(permit, "instance") if verify and kind in OBJECTS else None
+        return Metadata(instance_check(permit, "metadata"), root, row_bytes=row_bytes)
+    check = instance_check(permit, "instance") if verify and kind in OBJECTS else None
     if head.boundary is not None:
         if zipped:
             return ZipArchive(head.boundary, PartPolicy(kind, root), check)
@@ -63,10 +63,19 @@ def scanner_for(
     return PassThrough() if check is None else SingleInstance(check)
 
 
-def _check(permit: StudyPermit, what: str) -> Check:
+def instance_check(permit: StudyPermit, what: str) -> Check:
+    """Return the check of the instances, or rows, of a retrieval. ``what``: for the refusal."""
+    permitted: tuple[PatientIdentifier, str, str] | None = None
+
     def check(header: InstanceHeader) -> None:
+        nonlocal permitted
+        facts = header.patient, header.study, header.series
+        # Most instances have the facts of the one before; any instance of that series may pass.
+        if facts == permitted and permit.part.instance is None:
+            return
         refusal = decide_instance(permit, header)
         if refusal is not None:
             raise ExcludedInstance if refusal.reason is Reason.NOT_SHOWN else ForeignInstance(what)
+        permitted = facts
 
     return check

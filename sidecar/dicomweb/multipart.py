@@ -8,10 +8,12 @@ by the head of one part.
 
 from collections.abc import Iterator
 
+from sidecar.access.facts import InstanceHeader
 from sidecar.dicom.header_cache import HeaderPatternCache
-from sidecar.dicom.instance_header import STEP_BYTES, HeaderReader
+from sidecar.dicom.instance_header import STEP_BYTES, HeaderReader, read_known
 from sidecar.dicomweb.body_filter import Check, Malformed
 from sidecar.dicomweb.part_headers import HEADERS_LIMIT_BYTES, PartPolicy, fit_headers, read_headers
+from sidecar.dicomweb.passed_bytes import PassedBytes
 
 OUTSIDE_LIMIT_BYTES = 1_024
 """Limit in bytes of white space before the first delimiter, or after the last one."""
@@ -23,8 +25,11 @@ _LINES_WORK_BYTES = 8
 """Number of bytes of new header lines that cost as much as an element."""
 
 
-class Multipart:
+class Multipart(PassedBytes):
     """Scanner of a multipart body with ``boundary``.
+
+    Before the first part has passed nothing leaves, no delimiter either, so that a failure can
+    still get an error status.
 
     ``check`` gets the header of each instance; it is ``None`` when parts are no instances.
     ``one_part``: the body must have one part, whose head shows how long the body will be.
@@ -33,6 +38,7 @@ class Multipart:
     def __init__(
         self, boundary: str, policy: PartPolicy, check: Check | None, *, one_part: bool = False
     ) -> None:
+        super().__init__()
         self._one_part = one_part
         self._added = 0  # Number of bytes by which the header lines of parts grew.
         # Whether the length of what leaves has been announced and must not change any more.
@@ -44,24 +50,19 @@ class Multipart:
         self._last_headers: tuple[bytes | None, tuple[bytes, int | None]] = None, (b"", None)
         self._first = b"--" + boundary.encode("ascii")
         self._delimiter = b"\r\n" + self._first
+        self._between_parts = self._delimiter + b"\r\n"
         self._held = b""
         self._state = self._before_first
-        self._output: list[bytes | memoryview] = []
         # The body's end, from the closing delimiter's last two characters on, which is held back.
         self._closing = b""
         self.is_closed = False
-        # Whether the first part has passed. Before that nothing leaves, no delimiter either, so
-        # that a failure can still get an error status.
-        self._has_released = False
-        # State of the current step: whether its output is the beginning of the data, whether the
-        # header lines of the part are among the data, and its work in elements.
-        self._unchanged = True
-        self._lines_are_here = False
-        self._work = 0
-        # State of the current part: bytes left (None: until the delimiter), its header lines, its
-        # reader, and how many of the bytes that have not left yet the reader has taken.
+        self._work = 0  # Work of the current step, in elements.
+        # State of the current part: bytes left (None: until the delimiter), its header lines and
+        # their position in the data, if they are there unchanged, its reader, and how many of the
+        # bytes that have not left yet the reader has taken.
         self._remaining: int | None = None
         self._lines = b""
+        self._lines_begin: int | None = None
         self._reader: HeaderReader | None = None
         self._seen = 0
         self.parts = 0
@@ -83,22 +84,14 @@ class Multipart:
         """Return the bytes that may leave, some milliseconds of work at a time."""
         data = self._held + chunk if self._held else chunk
         position: int | None = 0
+        self._begin = self._end = 0
+        self._lines_begin = None
         while position is not None:
-            start, self._work = position, 0
-            self._unchanged, self._lines_are_here = not self._output, False
+            self._work = 0
             while position is not None and self._work < STEP_WORK:
                 position = self._state(data, position)
-            yield self._take_output(data, start)
-
-    def _take_output(self, data: bytes, start: int) -> bytes | memoryview:
-        if not self._has_released:
-            return b""
-        output, self._output = self._output, []
-        if not self._unchanged:
-            return b"".join(output)
-        # The usual case: the output is the beginning of the data, and nothing is copied.
-        size = sum(map(len, output))
-        return data if size == len(data) else memoryview(data)[start : start + size]
+            self._move_output(data)
+            yield self._take_output()
 
     def end(self) -> bytes:
         """Return the end of the body. Raises ``Malformed`` unless it came, behind a part."""
@@ -111,9 +104,9 @@ class Multipart:
     # Each state takes the data and a position in them. It returns the next state's position, or
     # None when more data are needed: then the bytes from there on are in _held.
 
-    def _release_framing(self, data: bytes) -> None:
-        """Release a delimiter or header lines."""
-        self._output.append(data)
+    def _release_framing(self, data: bytes, begin: int, end: int) -> None:
+        """Let a delimiter leave."""
+        self._release(data, begin, end)
 
     def _before_first(self, data: bytes, position: int) -> int | None:
         start = data.find(self._first, position)
@@ -126,7 +119,7 @@ class Multipart:
         if data[position:start].strip():
             raise Malformed("preamble")
         end = start + len(self._first)
-        self._release_framing(data[position:end])
+        self._release_framing(data, position, end)
         self._state = self._behind_delimiter
         return end
 
@@ -143,7 +136,7 @@ class Multipart:
             return None
         if data[position:line_end].strip(b" \t"):
             raise Malformed("delimiter")
-        self._release_framing(data[position : line_end + 2])
+        self._release_framing(data, position, line_end + 2)
         self._state = self._in_headers
         return line_end + 2
 
@@ -159,6 +152,10 @@ class Multipart:
                 self._held = data[position:]
                 return None
         self._begin_part(data[position:end])
+        if self._lines == data[position:body]:
+            self._lines_begin = position
+        if self._check is None:
+            self._release_lines(data, body)
         return body
 
     def _begin_part(self, lines: bytes) -> None:
@@ -166,19 +163,15 @@ class Multipart:
         if self._keeps_length and len(passing) != len(lines):
             passing = fit_headers(passing, len(lines))
         self._lines = passing + b"\r\n\r\n" if passing else b"\r\n"
-        self._lines_are_here = passing == lines
+        self._lines_begin = None
         added = len(self._lines) - (len(lines) + 4 if lines else 2)
         if added and self.parts and self._one_part:
             raise Malformed("more_parts")
         self._added += added
         self.parts += 1
         self._work += PART_WORK
-        if self._check is None:
-            self._release_lines()
-            self._state = self._in_body
-        else:
-            self._reader, self._seen = HeaderReader(self._patterns), 0
-            self._state = self._in_instance_header
+        self._reader, self._seen = None, 0
+        self._state = self._in_body if self._check is None else self._in_instance_header
 
     def _read_headers(self, lines: bytes) -> tuple[bytes, int | None]:
         if lines != self._last_headers[0]:  # Mostly they are those of the part before.
@@ -188,8 +181,12 @@ class Multipart:
 
     def _in_instance_header(self, data: bytes, position: int) -> int | None:
         """Read the instance's header. No byte of the part leaves before it is checked."""
-        reader, check = self._reader, self._check
-        assert reader is not None and check is not None  # noqa: S101, PT018
+        if self._reader is None:
+            header = self._read_known(data, position)
+            if header is not None:
+                return self._release_instance(header, data, position)
+            self._reader = HeaderReader(self._patterns)
+        reader = self._reader
         while reader.header is None or reader.has_more:
             if self._work >= STEP_WORK:
                 return position
@@ -209,10 +206,21 @@ class Multipart:
             elif stop == end:
                 self._held = data[position:]
                 return None
-        check(reader.header)
-        self._release_lines()
+        return self._release_instance(reader.header, data, position)
+
+    def _release_instance(self, header: InstanceHeader, data: bytes, position: int) -> int:
+        assert self._check is not None  # noqa: S101
+        self._check(header)
+        self._release_lines(data, position)
         self._state = self._in_body
         return position
+
+    def _read_known(self, data: bytes, position: int) -> InstanceHeader | None:
+        """Return the header of an instance that needs no reader: ``instance_header.read_known``."""
+        if self._remaining is None:
+            return None
+        self._work += PART_WORK
+        return read_known(self._patterns, data, position, self._remaining)
 
     def _read(self, reader: HeaderReader, piece: memoryview) -> None:
         """Feed the reader the next bytes of the part."""
@@ -220,11 +228,14 @@ class Multipart:
         reader.feed_some(piece)
         self._work += PART_WORK + reader.elements - before
 
-    def _release_lines(self) -> None:
+    def _release_lines(self, data: bytes, position: int) -> None:
+        """Let the header lines leave of the part that begins at ``position``."""
         self._has_released = True
-        self._release_framing(self._lines)
-        if not self._lines_are_here:
-            self._unchanged = False
+        if self._lines_begin is not None:
+            self._release(data, self._lines_begin, position)
+        else:
+            self._move_output(data)
+            self._output.append(self._lines)
 
     def _part_end(self, data: bytes, position: int, limit: int) -> tuple[int, bool]:
         """Return the end of the part in ``data`` up to ``limit``, and whether it ends there.
@@ -242,17 +253,12 @@ class Multipart:
     def _in_body(self, data: bytes, position: int) -> int | None:
         end, complete = self._part_end(data, position, len(data))
         reader = self._reader
-        read = position
-        if reader is None:
-            read = end
+        read = end if reader is None else position
         while reader is not None and (read < end or reader.has_more) and self._work < STEP_WORK:
             read = self._read_on(reader, data, read, end)
         if self._remaining is not None:
             self._remaining -= read - position
-        if read > position:
-            self._output.append(
-                memoryview(data)[position:read] if position or read < len(data) else data
-            )
+        self._release(data, position, read)
         if read < end or (reader is not None and reader.has_more):
             return read
         if not complete:
@@ -290,13 +296,18 @@ class Multipart:
         return begin if begin >= 0 and self._delimiter.startswith(data[begin:]) else len(data)
 
     def _at_delimiter(self, data: bytes, position: int) -> int | None:
+        if data.startswith(self._between_parts, position):  # Mostly.
+            end = position + len(self._between_parts)
+            self._release_framing(data, position, end)
+            self._state = self._in_headers
+            return end
         delimiter = data[position : position + len(self._delimiter)]
         if not self._delimiter.startswith(delimiter):
             raise Malformed("part_length")
         if len(delimiter) < len(self._delimiter):
             self._held = delimiter
             return None
-        self._release_framing(delimiter)
+        self._release_framing(data, position, position + len(delimiter))
         self._state = self._behind_delimiter
         return position + len(delimiter)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sidecar.dicomweb.body_filter import Malformed
 from sidecar.dicomweb.media_types import (
@@ -40,16 +41,21 @@ class PartPolicy:
 
     def accepts(self, content_type: str) -> bool:
         """Return whether a part may have this Content-Type, which is empty for a part without."""
-        # By RFC 2046 5.1 a part without a type is text. Archives leave out the requested type.
-        if not content_type:
-            return self.kind not in DRAWN
-        try:
-            media_type = parse_media_type(content_type)
-        except ValueError:
-            return False
-        return may_be_part(media_type.name, self.kind) and not any(
-            names_markup(value) for _, value in media_type.parameters
-        )
+        return _may_have(content_type, self.kind)
+
+
+@lru_cache(64)
+def _may_have(content_type: str, kind: Kind) -> bool:
+    # By RFC 2046 5.1 a part without a type is text. Archives leave out the requested type.
+    if not content_type:
+        return kind not in DRAWN
+    try:
+        media_type = parse_media_type(content_type)
+    except ValueError:
+        return False
+    return may_be_part(media_type.name, kind) and not any(
+        names_markup(value) for _, value in media_type.parameters
+    )
 
 
 def read_headers(lines: bytes, policy: PartPolicy) -> tuple[bytes, int | None]:

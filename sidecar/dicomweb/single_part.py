@@ -17,17 +17,20 @@ class SinglePart(Multipart):
         """Return the part's length in bytes, if its header has it or the part is whole."""
         return self._length
 
-    def _take_output(self, data: bytes, start: int) -> bytes | memoryview:
+    def _take_output(self) -> bytes | memoryview:
         size = sum(map(len, self._output))
         if not (self._is_leaving or self.is_closed or size >= SHORT_PART_BYTES):
             return b""
         if self.is_closed and not self._is_leaving:
             self._length = size
         self._is_leaving = True
-        return super()._take_output(data, start)
+        return super()._take_output()
 
-    def _release_framing(self, data: bytes) -> None:
-        self._unchanged = False  # No delimiter and no header line leaves.
+    def _release_framing(self, data: bytes, begin: int, end: int) -> None:
+        pass  # No delimiter leaves.
+
+    def _release_lines(self, data: bytes, position: int) -> None:
+        self._has_released = True
 
     def _begin_part(self, lines: bytes) -> None:
         if self.parts:

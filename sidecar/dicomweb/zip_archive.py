@@ -9,6 +9,7 @@ is known to be right.
 from typing import IO
 from zipfile import ZipFile, ZipInfo
 
+from sidecar.access.facts import InstanceHeader
 from sidecar.dicom.header_cache import HeaderPatternCache
 from sidecar.dicom.instance_header import HeaderReader
 from sidecar.dicomweb.body_filter import Check
@@ -58,18 +59,21 @@ class ZipArchive(Multipart):
         starts = range(0, len(directory), _BLOCK_BYTES)
         return [bytes(directory[start : start + _BLOCK_BYTES]) for start in starts]
 
-    def _release_framing(self, data: bytes) -> None:
-        self._unchanged = False  # No delimiter and no header line leaves.
+    def _release_framing(self, data: bytes, begin: int, end: int) -> None:
+        pass  # No delimiter leaves.
 
-    def _take_output(self, data: bytes, start: int) -> bytes | memoryview:
+    def _take_output(self) -> bytes | memoryview:
         return self._zip_output.take()
 
     def _begin_part(self, lines: bytes) -> None:
         self._numbers, self._is_named = NumbersReader(self._numbers_patterns), False
         super()._begin_part(lines)
 
-    def _release_lines(self) -> None:
+    def _release_lines(self, data: bytes, position: int) -> None:
         self._size = self._remaining
+
+    def _read_known(self, data: bytes, position: int) -> InstanceHeader | None:
+        return None  # Where the elements of its name are is not known.
 
     def _read(self, reader: HeaderReader, piece: memoryview) -> None:
         before = self._work
@@ -81,13 +85,6 @@ class ZipArchive(Multipart):
     def _pass_over(self, reader: HeaderReader, size: int) -> int:
         return super()._pass_over(reader, size) if self._is_named else 0
 
-    def _in_body(self, data: bytes, position: int) -> int | None:
-        after = super()._in_body(data, position)
-        for piece in self._output:
-            self._write(piece)
-        self._output.clear()
-        return after
-
     def _at_delimiter(self, data: bytes, position: int) -> int | None:
         after = super()._at_delimiter(data, position)
         if after is not None:
@@ -95,7 +92,8 @@ class ZipArchive(Multipart):
             self._file = None
         return after
 
-    def _write(self, piece: bytes | memoryview) -> None:
+    def _release(self, data: bytes, begin: int, end: int) -> None:
+        piece = memoryview(data)[begin:end]
         if self._file is not None or self._is_named:
             (self._file or self._begin_file()).write(piece)
         else:

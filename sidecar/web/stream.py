@@ -175,11 +175,14 @@ class Streamer:
         if isinstance(response, web.Response):
             counter.inc(sum(map(len, pieces)))
             return
+        if writer.transport is not None:  # The kernel has what a client needs to go on.
+            writer.transport.set_write_buffer_limits(high=0)
         while pieces:
             step_timeout.begin(_WRITING, self.client_seconds)
             rate.wait_for(writer)
             uncopied = sent > 0 and not response.compression
             size = await write_pieces(writer, pieces, uncopied=uncopied)
+            pieces.clear()  # ``send`` has the first ones, too.
             counter.inc(size)
             sent += size
             rate.end()

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import aiohttp
 
@@ -23,7 +23,7 @@ from sidecar.dicomweb.zip_archive import ZipArchive
 from sidecar.pacs.response import Upstream, scan
 from sidecar.web.transfer_timeout import TransferTimeout
 
-Pieces = Sequence[bytes | memoryview]
+Pieces = list[bytes | memoryview]
 
 SHORT_BYTES = 262_144
 """Limit in bytes of an answer that leaves when it is whole: with its head, in one write.

@@ -8,7 +8,10 @@ from collections.abc import Callable
 
 import aiohttp
 import pytest
+from aiohttp.abc import AbstractStreamWriter
 
+from sidecar.web.stream import write_pieces
+from sidecar.web.stream_body import Pieces
 from tests.fakes.archive import Answer, ScriptedPacs
 from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
 from tests.fakes.retrievals import BROKEN, GOOD, MULTIPART, PART, PATH, WHOLE
@@ -35,6 +38,25 @@ async def test_bytes_are_unchanged(framing: str) -> None:
     assert "accept-encoding: identity" in retrieval
     assert "authorization" not in retrieval
     assert TOKEN not in retrieval
+
+
+async def test_what_has_left_is_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even the first pieces: with a slow client, they would be held for hours."""
+    written: list[Pieces] = []
+
+    async def noting(writer: AbstractStreamWriter, pieces: Pieces, *, uncopied: bool) -> int:
+        written.append(pieces)
+        return await write_pieces(writer, pieces, uncopied=uncopied)
+
+    monkeypatch.setattr("sidecar.web.stream.write_pieces", noting)
+    async with (
+        sidecar_between(ScriptedEhr(), ScriptedPacs(GOOD["chunked"])) as (url, _),
+        aiohttp.ClientSession() as client,
+        client.get(url + PATH, headers=HEADERS) as response,
+    ):
+        assert await response.read() == WHOLE
+    assert written
+    assert not any(written)
 
 
 @pytest.mark.parametrize("fault", BROKEN)
