@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from sidecar.common.slices import in_slices
-from sidecar.dicom.json_model import Row, texts
+from sidecar.dicom.json_model import Packed, PackedRows, Row, packed, texts
 from sidecar.dicom.uid import is_uid
 from sidecar.fhir.catalog.catalog import Catalog, fingerprints
 from sidecar.fhir.imaging_study import (
@@ -47,7 +47,7 @@ class BundleEntry(NamedTuple):
 class ListedStudy:
     """Study of a list, with what searches compare of it.
 
-    - ``series``: its series rows, ``None`` where the archive must be asked for them
+    - ``packed_series``: its series rows, ``None`` where the archive must be asked for them
     - ``began``: the first instant of its start and the one behind it; ``start``: the former in
       microseconds since 1970, before all others where it is unknown
     - ``modalities``: codes in its own row; ``names_modalities``: whether there is any text
@@ -55,7 +55,7 @@ class ListedStudy:
     """
 
     row: Row
-    series: Sequence[Row] | None
+    packed_series: Packed | None
     uid: str
     id: str
     began: tuple[datetime, datetime] | None  # Of a pair the garbage collector has nothing to do.
@@ -65,13 +65,18 @@ class ListedStudy:
     names_modalities: bool
     entries: dict[str, tuple[tuple[str, datetime], BundleEntry]] | None = None
 
+    @property
+    def series(self) -> PackedRows | None:
+        """Its series rows, ``None`` where the archive must be asked for them."""
+        return None if self.packed_series is None else PackedRows(self.packed_series)
+
 
 def listed_study(row: Row, series: Sequence[Row] | None, site: Site) -> ListedStudy:
     """Return the study of a row."""
     uid, began = study_uid(row), study_started(row, site)
     return ListedStudy(
         row,
-        series,
+        None if series is None else packed(series),
         uid,
         study_id(uid),
         (began.span.start, began.span.end) if began else None,

@@ -20,7 +20,7 @@ from sidecar.common.errors import BadGateway
 from sidecar.common.invalidation import FRESH_SECONDS, Invalidation
 from sidecar.common.loading_cache import LoadingCache
 from sidecar.common.slices import in_slices
-from sidecar.dicom.json_model import Row, text
+from sidecar.dicom.json_model import Row, RowsByUid, text
 from sidecar.dicom.owner import owner_of
 from sidecar.dicomweb.paths import Query
 from sidecar.dicomweb.query import includefield
@@ -65,7 +65,7 @@ class _Arrived:
     """The part of one identifier's list that has come; a repeated request asks for the rest."""
 
     studies: list[Row] | None = None
-    series: dict[str, list[Row]] | None = None
+    series: RowsByUid | None = None
     owners: dict[str, Owners] = field(default_factory=dict)
 
 
@@ -204,7 +204,7 @@ class StudyLists:
 
     async def _ask_series(
         self, permit: SearchPermit, identifier: PatientIdentifier, arrived: _Arrived
-    ) -> dict[str, list[Row]] | None:
+    ) -> RowsByUid | None:
         if arrived.series is not None:
             return arrived.series
         if not self._with_series or self._clock() < self._no_series_until:
@@ -230,8 +230,8 @@ class StudyLists:
         by_study: dict[str, list[Row]] = {}
         for study, row in await self._own(rows, identifier, "SeriesInstanceUID", "series_row"):
             by_study.setdefault(study, []).append(row)
-        arrived.series = by_study
-        return by_study
+        arrived.series = RowsByUid(by_study)
+        return arrived.series
 
     async def _search(
         self,
