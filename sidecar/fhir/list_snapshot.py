@@ -163,6 +163,13 @@ class ListSnapshot:
             del self._found[next(iter(self._found))]
         self._found[search] = studies
 
+    def remembered_entry(
+        self, study: ListedStudy, version: str, depends: tuple[str, datetime]
+    ) -> BundleEntry | None:
+        """Return the study's entry in this FHIR version, if it is remembered."""
+        known = study.entries.get(version) if study.entries else None
+        return known[1] if known is not None and known[0] == depends else None
+
     def entry(
         self,
         study: ListedStudy,
@@ -171,9 +178,8 @@ class ListSnapshot:
         make: Callable[[], BundleEntry],
     ) -> BundleEntry:
         """Return the study's entry in this FHIR version, made once for what it ``depends`` on."""
-        known = (study.entries or {}).get(version)
-        if known is not None and known[0] == depends:
-            return known[1]
+        if (remembered := self.remembered_entry(study, version, depends)) is not None:
+            return remembered
         entry = make()
         with self._lock:
             if self._known(study.row) is study:  # Else it would not be found again.

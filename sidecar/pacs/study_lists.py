@@ -139,14 +139,14 @@ class StudyLists:
         """
         known_as = permit.known_as
         max_age_seconds = FRESH_SECONDS if fresh else math.inf
-        lists = await asyncio.gather(
-            *(
-                self._listings.get(
-                    known, partial(self._ask, permit, known), max_age_seconds=max_age_seconds
-                )
-                for known in sorted(known_as, key=lambda known: known.patient_id)
+        asked = [
+            self._listings.get(
+                known, partial(self._ask, permit, known), max_age_seconds=max_age_seconds
             )
-        )
+            for known in sorted(known_as, key=lambda known: known.patient_id)
+        ]
+        # A list that is remembered needs no task.
+        lists = [await asked[0]] if len(asked) == 1 else await asyncio.gather(*asked)
         if len(lists) == 1 and not lists[0].owners:
             return lists[0]
         parts, joined = self._joined.peek(known_as) or ([], None)
