@@ -136,10 +136,10 @@ class PackedRows(Sequence[Row]):
 
 
 class RowsByUid(Mapping[str, Sequence[Row]]):
-    """UID -> rows, packed."""
+    """UID -> rows, of what is kept of them."""
 
-    def __init__(self, rows: Mapping[str, Iterable[Row]]) -> None:
-        self._packed = {uid: packed(some) for uid, some in rows.items()}
+    def __init__(self, kept: Mapping[str, Packed]) -> None:
+        self._packed = kept
 
     def __getitem__(self, uid: str) -> PackedRows:
         return PackedRows(self._packed[uid])

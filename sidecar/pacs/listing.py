@@ -11,7 +11,7 @@ from sidecar.access.decision import decide_owners
 from sidecar.access.facts import KnownAs
 from sidecar.access.reasons import Reason
 from sidecar.common.slices import in_slices
-from sidecar.dicom.json_model import CompactRow, Row, RowsByUid, number, text
+from sidecar.dicom.json_model import CompactRow, Row, RowsByUid, number, packed, text
 
 log = logging.getLogger(__name__)
 
@@ -169,7 +169,7 @@ def _join_series(
             joined.setdefault(study, []).extend(rows)
     for study in refused:
         joined.pop(study, None)
-    return RowsByUid(joined)
+    return RowsByUid({study: packed(rows) for study, rows in joined.items()})
 
 
 async def count_series(rows: Iterable[Row]) -> dict[str, int]:

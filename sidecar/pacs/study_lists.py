@@ -20,7 +20,7 @@ from sidecar.common.errors import BadGateway
 from sidecar.common.invalidation import FRESH_SECONDS, Invalidation
 from sidecar.common.loading_cache import LoadingCache
 from sidecar.common.slices import in_slices
-from sidecar.dicom.json_model import Row, RowsByUid, text
+from sidecar.dicom.json_model import Row, RowsByUid, packed, text
 from sidecar.dicom.owner import owner_of
 from sidecar.dicomweb.paths import Query
 from sidecar.dicomweb.query import includefield
@@ -230,7 +230,9 @@ class StudyLists:
         by_study: dict[str, list[Row]] = {}
         for study, row in await self._own(rows, identifier, "SeriesInstanceUID", "series_row"):
             by_study.setdefault(study, []).append(row)
-        arrived.series = RowsByUid(by_study)
+        arrived.series = RowsByUid(
+            dict(await in_slices((study, packed(below)) for study, below in by_study.items()))
+        )
         return arrived.series
 
     async def _search(
