@@ -21,7 +21,7 @@ from sidecar.fhir.imaging_study import (
 
 VIEWS_OF_A_STUDY = 4
 """Ways in which the studies of a list are shown, on average, that are remembered."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNKNOWN_START = -(2**62)
 _MAXIMUM_PATIENTS = 4
 """FHIR ids of one list that are remembered; as a rule there is one."""
@@ -89,7 +89,7 @@ def listed_study(row: Row, series: Sequence[Row] | None, site: Site) -> ListedSt
 
 def microseconds(moment: datetime) -> int:
     """Return the microseconds since 1970."""
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+    return (moment - EPOCH) // timedelta(microseconds=1)
 
 
 class ListSnapshot:
