@@ -1,7 +1,8 @@
 """Searches, warm and cold, beside Orthanc's own QIDO-RS; how long others wait beside one."""
 
 import contextlib
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from bench.measurements import Samples
 from bench.peers import ORTHANC, OURS, Peer, missing, site
 from bench.processes import cpu_seconds, memory
 from bench.progress import progress
+from sidecar.pacs.listing import SERIES_FIELDS, STUDY_FIELDS
 from tests.data import ct_study
 from tests.real.orthanc import Orthanc
 
@@ -22,29 +24,27 @@ CONSTANT = "ours, constant answer"
 WARM = "ImagingStudy search, warm, by studies of the patient"
 COLD = "ImagingStudy search, cold, by studies of the patient"
 SLOWER = ORTHANC + ", the slower of two"
+WITH_OWNERS = ORTHANC + ", and then the owners"
 REMEMBERED, A_STUDY = "Memory of a patient's studies that are remembered", "bytes"
 ALONE, BESIDE = "without it", "beside it"
 STALL = "Longest wait of others beside a cold search of 5,000 studies"
 SPEED, CPU, SECONDS, STALLED = "searches/s", "CPU, ms a search", "seconds", "longest, ms"
 PATIENT = "patient-{:06}"
-_STUDY_FIELDS = (
-    "PatientID,IssuerOfPatientID,StudyInstanceUID,StudyDate,StudyTime,TimezoneOffsetFromUTC,"
-    "AccessionNumber,StudyDescription,ModalitiesInStudy,NumberOfStudyRelatedSeries,"
-    "NumberOfStudyRelatedInstances,InstanceAvailability,ReferringPhysicianName,"
-    "NameOfPhysiciansReadingStudy,ProcedureCodeSequence,ReasonForRequestedProcedureCodeSequence,"
-    "ReasonForTheRequestedProcedure,AdmittingDiagnosesCodeSequence,"
-    "PlacerOrderNumberImagingServiceRequest"
-)
-_SERIES_FIELDS = (
-    "SeriesInstanceUID,StudyInstanceUID,Modality,SeriesNumber,SeriesDescription,BodyPartExamined,"
-    "NumberOfSeriesRelatedInstances,SeriesDate,SeriesTime,TimezoneOffsetFromUTC,PatientID,"
-    "IssuerOfPatientID,Laterality,PerformingPhysicianName,OperatorsName"
-)
+_UID = "1.2.826.0.1.3680043.8.498."
+_OWNERS_OF = 150
+"""StudyInstanceUIDs in one query for owners, in ``uid_list`` characters of Orthanc's dialect."""
+
+
+def _query(level: str, fields: Sequence[str], matching: str) -> str:
+    included = ",".join((*fields, "SpecificCharacterSet"))
+    return f"/{level}?{matching}&includefield={included}&limit=5000"
+
+
 _QUERIES = (
-    f"/studies?limit=5000&includefield={_STUDY_FIELDS}&PatientID={{}}",
-    f"/series?limit=5000&includefield={_SERIES_FIELDS}&PatientID={{}}",
+    _query("studies", STUDY_FIELDS, "PatientID={}"),
+    _query("series", SERIES_FIELDS, "PatientID={}"),
 )
-"""What a search asks Orthanc for: a patient's studies, and their series."""
+"""What a search asks Orthanc for: a patient's studies, and at the same time their series."""
 
 
 def measure(rounds: int, samples: Samples, studies: tuple[int, ...] = STUDIES) -> None:
@@ -52,8 +52,9 @@ def measure(rounds: int, samples: Samples, studies: tuple[int, ...] = STUDIES) -
     if ORTHANC in missing():
         return
     with loaded_orthanc(studies) as orthanc, site(orthanc.dicomweb_url) as starting:
-        warm = starting.ours().fhir()
-        cold = starting.ours(limits={"search_cache_seconds": 0}).fhir()
+        pacs = {"dialect": "orthanc"}
+        warm = starting.ours(pacs=pacs).fhir()
+        cold = starting.ours(pacs=pacs, limits={"search_cache_seconds": 0}).fhir()
         archive = Peer(ORTHANC, orthanc.dicomweb_url, orthanc.process_id)
         grown = -memory(warm.process)
         Connection(warm).seconds("/ImagingStudy", headers(FHIR, PATIENT.format(max(studies))))
@@ -65,7 +66,7 @@ def measure(rounds: int, samples: Samples, studies: tuple[int, ...] = STUDIES) -
             for count in studies if number < 3 else studies[:-1]:
                 samples.add(WARM, f"{count}", CONSTANT, CPU, done.cpu / done.answers * 1e3, x=count)
                 _measure_warm(samples, warm, archive, count)
-                _measure_cold(samples, cold, archive, count)
+                _measure_cold(samples, cold, archive, count, uids_of(studies, count))
         for number in range(min(rounds, 2)):
             progress("stalls", number, min(rounds, 2))
             _measure_stall(samples, cold, max(studies))
@@ -87,15 +88,32 @@ def _measure_warm(samples: Samples, ours: Peer, archive: Peer, count: int) -> No
             samples.add(WARM, case, peer.name, CPU, done.cpu / done.answers * 1e3, x=x)
 
 
-def _measure_cold(samples: Samples, ours: Peer, archive: Peer, count: int) -> None:
+def _measure_cold(
+    samples: Samples, ours: Peer, archive: Peer, count: int, uids: Sequence[str]
+) -> None:
+    """Measure a search, the two lists that it asks for at once, and then their studies' owners."""
     patient = PATIENT.format(count)
+    listed = [uids[start : start + _OWNERS_OF] for start in range(0, count, _OWNERS_OF)]
     before = cpu_seconds(ours.process)
     seconds = Connection(ours).seconds("/ImagingStudy", headers(FHIR, patient))
     cpu = cpu_seconds(ours.process) - before
-    rows = [Connection(archive).seconds(query.format(patient), headers(ROWS)) for query in _QUERIES]
+    slower = _seconds(archive, [query.format(patient) for query in _QUERIES])
+    fields = ("StudyInstanceUID", "PatientID", "IssuerOfPatientID")
+    owners = [_query("studies", fields, "StudyInstanceUID=" + ",".join(uids)) for uids in listed]
+    with_owners = slower + _seconds(archive, owners)
     samples.add(COLD, f"{count}", OURS, SECONDS, seconds, x=count)
     samples.add(COLD, f"{count}", OURS, CPU, cpu * 1e3, x=count)
-    samples.add(COLD, f"{count}", SLOWER, SECONDS, max(rows), x=count)
+    samples.add(COLD, f"{count}", SLOWER, SECONDS, slower, x=count)
+    samples.add(COLD, f"{count}", WITH_OWNERS, SECONDS, with_owners, x=count)
+
+
+def _seconds(archive: Peer, paths: Sequence[str]) -> float:
+    """Ask four at a time, each by a new connection. Return the seconds until all answers came."""
+    begun = time.perf_counter()
+    with ThreadPoolExecutor(4) as threads:
+        for _ in threads.map(lambda path: Connection(archive).seconds(path, headers(ROWS)), paths):
+            pass
+    return time.perf_counter() - begun
 
 
 def _measure_stall(samples: Samples, ours: Peer, count: int) -> None:
@@ -114,6 +132,12 @@ def _measure_stall(samples: Samples, ours: Peer, count: int) -> None:
     samples.add(STALL, BESIDE, OURS, STALLED, beside * 1e3)
 
 
+def uids_of(studies: tuple[int, ...], count: int) -> list[str]:
+    """Return the StudyInstanceUIDs of the patient with ``count`` of these numbers of studies."""
+    before = sum(studies[: studies.index(count)])
+    return [f"{_UID}{number:08}" for number in range(before + 1, before + count + 1)]
+
+
 @contextlib.contextmanager
 def loaded_orthanc(studies: tuple[int, ...]) -> Iterator[Orthanc]:
     """Run an Orthanc in which a patient has each of these numbers of studies."""
@@ -122,7 +146,7 @@ def loaded_orthanc(studies: tuple[int, ...]) -> Iterator[Orthanc]:
             Path(scratch),
             instances=1,
             patient_id=PATIENT.format(0),
-            study_instance_uid="1.2.826.0.1.3680043.8.498.10000000",
+            study_instance_uid=f"{_UID}10000000",
             rows=8,
             columns=8,
         )

@@ -1,5 +1,6 @@
 """Describe a study for the decision by its QIDO-RS rows, and take out of rows what is hidden."""
 
+import marshal
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -73,6 +74,23 @@ def described(
         started_by=began.span.end.timestamp() if began else None,
         satisfies=constraints.satisfied(wanted, row, series),
     )
+
+
+def pack_facts(study: DescribedStudy) -> bytes:
+    """Return the facts as bytes, which are no work for the garbage collector.
+
+    They have no verdicts.
+    """
+    series = [(series.uid, series.attributes) for series in study.series]
+    facts: Any = (study.attributes, series, study.started_by, study.satisfies)
+    return marshal.dumps(facts)
+
+
+def unpack_facts(facts: bytes) -> DescribedStudy:
+    """Return the facts that ``pack_facts`` made these bytes of."""
+    attributes, series, started_by, satisfies = marshal.loads(facts)  # noqa: S302 - our own bytes
+    described_series = tuple([DescribedSeries(*each) for each in series])
+    return DescribedStudy(attributes, described_series, started_by, satisfies)
 
 
 def _attributes(row: Row, keywords: Iterable[str]) -> dict[str, tuple[str, ...]]:

@@ -20,7 +20,6 @@ from sidecar.access.permits import (
     AllStudies,
     PatientPermit,
     SearchPermit,
-    SeriesSet,
 )
 from sidecar.access.reasons import Reason
 from sidecar.access.visibility import (
@@ -35,11 +34,17 @@ from sidecar.access.visibility import (
 )
 from sidecar.authorization.external_policy import ExternalPolicy
 from sidecar.authorization.scope_constraints import Constraints
-from sidecar.authorization.study_facts import described, shown_series, without_hidden
+from sidecar.authorization.study_facts import (
+    described,
+    pack_facts,
+    shown_series,
+    unpack_facts,
+    without_hidden,
+)
 from sidecar.common.invalidation import Invalidation
 from sidecar.common.loading_cache import LoadingCache
 from sidecar.common.slices import batched, for_each, in_slices
-from sidecar.dicom.json_model import Row
+from sidecar.dicom.json_model import Packed, PackedRows, Row, packed
 from sidecar.dicom.uid import is_uid
 from sidecar.fhir.imaging_study import Site, study_uid
 from sidecar.fhir.list_snapshot import VIEWS_OF_A_STUDY
@@ -82,7 +87,7 @@ class VisibleStudies:
                 changed[uid] = max(changed[uid], datetime.fromtimestamp(visible.since, UTC))
         return changed
 
-    async def series_of(self, studies: Iterable[str]) -> dict[str, list[Row]]:
+    async def series_of(self, studies: Iterable[str]) -> Mapping[str, Sequence[Row]]:
         """Return the series rows that are shown, by StudyInstanceUID."""
         wanted = list(studies)
         if (series := self.series) is not None and self.visible is not ALL_STUDIES:
@@ -183,21 +188,20 @@ class VisibleStudiesLookup:
         oldest = AsOf(listing.asked)
         # All of them, although one is wanted: else it would take longer for a study that is there.
         described_list = await self._list(search, listing, permit.constraints, oldest)
-        facts = described_list.facts
-        if only is not None:
-            # What is not there is looked at as if it were: it takes the same time (SIA-45).
-            facts = {only: facts.get(only, ())}
+        # What is not there is looked at as if it were: it takes the same time (SIA-45).
+        uids = list(described_list.facts) if only is None else [only]
+        facts_of: Callable[[str], tuple[DescribedStudy, ...]] = described_list.facts_of
         if permit.caller is not None:
-            facts = await self._judged_all(permit, facts)
+            facts_of = (await self._judged_all(permit, uids, facts_of)).__getitem__
         now = self._clock()
         decided = await for_each(
-            list(facts.values()),
-            lambda some: visibility(permit, some, now),
-            lambda some: sum(len(described_study.series) for described_study in some),
+            uids,
+            lambda uid: visibility(permit, facts_of(uid), now),
+            lambda uid: len(described_list.series.get(uid, ())),
         )
         seen = {
             uid: visible
-            for uid, visible in zip(facts, decided, strict=True)
+            for uid, visible in zip(uids, decided, strict=True)
             if isinstance(visible, Visible)
         }
         left = await for_each(
@@ -236,12 +240,14 @@ class VisibleStudiesLookup:
         )
         asked = AsOf(listing.asked)
         series = await self._studies.series_of(search, rows, listing, asked)
-        facts: dict[str, tuple[DescribedStudy, ...]] = {}
+        facts: dict[str, tuple[bytes, ...]] = {}
         # Several under one UID, which the patient has under several identifiers.
         named = (*rows.items(), *((study_uid(row), row) for row in listing.copies))
         studies = await for_each(
             named,
-            lambda study: self._describe(study[1], series.get(study[0], ()), constraints),
+            lambda study: pack_facts(
+                self._describe(study[1], series.get(study[0], ()), constraints)
+            ),
             lambda study: len(series.get(study[0], ())),
         )
         for (uid, _), study in zip(named, studies, strict=True):
@@ -269,11 +275,16 @@ class VisibleStudiesLookup:
         return replace(study, satisfies=study.satisfies & still)
 
     async def _judged_all(
-        self, permit: PatientPermit, facts: Mapping[str, tuple[DescribedStudy, ...]]
+        self,
+        permit: PatientPermit,
+        uids: Sequence[str],
+        facts_of: Callable[[str], tuple[DescribedStudy, ...]],
     ) -> dict[str, tuple[DescribedStudy, ...]]:
         judged: dict[str, tuple[DescribedStudy, ...]] = {}
-        for few in batched(tuple(facts)):
-            answers = await asyncio.gather(*(self._judged(permit, uid, facts[uid]) for uid in few))
+        for few in batched(uids):
+            answers = await asyncio.gather(
+                *(self._judged(permit, uid, facts_of(uid)) for uid in few)
+            )
             judged |= zip(few, answers, strict=True)
         return judged
 
@@ -304,31 +315,38 @@ class VisibleStudiesLookup:
 
 @dataclass(frozen=True, slots=True)
 class _DescribedList:
-    """The studies of a listing, described. ``oldest``: when the oldest of it was asked for."""
+    """The studies of a listing, described. ``oldest``: when the oldest of it was asked for.
+
+    ``facts``: StudyInstanceUID -> those of each study under it, packed.
+    """
 
     listing: Listing
     oldest: datetime
     rows: Mapping[str, Row]
     series: Mapping[str, Sequence[Row]]
-    facts: Mapping[str, tuple[DescribedStudy, ...]]
-    _left: dict[tuple[str, SeriesSet, bool], tuple[Row | None, list[Row]]] = field(
-        default_factory=dict
-    )
+    facts: Mapping[str, tuple[bytes, ...]]
+    _left: dict[tuple[object, ...], tuple[Row | None, Packed]] = field(default_factory=dict)
 
-    def left_of(self, uid: str, visible: Visible) -> tuple[Row | None, list[Row]]:
+    def facts_of(self, uid: str) -> tuple[DescribedStudy, ...]:
+        """Return the facts on each study under a UID; there may be none."""
+        return tuple(map(unpack_facts, self.facts.get(uid, ())))
+
+    def left_of(self, uid: str, visible: Visible) -> tuple[Row | None, PackedRows]:
         """Return the row and the series rows of a study without what is hidden.
 
         They are the same objects while the same is visible, so that what is made of them can be
         remembered. A study of which there is but a copy is listed by no row.
         """
-        key = (uid, visible.series, visible.is_complete)
-        if (known := self._left.get(key)) is not None:
-            return known
-        series = shown_series(self.series.get(uid, ()), visible)
-        row = self.rows.get(uid)
-        if row is not None and not visible.is_complete:
-            row = without_hidden(row, series)
-        if len(self._left) >= VIEWS_OF_A_STUDY * len(self.facts):
-            self._left.clear()
-        # Of two that are made at once, in the loop and in a thread, the first one counts.
-        return self._left.setdefault(key, (row, series))
+        # Not the set itself, which the garbage collector would go through.
+        key = (uid, visible.is_limited, visible.is_complete, *sorted(visible.named_series))
+        known = self._left.get(key)
+        if known is None:
+            series = shown_series(self.series.get(uid, ()), visible)
+            row = self.rows.get(uid)
+            if row is not None and not visible.is_complete:
+                row = without_hidden(row, series)
+            if len(self._left) >= VIEWS_OF_A_STUDY * len(self.facts):
+                self._left.clear()
+            # Of two that are made at once, in the loop and in a thread, the first one counts.
+            known = self._left.setdefault(key, (row, packed(series)))
+        return known[0], PackedRows(known[1])

@@ -5,11 +5,8 @@ attribute that is missing, empty, null or of another type, and reads the others.
 """
 
 import re
-from array import array
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, ItemsView, Iterable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
-from itertools import accumulate
-from struct import Struct
 from types import MappingProxyType
 from typing import Any
 
@@ -24,9 +21,8 @@ _NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 _WHOLE_NUMBER = re.compile(r"\+?([0-9]{1,12})(?:\.0+)?", re.ASCII)
 
 
-_END = Struct("I")
-_ROW_OVERHEAD = 150
-"""Size in bytes of the three objects of a ``CompactRow``, without their content."""
+_ROW_OVERHEAD = 48 + 33
+"""Size in bytes of the two objects of a ``CompactRow``, without their content."""
 
 
 class CompactRow(Mapping[str, Any]):
@@ -34,81 +30,139 @@ class CompactRow(Mapping[str, Any]):
 
     A list of 20,000 rows as dictionaries is half a million containers. The garbage collector goes
     through all of them now and then, and to free them takes as long, while all requests wait. A
-    compact row is three objects, and takes a fraction of the memory.
+    compact row is one object with its text, and takes a fraction of the memory.
+
+    ``json_text``: for each attribute NUL, the name, another control character and the element, and
+    NUL at the end. JSON itself has no control characters.
     """
 
-    __slots__ = ("_ends", "_places", "_text")
+    __slots__ = ("json_text",)
 
     def __init__(self, row: Mapping[str, Any]) -> None:
-        self._store({name: orjson.dumps(element) for name, element in row.items()})
+        self.json_text = _joined(_mark(name) + orjson.dumps(row[name]) for name in row)
 
-    def _store(self, json_texts: Mapping[str, bytes]) -> None:
-        self._places = _places(tuple(json_texts))
-        self._ends = array("I", accumulate(map(len, json_texts.values()))).tobytes()
-        self._text = b"".join(json_texts.values())
+    @classmethod
+    def of(cls, json_text: bytes) -> "CompactRow":
+        """Return the row with this text."""
+        row = cls.__new__(cls)
+        row.json_text = json_text
+        return row
 
-    def _json_text(self, name: str) -> bytes:
-        place = self._places[name]
-        (start,) = _END.unpack_from(self._ends, _END.size * (place - 1)) if place else (0,)
-        (end,) = _END.unpack_from(self._ends, _END.size * place)
-        return self._text[start:end]
+    def _attributes(self, *, without: Collection[str]) -> list[bytes]:
+        """Return the other attributes as text, each behind its mark."""
+        marks = tuple(map(_mark, without))
+        found = (b"\0" + attribute for attribute in self.json_text.split(b"\0")[1:-1])
+        return [attribute for attribute in found if not attribute.startswith(marks)]
 
     @property
     def size(self) -> int:
         """Approximate number of bytes of memory."""
-        return _ROW_OVERHEAD + len(self._ends) + len(self._text)
+        return _ROW_OVERHEAD + len(self.json_text)
 
     def sorted_text(self, *, without: frozenset[str]) -> bytes:
         """Return the row as text in the order of its names, without some of them."""
-        head, names = _sorted(tuple(self._places), without)
-        return b"".join([head, *map(self._json_text, names)])
+        return b"".join(sorted(self._attributes(without=without)))
 
     def changed(self, names: Collection[str], added: Mapping[str, Any]) -> "CompactRow":
         """Return the row without the attributes ``names`` and with those in ``added``."""
-        json_texts = {name: self._json_text(name) for name in self if name not in names}
-        row = CompactRow({})
-        row._store(json_texts | {name: orjson.dumps(element) for name, element in added.items()})
-        return row
+        new = [_mark(name) + orjson.dumps(element) for name, element in added.items()]
+        return self.of(_joined(self._attributes(without={*names, *added}) + new))
 
     def __getitem__(self, name: str) -> Any:
-        return orjson.loads(self._json_text(name))
+        if name not in self:
+            raise KeyError(name)
+        return self.get(name)
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return an attribute as it was written, or ``default``."""
-        # The one of ``Mapping`` raises and catches ``KeyError`` where an attribute is missing.
-        return orjson.loads(self._json_text(name)) if name in self._places else default
+        json_text, mark = self.json_text, _mark(name)
+        at = json_text.find(mark)
+        if at < 0:
+            return default
+        at += len(mark)
+        return orjson.loads(json_text[at : json_text.find(b"\0", at)])
+
+    def items(self) -> ItemsView[str, Any]:
+        """Return all names and attributes, read at once."""
+        json_text = self.json_text[1:-1].replace(b"\0", b",").replace(b"\1", b":")
+        found: dict[str, Any] = orjson.loads(b"{%b}" % json_text)
+        return found.items()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
+        return (name for name, _ in self.items())
 
     def __len__(self) -> int:
-        return len(self._places)
+        return self.json_text.count(b"\0") - 1
 
     def __contains__(self, name: object) -> bool:
-        return name in self._places
+        return isinstance(name, str) and _mark(name) in self.json_text
 
     def __eq__(self, other: object) -> bool:
-        if (
-            isinstance(other, CompactRow)
-            and self._places is other._places
-            and self._text == other._text
-        ):
-            return self._ends == other._ends or super().__eq__(other)
+        if isinstance(other, CompactRow) and self.json_text == other.json_text:
+            return True
         return super().__eq__(other)
 
     __hash__ = None  # type: ignore[assignment]
 
 
-@lru_cache(1_000)
-def _places(names: tuple[str, ...]) -> Mapping[str, int]:
-    """Return the index of each of these attributes. Rows with the same attributes share it."""
-    return {name: place for place, name in enumerate(names)}
+Packed = tuple[Row | bytes, ...]
+"""What is kept of rows: the text of each. The garbage collector does not go through it."""
+
+
+def packed(rows: Iterable[Row]) -> Packed:
+    """Return what ``PackedRows`` makes these rows of."""
+    if type(rows) is PackedRows:
+        return rows.packed
+    # Rows that are no text are nested too deep; there are few of them.
+    return tuple([row.json_text if type(row) is CompactRow else row for row in rows])
+
+
+class PackedRows(Sequence[Row]):
+    """Rows that are made anew whenever they are looked at."""
+
+    __slots__ = ("packed",)
+
+    def __init__(self, packed: Packed) -> None:
+        self.packed = packed
+
+    def __len__(self) -> int:
+        return len(self.packed)
+
+    def __iter__(self) -> Iterator[Row]:
+        return (CompactRow.of(row) if isinstance(row, bytes) else row for row in self.packed)
+
+    def __getitem__(self, place: Any) -> Any:
+        return list(self)[place]
+
+
+class RowsByUid(Mapping[str, Sequence[Row]]):
+    """UID -> rows, of what is kept of them."""
+
+    def __init__(self, kept: Mapping[str, Packed]) -> None:
+        self._packed = kept
+
+    def __getitem__(self, uid: str) -> PackedRows:
+        return PackedRows(self._packed[uid])
+
+    def get(self, uid: str, default: Any = None) -> Any:
+        """Return the rows of a UID, or ``default``."""
+        return PackedRows(self._packed[uid]) if uid in self._packed else default
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._packed)
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+
+def _joined(attributes: Iterable[bytes]) -> bytes:
+    return b"".join([*attributes, b"\0"])
 
 
 @lru_cache(1_000)
-def _sorted(names: tuple[str, ...], without: frozenset[str]) -> tuple[bytes, tuple[str, ...]]:
-    left = sorted(name for name in names if name not in without)
-    return orjson.dumps(left), tuple(left)
+def _mark(name: str) -> bytes:
+    """Return what stands in a compact row before the attribute of this name, and nowhere else."""
+    return b"\0%b\1" % orjson.dumps(name)
 
 
 def changed(

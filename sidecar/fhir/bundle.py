@@ -11,13 +11,10 @@ from urllib.parse import urlencode
 import orjson
 
 from sidecar.fhir.cursor import Cursor, PageLinks
-from sidecar.fhir.list_snapshot import BundleEntry
+from sidecar.fhir.list_snapshot import EPOCH, BundleEntry, microseconds
 from sidecar.fhir.outcome import operation_outcome
 from sidecar.fhir.search import Search
 from sidecar.fhir.select import StudyPage
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +41,11 @@ def searchset(
     every page, and a safe ``_lastUpdated=gt`` for the next sync.
     """
     if search.after is not None:
-        as_of = min(as_of, _EPOCH + search.after.as_of * _MILLISECOND)
+        as_of = min(as_of, EPOCH + timedelta(milliseconds=search.after.as_of))
     named = _named(search, patient)
     links = [{"relation": "self", "url": _link(fhir_base, named, search.after_text)}]
     if page.next_after is not None:
-        following = replace(page.next_after, as_of=(as_of - _EPOCH) // _MILLISECOND)
+        following = replace(page.next_after, as_of=microseconds(as_of) // 1_000)
         sealed = page_links.seal(following, patient, named)
         links.append({"relation": "next", "url": _link(fhir_base, named, sealed)})
     if search.ignored and not search.result.only_total:

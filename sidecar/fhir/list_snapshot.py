@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from sidecar.common.slices import in_slices
-from sidecar.dicom.json_model import Row, texts
+from sidecar.dicom.json_model import Packed, PackedRows, Row, packed, texts
 from sidecar.dicom.uid import is_uid
 from sidecar.fhir.catalog.catalog import Catalog, fingerprints
 from sidecar.fhir.imaging_study import (
@@ -21,7 +21,7 @@ from sidecar.fhir.imaging_study import (
 
 VIEWS_OF_A_STUDY = 4
 """Ways in which the studies of a list are shown, on average, that are remembered."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNKNOWN_START = -(2**62)
 _MAXIMUM_PATIENTS = 4
 """FHIR ids of one list that are remembered; as a rule there is one."""
@@ -47,7 +47,7 @@ class BundleEntry(NamedTuple):
 class ListedStudy:
     """Study of a list, with what searches compare of it.
 
-    - ``series``: its series rows, ``None`` where the archive must be asked for them
+    - ``packed_series``: its series rows, ``None`` where the archive must be asked for them
     - ``began``: the first instant of its start and the one behind it; ``start``: the former in
       microseconds since 1970, before all others where it is unknown
     - ``modalities``: codes in its own row; ``names_modalities``: whether there is any text
@@ -55,7 +55,7 @@ class ListedStudy:
     """
 
     row: Row
-    series: Sequence[Row] | None
+    packed_series: Packed | None
     uid: str
     id: str
     began: tuple[datetime, datetime] | None  # Of a pair the garbage collector has nothing to do.
@@ -65,13 +65,18 @@ class ListedStudy:
     names_modalities: bool
     entries: dict[str, tuple[tuple[str, datetime], BundleEntry]] | None = None
 
+    @property
+    def series(self) -> PackedRows | None:
+        """Its series rows, ``None`` where the archive must be asked for them."""
+        return None if self.packed_series is None else PackedRows(self.packed_series)
+
 
 def listed_study(row: Row, series: Sequence[Row] | None, site: Site) -> ListedStudy:
     """Return the study of a row."""
     uid, began = study_uid(row), study_started(row, site)
     return ListedStudy(
         row,
-        series,
+        None if series is None else packed(series),
         uid,
         study_id(uid),
         (began.span.start, began.span.end) if began else None,
@@ -84,7 +89,7 @@ def listed_study(row: Row, series: Sequence[Row] | None, site: Site) -> ListedSt
 
 def microseconds(moment: datetime) -> int:
     """Return the microseconds since 1970."""
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+    return (moment - EPOCH) // timedelta(microseconds=1)
 
 
 class ListSnapshot:
@@ -158,6 +163,13 @@ class ListSnapshot:
             del self._found[next(iter(self._found))]
         self._found[search] = studies
 
+    def remembered_entry(
+        self, study: ListedStudy, version: str, depends: tuple[str, datetime]
+    ) -> BundleEntry | None:
+        """Return the study's entry in this FHIR version, if it is remembered."""
+        known = study.entries.get(version) if study.entries else None
+        return known[1] if known is not None and known[0] == depends else None
+
     def entry(
         self,
         study: ListedStudy,
@@ -166,9 +178,8 @@ class ListSnapshot:
         make: Callable[[], BundleEntry],
     ) -> BundleEntry:
         """Return the study's entry in this FHIR version, made once for what it ``depends`` on."""
-        known = (study.entries or {}).get(version)
-        if known is not None and known[0] == depends:
-            return known[1]
+        if (remembered := self.remembered_entry(study, version, depends)) is not None:
+            return remembered
         entry = make()
         with self._lock:
             if self._known(study.row) is study:  # Else it would not be found again.

@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from sidecar.common.slices import in_slices
 from sidecar.dicom.json_model import Row, text, texts
@@ -20,8 +20,6 @@ from sidecar.fhir.token_search import TokenFilter, Value
 
 STATUS_SYSTEM = "http://hl7.org/fhir/imagingstudy-status"
 DEFAULT_SORT = ("-started",)
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +140,8 @@ def _span(moment: datetime) -> DateRange:
 
 
 def satisfies(study: ListedStudy, search: Search) -> bool:
-    """Return whether a study passes ``search``, apart from ``_lastUpdated``."""
-    return _is_wanted(study, search, {study.uid: _EPOCH}, Details())
+    """Return whether a study passes ``search``, which has no ``_lastUpdated``."""
+    return _is_wanted(study, search, {}, Details())
 
 
 def _is_identified(study: ListedStudy, wanted: IdentifierFilter) -> bool:

@@ -157,6 +157,7 @@ DIALECTS: dict[str, Dialect] = {
         Dialect("generic"),
         Dialect(
             "orthanc",
+            page_size=2_000,  # Each page costs it as much as 250 rows of a list of 5,000.
             true_timezone=False,
             bulkdata="bulk",
             decodes_queries=False,

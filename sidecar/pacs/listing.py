@@ -11,7 +11,7 @@ from sidecar.access.decision import decide_owners
 from sidecar.access.facts import KnownAs
 from sidecar.access.reasons import Reason
 from sidecar.common.slices import in_slices
-from sidecar.dicom.json_model import CompactRow, Row, number, text
+from sidecar.dicom.json_model import CompactRow, Row, RowsByUid, number, packed, text
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class Listing:
 
     rows: list[Row]
     asked: datetime
-    series: Mapping[str, list[Row]] | None = None
+    series: Mapping[str, Sequence[Row]] | None = None
     copies: Sequence[Row] = ()
     owners: Mapping[str, KnownAs] = field(default_factory=dict)
     shared: frozenset[str] = frozenset()
@@ -101,7 +101,7 @@ class Listing:
         """How many bytes of memory it may take with what is derived from it."""
         return LIST_BYTES + self.row_bytes + len(self.rows) * LISTED_BYTES + self.spare_bytes
 
-    def whole_series(self, study: str) -> list[Row] | None:
+    def whole_series(self, study: str) -> Sequence[Row] | None:
         """Return the series rows of a study, ``None`` where these may not be all of them."""
         rows = (self.series or {}).get(study)
         # A PACS may cut long lists without saying so: then the study's row counts more series. A
@@ -159,8 +159,8 @@ async def join_listings(
 
 
 def _join_series(
-    listed: Iterable[Mapping[str, list[Row]] | None], refused: Iterable[str]
-) -> dict[str, list[Row]] | None:
+    listed: Iterable[Mapping[str, Sequence[Row]] | None], refused: Iterable[str]
+) -> RowsByUid | None:
     joined: dict[str, list[Row]] = {}
     for series in listed:
         if series is None:
@@ -169,7 +169,7 @@ def _join_series(
             joined.setdefault(study, []).extend(rows)
     for study in refused:
         joined.pop(study, None)
-    return joined
+    return RowsByUid({study: packed(rows) for study, rows in joined.items()})
 
 
 async def count_series(rows: Iterable[Row]) -> dict[str, int]:

@@ -16,7 +16,7 @@ from sidecar.common.fair_queue import FairQueue, QueueFull, WaitTooLong
 from sidecar.common.invalidation import Invalidation
 from sidecar.common.loading_cache import LoadingCache
 from sidecar.common.slices import batched, in_slices, let_go
-from sidecar.dicom.json_model import Row, text, values
+from sidecar.dicom.json_model import Row, RowsByUid, packed, text, values
 from sidecar.dicomweb.paths import Query
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.listing import Listing, log_dropped
@@ -118,17 +118,20 @@ class Studies:
         studies: Iterable[str],
         listing: Listing,
         oldest: AsOf,
-    ) -> dict[str, list[Row]]:
+    ) -> Mapping[str, Sequence[Row]]:
         """Return the patient's series rows of ``studies`` in the ``listing``, by study."""
         wanted = list(studies)
-        listed = {
-            study: rows for study in wanted if (rows := listing.whole_series(study)) is not None
-        }
+        listed = dict(
+            await in_slices(
+                None if (rows := listing.whole_series(study)) is None else (study, packed(rows))
+                for study in wanted
+            )
+        )
         others = [study for study in wanted if study not in listed]
         for few in batched(others):
             answers = await asyncio.gather(*(self.series(permit, study, oldest) for study in few))
-            listed |= dict(zip(few, answers, strict=True))
-        return listed
+            listed |= zip(few, map(packed, answers), strict=True)
+        return RowsByUid(listed)
 
     async def holding(
         self,

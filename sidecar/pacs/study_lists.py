@@ -20,7 +20,7 @@ from sidecar.common.errors import BadGateway
 from sidecar.common.invalidation import FRESH_SECONDS, Invalidation
 from sidecar.common.loading_cache import LoadingCache
 from sidecar.common.slices import in_slices
-from sidecar.dicom.json_model import Row, text
+from sidecar.dicom.json_model import Row, RowsByUid, packed, text
 from sidecar.dicom.owner import owner_of
 from sidecar.dicomweb.paths import Query
 from sidecar.dicomweb.query import includefield
@@ -65,7 +65,7 @@ class _Arrived:
     """The part of one identifier's list that has come; a repeated request asks for the rest."""
 
     studies: list[Row] | None = None
-    series: dict[str, list[Row]] | None = None
+    series: RowsByUid | None = None
     owners: dict[str, Owners] = field(default_factory=dict)
 
 
@@ -139,14 +139,14 @@ class StudyLists:
         """
         known_as = permit.known_as
         max_age_seconds = FRESH_SECONDS if fresh else math.inf
-        lists = await asyncio.gather(
-            *(
-                self._listings.get(
-                    known, partial(self._ask, permit, known), max_age_seconds=max_age_seconds
-                )
-                for known in sorted(known_as, key=lambda known: known.patient_id)
+        asked = [
+            self._listings.get(
+                known, partial(self._ask, permit, known), max_age_seconds=max_age_seconds
             )
-        )
+            for known in sorted(known_as, key=lambda known: known.patient_id)
+        ]
+        # A list that is remembered needs no task.
+        lists = [await asked[0]] if len(asked) == 1 else await asyncio.gather(*asked)
         if len(lists) == 1 and not lists[0].owners:
             return lists[0]
         parts, joined = self._joined.peek(known_as) or ([], None)
@@ -204,7 +204,7 @@ class StudyLists:
 
     async def _ask_series(
         self, permit: SearchPermit, identifier: PatientIdentifier, arrived: _Arrived
-    ) -> dict[str, list[Row]] | None:
+    ) -> RowsByUid | None:
         if arrived.series is not None:
             return arrived.series
         if not self._with_series or self._clock() < self._no_series_until:
@@ -230,8 +230,10 @@ class StudyLists:
         by_study: dict[str, list[Row]] = {}
         for study, row in await self._own(rows, identifier, "SeriesInstanceUID", "series_row"):
             by_study.setdefault(study, []).append(row)
-        arrived.series = by_study
-        return by_study
+        arrived.series = RowsByUid(
+            dict(await in_slices((study, packed(below)) for study, below in by_study.items()))
+        )
+        return arrived.series
 
     async def _search(
         self,

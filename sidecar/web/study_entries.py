@@ -1,7 +1,7 @@
 """Make the ImagingStudies of a page, and the entries of the Bundle that are made of them."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -50,9 +50,15 @@ class StudyEntries:
         self._counts = counts
         self._detail = detail
 
-    async def of(self, studies: Iterable[ListedStudy], answer: StudyAnswer) -> list[BundleEntry]:
+    async def of(self, studies: Sequence[ListedStudy], answer: StudyAnswer) -> list[BundleEntry]:
         """Return the entries of ``studies``."""
-        studies = list(studies)
+        if answer.result.is_whole and not answer.issued:
+            patient, seen, version = answer.request.permit.patient, answer.seen, answer.version
+            find = answer.snapshot.remembered_entry
+            found = [find(study, version, (patient, seen[study.uid])) for study in studies]
+            remembered = [entry for entry in found if entry is not None]
+            if len(remembered) == len(studies):
+                return remembered
         asked: dict[str, list[SeriesRows]] = {}
         for few in batched([study for study in studies if not self._is_known(study)]):
             rows = await asyncio.gather(*(self._ask_series(study, answer.view) for study in few))
@@ -67,7 +73,7 @@ class StudyEntries:
         """Return whether the list has all that the resource needs."""
         if not self._needs_series(study):
             return True
-        return self._detail != "instance" and study.series is not None
+        return self._detail != "instance" and study.packed_series is not None
 
     def _needs_series(self, study: ListedStudy) -> bool:
         return self._detail != "study" or not study.names_modalities
@@ -144,5 +150,5 @@ class StudyEntries:
 def _parts(study: ListedStudy, asked: Sequence[SeriesRows] | None) -> int:
     """Return the number of series and instances of which a resource is made."""
     if asked is None:
-        return len(study.series or ())
+        return len(study.packed_series or ())
     return sum(1 + len(rows.instances or ()) for rows in asked)

@@ -110,7 +110,9 @@ class Server:
             self.looked_at[id(asked)] = asked, observe(self.catalog, "123", asked.rows, series)
         _, seen = self.looked_at[id(asked)]
         page = select(asked.rows, search, seen=seen, site=SITE, page_size=50)
-        client.copy |= {study.uid: (study.row, series.get(study.uid, [])) for study in page.studies}
+        client.copy |= {
+            study.uid: (study.row, list(series.get(study.uid, []))) for study in page.studies
+        }
         made = searchset(
             [],
             fhir_base=BASE,

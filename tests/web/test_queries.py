@@ -11,13 +11,17 @@ import aiohttp
 import pytest
 
 from sidecar.authorization.limits import QUERIES_AT_ONCE
+from sidecar.pacs.dialects import DIALECTS
 from tests.fakes.archive import STUDY, ScriptedPacs
 from tests.fakes.ehr import ScriptedEhr
 from tests.fakes.retrievals import PATH, nothing
 from tests.fakes.site import HEADERS, sidecar_between
 
+PAGE = f"{DIALECTS['orthanc'].page_size}"
+"""Rows that are asked for at once."""
 
-@pytest.mark.parametrize(("issuer", "limit"), [("HOSPITAL", "1"), ("The Hospital", "500")])
+
+@pytest.mark.parametrize(("issuer", "limit"), [("HOSPITAL", "1"), ("The Hospital", PAGE)])
 async def test_a_limit_is_passed_on_only_when_all_rows_are_the_patients(
     issuer: str, limit: str
 ) -> None:
@@ -41,7 +45,7 @@ async def test_a_limit_is_passed_on_only_when_all_rows_are_the_patients(
     ]
     assert f"limit={limit}" in asked[0].split("&")
     # Its row names no issuer and is left out: that was not the end of the patient's own.
-    assert "limit=500" in asked[-1].split("&")
+    assert f"limit={PAGE}" in asked[-1].split("&")
 
 
 class IgnoresKeys(ScriptedPacs):

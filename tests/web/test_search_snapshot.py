@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import tracemalloc
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
@@ -355,6 +356,18 @@ async def test_what_is_kept_of_a_list_is_bounded(
             (bundle, *_) = await client.pages(TOKEN, [("_count", "40")])
             assert len(bundle["entry"]) == 40
     assert 50 < len(made) < 80
+
+
+async def test_what_is_remembered_is_little_work_for_the_garbage_collector() -> None:
+    """Also with rules, where each study is described, and shown in part."""
+    async with client_of(RowArchive(*MANY), access={**ACCESS, "rules": [NO_SR]}) as client:
+        await client.pages(TOKEN, [])
+        client.sidecar.invalidation.invalidate()
+        gc.collect()
+        before = len(gc.get_objects())
+        await client.pages(TOKEN, [("_summary", "count")])
+        gc.collect()
+        assert len(gc.get_objects()) - before < 40 * 6 + 50
 
 
 async def test_what_is_remembered_of_long_searches_is_short() -> None:

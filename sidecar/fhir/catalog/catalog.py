@@ -167,7 +167,9 @@ class Catalog:
 
 
 def _moments(first: Mapping[str, int]) -> dict[str, datetime]:
-    return {uid: _moment(milliseconds) for uid, milliseconds in first.items()}
+    # Most studies of a list were first seen with others: they share the time.
+    moments = {milliseconds: _moment(milliseconds) for milliseconds in set(first.values())}
+    return {uid: moments[milliseconds] for uid, milliseconds in first.items()}
 
 
 def _moment(milliseconds: int) -> datetime:
