@@ -10,7 +10,7 @@ from sidecar.settings.document import Settings
 
 _HEADER = b"SQLite format 3\0"
 _FULL = "Make room: while the catalog cannot be written, each search is a 503."
-_ELSEWHERE = "or set fhir.catalog.store: sqlite and fhir.catalog.file"
+_ELSEWHERE = "or name another file: fhir.catalog.file, with fhir.catalog.store: sqlite"
 
 
 async def catalog(settings: Settings) -> CheckOutcome:

@@ -20,8 +20,12 @@ from sidecar.settings.reference import all_keys, names_below, nearest
 PREFIX = "SIDECAR_"
 
 _MESSAGES = {
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
     "dataclass_type": "must be a mapping",
     "dict_type": "must be a mapping",
+    "float_parsing": "must be a number",
+    "int_parsing": "must be a whole number",
     "missing": "is required",
     "model_attributes_type": "must be a mapping",
     "string_type": "must be text, in quotes when it looks like a number or a date",
@@ -218,6 +222,8 @@ def _line(error: ErrorDetails, document: Document) -> str:
     message = _MESSAGES.get(kind) or error["msg"].removeprefix("Value error, ").replace(
         "Input should be", "must be"
     )
+    if kind == "dataclass_type" and error["input"] is None:
+        message = "is empty: give it keys, or leave it out"
     if kind.startswith("union_tag"):
         path = (*path, "method")
     if kind == "union_tag_invalid":  # pydantic's own text quotes the value.
@@ -253,9 +259,13 @@ def _suggestion(path: Sequence[str], document: Mapping[str, Any]) -> str:
     methods = [method for key in all_keys() if key.path == tuple(path) for method in key.methods]
     if methods:
         return f"; it is for method {' or '.join(dict.fromkeys(methods))}{known}"
+    if "." in path[-1]:
+        steps = ".".join(path).split(".")
+        return f"; keys are nested: write {': {'.join(steps)}: …{'}' * (len(steps) - 1)}{known}"
+    elsewhere = [key.name for key in all_keys() if key.path[-1] == path[-1]]
     near = difflib.get_close_matches(path[-1], here, 1)
-    names = [".".join((*path[:-1], name)) for name in near] or nearest(path)
-    return did_you_mean(names) + known
+    names = [".".join((*path[:-1], name)) for name in near]
+    return did_you_mean(elsewhere[:3] or names or nearest(path)) + known
 
 
 def did_you_mean(names: Sequence[str]) -> str:

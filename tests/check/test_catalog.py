@@ -38,7 +38,7 @@ async def test_a_folder_that_is_not_there(ehr: ScriptedEhr, pacs: Pacs, tmp_path
     state, text = await look(ehr, pacs, tmp_path / "absent" / "catalog.sqlite")
     assert state is State.FAIL
     assert "does not exist" in text
-    assert "or set fhir.catalog.store: sqlite and fhir.catalog.file" in text
+    assert "or name another file: fhir.catalog.file, with fhir.catalog.store: sqlite" in text
 
 
 async def test_a_file_that_is_no_database(ehr: ScriptedEhr, pacs: Pacs, tmp_path: Path) -> None:

@@ -109,7 +109,9 @@ def test_the_environment_overrides_files(write: Write) -> None:
             "server: {cors_origins: ['*', 'https://a/']}",
             "server.cors_origins.1: must be * or scheme://host[:port]",
         ),
-        ("server: {port: soon}", "server.port: must be a valid integer"),
+        ("server: {port: soon}", "server.port: must be a whole number"),
+        ("server: {wado_uri: maybe}", "server.wado_uri: must be true or false"),
+        ("limits: {pacs_timeout_seconds: 5s}", "limits.pacs_timeout_seconds: must be a number"),
         ("server: {port: yes}", "server.port: must be a number"),
         ("server: {port: 65536}", "server.port: must be less than or equal to 65535"),
         ("limits: {pacs_timeout_seconds: .inf}", "limits.pacs_timeout_seconds: must be"),
@@ -125,7 +127,18 @@ def test_the_environment_overrides_files(write: Write) -> None:
         ),
         ("pacs: {auth: {username: us}}", "pacs.auth.method: is required"),
         ("pacs: {auth: Zq7-hunter2-Xw}", "pacs.auth: must be a mapping"),
-        ("fhir:", "fhir: must be a mapping"),
+        ("fhir:", "fhir: is empty: give it keys, or leave it out"),
+        (
+            "pacs.url: https://pacs/x",
+            "pacs.url: unknown key; keys are nested: write pacs: {url: …} (known here: access, ",
+        ),
+        (
+            "tokens: {client.client_secret: x}",
+            (
+                "tokens.client.client_secret: unknown key; keys are nested: "
+                "write tokens: {client: {client_secret: …}} (known here: audience, "
+            ),
+        ),
         (
             "ehr: {issuer: 1}",
             "ehr.issuer: must be text, in quotes when it looks like a number or a date",
@@ -353,6 +366,10 @@ def test_introspection_needs_a_client(write: Write) -> None:
         ("fhir.catalog.clock_skew_seconds", ["limits.clock_skew_seconds"]),
         ("access.external.cache_seconds", ["limits.external_cache_seconds"]),
         ("ehr.port", ["server.port"]),
+        ("server.ehr_timeout_seconds", ["limits.ehr_timeout_seconds"]),
+        ("server.deferred_seconds", ["limits.deferred_seconds"]),
+        ("tokens.clock_skew_seconds", ["limits.clock_skew_seconds"]),
+        ("workers", ["server.workers"]),
     ],
 )
 def test_a_key_of_another_section_is_found(write: Write, written: str, meant: list[str]) -> None:

@@ -48,7 +48,7 @@ class SqliteStore:
             if not os.access(file.parent, os.W_OK | os.X_OK):
                 why = (
                     "its folder is not there, or this user cannot write to it; mend that, "
-                    "or set fhir.catalog.store: sqlite and fhir.catalog.file"
+                    "or name another file: fhir.catalog.file, with fhir.catalog.store: sqlite"
                 )
             raise OSError(0, f"cannot be used as an SQLite database: {why}", str(file)) from None
 
