@@ -123,10 +123,17 @@ def read_document(files: Sequence[Path], environment: Mapping[str, str]) -> Docu
 def validated(document: Document) -> Settings:
     """Return the settings of a document. Raises ``ConfigurationError``."""
     try:
-        return ADAPTER.validate_python(document.values)
+        settings = ADAPTER.validate_python(document.values)
     except ValidationError as error:
         lines = [_line(problem, document) for problem in error.errors()]
         raise ConfigurationError(list(dict.fromkeys(lines))) from None
+    # The settings do not show whether a file that is the default was written.
+    is_written = "file" in document.values.get("fhir", {}).get("catalog", {})
+    if is_written and settings.catalog_store() != "sqlite":
+        source = document.sources["fhir", "catalog", "file"]
+        what = "fhir.catalog.file needs fhir.catalog.store: sqlite; set that, or leave file out"
+        raise ConfigurationError([f"{source}: {what}"])
+    return settings
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 
 from sidecar.authorization.study_facts import SERIES_KEYWORDS, STUDY_KEYWORDS
 from sidecar.settings.access import RuleSettings
+from sidecar.settings.fhir import CatalogSettings
 from sidecar.settings.upstream_auth import BasicAuth
 from tests.settings.loading import Write, load, problems
 from tests.tables.settings import MINIMUM
@@ -242,10 +243,14 @@ def test_one_line_for_a_wrong_value(write: Write, text: str, line: str) -> None:
     assert problem.removeprefix("site.yaml + ").startswith(f"second.yaml: {line}")
 
 
+@pytest.mark.parametrize("path", ["/tmp/catalog", str(CatalogSettings.file)])
 @pytest.mark.parametrize("store", ["workers", "sqlite", "memory", "postgresql"])
-def test_the_catalogs_file_is_for_sqlite(write: Write, store: str) -> None:
-    """With several workers that is the default, and the file alone is enough."""
-    file = write(MINIMUM + "fhir: {catalog: {file: /tmp/catalog}}")
+def test_the_catalogs_file_is_for_sqlite(write: Write, store: str, path: str) -> None:
+    """With several workers that is the default, and the file alone is enough.
+
+    Whoever writes the default wants it kept, too.
+    """
+    file = write(MINIMUM + f"fhir: {{catalog: {{file: {path}}}}}")
     changes = {"SIDECAR_FHIR__CATALOG__STORE": store}
     if store == "workers":
         changes = {"SIDECAR_SERVER__WORKERS": "2"}
