@@ -240,11 +240,14 @@ def _line(error: ErrorDetails, document: Document) -> str:
 
 
 def _written_path(location: tuple[int | str, ...], document: Any) -> tuple[str, ...]:
-    """Return the path as the file has it, without the tags of unions that pydantic puts in."""
+    """Return the path as the file has it, without what pydantic puts in for parts of unions."""
     path: list[str] = []
     here: Any = document
     for step in location:
-        if isinstance(here, dict) and step not in here and here.get("method") == step:
+        is_there = not isinstance(step, str) or (isinstance(here, dict) and step in here)
+        is_tag = isinstance(here, dict) and here.get("method") == step
+        is_type = not str(step).isidentifier() and step != "[key]"  # "constrained-str"
+        if not is_there and (is_tag or is_type):
             continue
         path.append(str(step))
         if isinstance(here, dict):
