@@ -127,7 +127,7 @@ class Invalidation:
         while self._forgotten and next(iter(self._forgotten.values()))[1] <= now:
             del self._forgotten[next(iter(self._forgotten))]
         if len(self._forgotten) >= MAX_FORGOTTEN:
-            self.archive_changed(None)
+            self._forget_everything()
             self._forgotten.clear()
         self._forgotten[study] = next(self._generations), now + self._longest
 

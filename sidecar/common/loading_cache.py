@@ -144,6 +144,7 @@ class LoadingCache(Generic[Key, Value]):
 
         An entry is discarded when more than ``max_age_seconds`` went by since it was asked for. The
         age of one that was loaded for a caller without such a limit is not known: it is too old.
+        Who finds a load under way that a caller with a limit began takes its answer.
         """
         entry = self._entry(key)
         if entry is not None:

@@ -144,8 +144,8 @@ class Ownership:
         """Return the patients of every study that the PACS has under this UID.
 
         Empty when it has none. With a ``max_age_seconds``, owners that are not cached come from a
-        new query, not from an earlier slow one. The age limits what permits: a cached refusal
-        counts for its own lifetime.
+        new query, or from one under way that was begun with such a limit. The age limits what
+        permits: a cached refusal counts for its own lifetime.
         """
         asked = (study, known_as)
         if (refused := self._refused(asked)) is not None:

@@ -7,7 +7,7 @@ models.
 from sidecar.settings.access import Access
 from sidecar.settings.audit import Audit
 from sidecar.settings.capabilities import CapabilitySettings
-from sidecar.settings.fhir import CatalogSettings, Fhir
+from sidecar.settings.fhir import Fhir
 from sidecar.settings.limits import LimitSettings
 from sidecar.settings.pacs import Pacs
 from sidecar.settings.patients import Patients
@@ -51,10 +51,6 @@ class Settings(Section):
             raise ValueError(
                 "fhir.catalog.store: memory works with one worker only (server.workers); "
                 "leave it out for sqlite at fhir.catalog.file, or use postgresql"
-            )
-        if catalog.file != CatalogSettings.file and self.catalog_store() != "sqlite":
-            raise ValueError(
-                "fhir.catalog.file needs fhir.catalog.store: sqlite; set that, or leave file out"
             )
 
     def catalog_store(self) -> str:

@@ -127,10 +127,17 @@ def read_document(files: Sequence[Path], environment: Mapping[str, str]) -> Docu
 def validated(document: Document) -> Settings:
     """Return the settings of a document. Raises ``ConfigurationError``."""
     try:
-        return ADAPTER.validate_python(document.values)
+        settings = ADAPTER.validate_python(document.values)
     except ValidationError as error:
         lines = [_line(problem, document) for problem in error.errors()]
         raise ConfigurationError(list(dict.fromkeys(lines))) from None
+    # The settings do not show whether a file that is the default was written.
+    is_written = "file" in document.values.get("fhir", {}).get("catalog", {})
+    if is_written and settings.catalog_store() != "sqlite":
+        source = document.sources["fhir", "catalog", "file"]
+        what = "fhir.catalog.file needs fhir.catalog.store: sqlite; set that, or leave file out"
+        raise ConfigurationError([f"{source}: {what}"])
+    return settings
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -239,11 +246,14 @@ def _line(error: ErrorDetails, document: Document) -> str:
 
 
 def _written_path(location: tuple[int | str, ...], document: Any) -> tuple[str, ...]:
-    """Return the path as the file has it, without the tags of unions that pydantic puts in."""
+    """Return the path as the file has it, without what pydantic puts in for parts of unions."""
     path: list[str] = []
     here: Any = document
     for step in location:
-        if isinstance(here, dict) and step not in here and here.get("method") == step:
+        is_there = not isinstance(step, str) or (isinstance(here, dict) and step in here)
+        is_tag = isinstance(here, dict) and here.get("method") == step
+        is_type = not str(step).isidentifier() and step != "[key]"  # "constrained-str"
+        if not is_there and (is_tag or is_type):
             continue
         path.append(str(step))
         if isinstance(here, dict):

@@ -169,6 +169,22 @@ def test_with_too_many_forgotten_studies_everything_is_forgotten(
     assert kept.generation == 1  # And not again with each further one.
 
 
+def test_what_no_change_at_the_archive_forgets_is_not_found_again_either(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A cache of another system's answers may name studies as well."""
+    monkeypatch.setattr("sidecar.common.invalidation.MAX_FORGOTTEN", 1)
+    kept = Invalidation()
+    cache: LoadingCache[str, int] = LoadingCache(
+        kept, ForgetOn.INVALIDATE, max_entries=9, ttl_seconds=99, study=lambda study: study
+    )
+    cache.put("1.2", 1, cache.stamp("1.2"))
+    kept.forget_study("1.2")
+    kept.forget_study("1.3")  # One too many: of the first it is not known any more.
+    assert kept.of("1.2") == 0
+    assert cache.peek("1.2") is None
+
+
 def test_nothing_is_looked_through_when_patients_change() -> None:
     """Caches are large, and an archive that is in use changes each second."""
     kept, named = Invalidation(), []

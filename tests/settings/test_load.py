@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 
 from sidecar.authorization.study_facts import SERIES_KEYWORDS, STUDY_KEYWORDS
 from sidecar.settings.access import RuleSettings
+from sidecar.settings.fhir import CatalogSettings
 from sidecar.settings.upstream_auth import BasicAuth
 from tests.settings.loading import Write, load, problems
 from tests.tables.settings import MINIMUM
@@ -255,10 +256,25 @@ def test_one_line_for_a_wrong_value(write: Write, text: str, line: str) -> None:
     assert problem.removeprefix("site.yaml + ").startswith(f"second.yaml: {line}")
 
 
+def test_a_path_has_no_names_of_types(write: Write) -> None:
+    """A claim is a text or a list of texts: what is wrong with either is a line."""
+    text = "must be text, in quotes when it looks like a number or a date"
+    for value, lines in {
+        "[a, 1]": [f"scope: {text}", f"scope.1: {text}"],
+        "{a: 1}": [f"scope: {text}", "scope: must be a list"],
+    }.items():
+        found = problems(write(MINIMUM), write(f"tokens: {{claims: {{scope: {value}}}}}", "b.yaml"))
+        assert found == [f"b.yaml: tokens.claims.{line}" for line in lines]
+
+
+@pytest.mark.parametrize("path", ["/tmp/catalog", str(CatalogSettings.file)])
 @pytest.mark.parametrize("store", ["workers", "sqlite", "memory", "postgresql"])
-def test_the_catalogs_file_is_for_sqlite(write: Write, store: str) -> None:
-    """With several workers that is the default, and the file alone is enough."""
-    file = write(MINIMUM + "fhir: {catalog: {file: /tmp/catalog}}")
+def test_the_catalogs_file_is_for_sqlite(write: Write, store: str, path: str) -> None:
+    """With several workers that is the default, and the file alone is enough.
+
+    Whoever writes the default wants it kept, too.
+    """
+    file = write(MINIMUM + f"fhir: {{catalog: {{file: {path}}}}}")
     changes = {"SIDECAR_FHIR__CATALOG__STORE": store}
     if store == "workers":
         changes = {"SIDECAR_SERVER__WORKERS": "2"}

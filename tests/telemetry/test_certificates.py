@@ -2,6 +2,8 @@
 
 import asyncio
 import ssl
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,3 +78,18 @@ async def test_a_server_that_says_nothing_does_not_hold_us_up(
                 Metrics("0"), {"ehr": (f"https://127.0.0.1:{port}", None)}, {}
             ).look()
         ended.set()
+
+
+def test_reading_files_is_imported_before_anybody_is_served() -> None:
+    """It takes 50 ms, in which the event loop answers nobody. Without files it is not needed."""
+    code = """
+import sys
+from pathlib import Path
+from sidecar.telemetry.certificates import Certificates
+from sidecar.telemetry.metrics import Metrics
+for files in ({}, {"client": Path("own.pem")}):
+    Certificates(Metrics("0"), {}, files)
+    print("cryptography.x509" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert done.stdout.split() == [b"False", b"True"]
