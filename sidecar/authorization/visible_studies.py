@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 
 from sidecar.access.decision import decide_owners, is_shown
 from sidecar.access.facts import DescribedStudy, KnownAs, Rule
@@ -190,15 +191,7 @@ class VisibleStudiesLookup:
         described_list = await self._list(search, listing, permit.constraints, oldest)
         # What is not there is looked at as if it were: it takes the same time (SIA-45).
         uids = list(described_list.facts) if only is None else [only]
-        facts_of: Callable[[str], tuple[DescribedStudy, ...]] = described_list.facts_of
-        if permit.caller is not None:
-            facts_of = (await self._judged_all(permit, uids, facts_of)).__getitem__
-        now = self._clock()
-        decided = await for_each(
-            uids,
-            lambda uid: visibility(permit, facts_of(uid), now),
-            lambda uid: len(described_list.series.get(uid, ())),
-        )
+        decided = await self._decide(permit, uids, described_list)
         seen = {
             uid: visible
             for uid, visible in zip(uids, decided, strict=True)
@@ -274,19 +267,29 @@ class VisibleStudiesLookup:
         still = self.constraints.satisfied(constraints, without_hidden(row, shown), shown)
         return replace(study, satisfies=study.satisfies & still)
 
-    async def _judged_all(
-        self,
-        permit: PatientPermit,
-        uids: Sequence[str],
-        facts_of: Callable[[str], tuple[DescribedStudy, ...]],
-    ) -> dict[str, tuple[DescribedStudy, ...]]:
-        judged: dict[str, tuple[DescribedStudy, ...]] = {}
+    async def _decide(
+        self, permit: PatientPermit, uids: Sequence[str], described_list: "_DescribedList"
+    ) -> list[Visible | Hidden]:
+        """Return what may be seen of each study, in slices."""
+        now = self._clock()
+
+        def rows(uid: str) -> int:
+            return len(described_list.series.get(uid, ()))
+
+        if permit.caller is None:
+            facts_of = described_list.facts_of
+            return await for_each(uids, lambda uid: visibility(permit, facts_of(uid), now), rows)
+        decided: list[Visible | Hidden] = []
+        # The facts of all of them at once would be much work for the garbage collector.
         for few in batched(uids):
-            answers = await asyncio.gather(
-                *(self._judged(permit, uid, facts_of(uid)) for uid in few)
+            facts = await for_each(few, described_list.facts_of, rows)
+            judged = await asyncio.gather(*map(partial(self._judged, permit), few, facts))
+            decided += await for_each(
+                judged,
+                lambda studies: visibility(permit, studies, now),
+                lambda studies: sum(len(study.series) for study in studies),
             )
-            judged |= zip(few, answers, strict=True)
-        return judged
+        return decided
 
     async def _judged(
         self, permit: PatientPermit, study: str, facts: tuple[DescribedStudy, ...]

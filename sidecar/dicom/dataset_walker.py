@@ -75,9 +75,12 @@ class Walk(RunWalk):
         """Return whether all readers agree on a data set that is cut here.
 
         Some readers take what there is of a wanted value. In fragments that do not end, some look
-        for a delimiter.
+        for a delimiter. Others go on where a sequence of known length ends.
         """
-        return not (self._is_in_wanted or any(frame.fragments for frame in self._frames))
+        limit = self._frames[-1].limit if self._frames else None
+        is_behind_limit = limit is not None and self._base + len(self._held) > limit
+        is_in_fragments = any(frame.fragments for frame in self._frames)
+        return not (self._is_in_wanted or is_in_fragments or is_behind_limit)
 
     def feed(self, data: memoryview) -> None:
         """Take the next bytes.
@@ -240,20 +243,19 @@ class Walk(RunWalk):
                 raise Unreadable("implicit_looks_explicit")
             frame.is_new = False
             after = self._into_or_over(data, tag, vr, length, start, frame.encoding)
-            if frame.end is not None and self._base + after > frame.end:
+            if frame.limit is not None and self._base + after > frame.limit:
                 self._check_overrun(data, position, frame, after)
-                frame.end = self._base + after
+                frame.end = frame.limit = self._base + after
             return after
         if tag == _SEQUENCE_END and frame.end is None:
             self._frames.pop()
             return start
         if tag != _ITEM or (frame.fragments and length == UNDEFINED_LENGTH):
             raise Unreadable("no_item_in_sequence")
-        if frame.fragments:
-            return start + length
         end = None if length == UNDEFINED_LENGTH else self._base + start + length
-        if end is not None and frame.end is not None and end > frame.end:
-            raise Unreadable("item_overruns_sequence")
+        if frame.fragments:
+            _check_end(end, frame)
+            return start + length
         self._enter(Frame(False, frame.encoding, end))
         return start
 
@@ -263,7 +265,8 @@ class Walk(RunWalk):
         The item passes where that element ends with the sequence: then all readers go on at the
         same place, or stop. It does not pass if an item or a delimiter stands where the item ends.
         """
-        assert item.end is not None  # noqa: S101
+        if item.end is None:
+            raise TwoReadings("element_overruns_item")
         item_end = item.end - self._base
         ends_with_sequence = self._frames[-1] is item and self._frames[-2].end == self._base + after
         if not (
@@ -280,7 +283,21 @@ class Walk(RunWalk):
     def _enter(self, frame: Frame) -> None:
         if len(self._frames) >= _MAXIMUM_DEPTH:
             raise Unreadable("sequences_too_deep")
+        frame.limit = frame.end
+        if self._frames:
+            _check_end(frame.end, self._frames[-1])
+            if frame.end is None:
+                frame.limit = self._frames[-1].limit
         self._frames.append(frame)
+
+
+def _check_end(end: int | None, around: Frame) -> None:
+    """Check that what ends at ``end`` ends in the part ``around`` it, also where the data are cut.
+
+    Raises ``Unreadable``. Some readers go on where the outermost sequence ends.
+    """
+    if end is not None and around.limit is not None and end > around.limit:
+        raise Unreadable("item_overruns_sequence")
 
 
 def _is_vr_of(wanted: bytes, vr: bytes) -> bool:

@@ -118,7 +118,8 @@ def may_be_sequence(data: memoryview, tag: int, vr: bytes, length: int, start: i
 class Frame:
     """An open part of a walk: a sequence's items or fragments, or an item's elements.
 
-    ``end`` is its end in the data set, ``None`` when a delimiter ends it.
+    ``end`` is its end in the data set, ``None`` when a delimiter ends it. ``limit`` is the end of
+    the innermost part around it, or of itself, whose end is known: nothing in it may go beyond.
     """
 
     items: bool
@@ -126,3 +127,4 @@ class Frame:
     end: int | None
     fragments: bool = False
     is_new: bool = True
+    limit: int | None = None

@@ -277,14 +277,17 @@ def read_known(
     """Return the header of the instance of ``size`` bytes at ``begin``.
 
     ``None`` unless its elements are where those of an instance before were, up to its end: then
-    no walk over it is needed. Raises ``Unreadable``.
+    no walk over it is needed.
     """
     known = patterns.whole(data, begin, size)
     if known is None:
         return None
     run = known.run
     values = run.values.unpack_from(data, begin + known.meta.end)
-    return _read_values(dict(zip(run.tags, values, strict=True)))
+    try:
+        return _read_values(dict(zip(run.tags, values, strict=True)))
+    except Unreadable:
+        return None  # The reader refuses it, too, by its UIDs.
 
 
 def _read_values(values: Mapping[int, bytes]) -> InstanceHeader:

@@ -1,5 +1,7 @@
 """The external policy takes studies and series out of a patient's lists."""
 
+import gc
+
 from sidecar.access.facts import (
     Caller,
     DescribedStudy,
@@ -9,6 +11,7 @@ from sidecar.access.facts import (
 from sidecar.access.permits import Interaction, PatientPermit
 from sidecar.access.visibility import Visible
 from sidecar.authorization.external_policy import ExternalPolicy
+from sidecar.common.slices import BATCH
 from sidecar.fhir.imaging_study import study_uid
 from tests.authorization.listed_archive import (
     NO_SR,
@@ -90,3 +93,21 @@ async def test_each_of_a_studys_copies_is_judged() -> None:
     view = await views(archive, external=policy).of(judged(), SEARCH)
     assert isinstance(view.of("1.2"), Visible)
     assert policy.asked == [("patient", "1.2")] * 2
+
+
+async def test_the_facts_of_a_long_list_are_not_in_memory_at_once() -> None:
+    """Those of 20,000 studies hold the loop for 100 ms: the garbage collector goes through them."""
+    alive: list[int] = []
+
+    class Counting(Verdicts):
+        async def verdict(
+            self, permit: PatientPermit, context: str, uid: str, study: DescribedStudy
+        ) -> Verdict:
+            if uid == "1.499":
+                alive.append(sum(type(each) is DescribedStudy for each in gc.get_objects()))
+            return Verdict(True)
+
+    rows = [study(f"1.{number}") for number in range(500)]
+    view = await views(Archive(rows, {}), external=Counting()).of(judged(), SEARCH)
+    assert len(view.rows) == 500
+    assert 0 < alive[0] <= 4 * BATCH

@@ -17,7 +17,7 @@ from sidecar.dicomweb.body_filter import Malformed
 from sidecar.dicomweb.instance_check import ExcludedInstance, ForeignInstance, instance_check
 from sidecar.dicomweb.multipart import Multipart
 from tests.dicom.series import SYNTAXES, changed, changes, series
-from tests.dicom_instances import dataset, encoded
+from tests.dicom_instances import SERIES, STUDY, dataset, encoded
 from tests.dicomweb.bodies import BOUNDARY, CUTS, POLICY, body, feed, part, split
 
 
@@ -66,6 +66,15 @@ def test_every_single_byte_counts_as_before(data: st.DataObject) -> None:
     with patch.object(HeaderPatternCache, "whole", return_value=None):
         expected = outcome(whole, [])
     assert outcome(whole, []) == expected
+
+
+def test_a_known_instance_is_refused_by_its_uids() -> None:
+    """The log names it, as it does an instance that a reader reads."""
+    of_nobody = encoded(dataset(PatientID="    ", SOPInstanceUID="1.2.3.4.6"))
+    known = encoded(dataset(PatientID="P-01"))
+    _, refused = outcome(body(part(known), part(of_nobody)), [])
+    uids = {"study": STUDY, "series": SERIES, "instance": "1.2.3.4.6"}
+    assert refused == (Unreadable, "no_patient_id", uids)
 
 
 def test_known_instances_need_no_reader(monkeypatch: pytest.MonkeyPatch) -> None:

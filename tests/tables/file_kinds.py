@@ -272,6 +272,20 @@ KINDS: dict[str, Kind] = {
     "an item longer than its sequence, behind the header": Kind(
         behind(sequence(0x0040_0275, item(b"", 24), None) + explicit(0x0041_1010, "OB", bytes(12) + HIDDEN)),
         "item_overruns_sequence", "dcmtk goes on behind the item, pydicom behind the sequence"),
+    "an element longer than the sequence around it, behind the header": Kind(
+        behind(sequence(0x0040_0275, item(explicit(0x0041_1010, "OB", bytes(4), 10**6), UNDEFINED), None) + patient(EVIL)),
+        "element_overruns_item", "pydicom goes on behind the sequence", pydicom=EVIL),
+    "an item longer than the sequence around it, behind the header": Kind(
+        behind(sequence(0x0040_0275, item(explicit(0x0040_0008, "SQ", length=UNDEFINED) + item(
+            explicit(0x0041_1010, "OB", bytes(4), 10**6), 2 * 10**6)), None) + patient(EVIL)),
+        "item_overruns_sequence", "likewise", pydicom=EVIL),
+    "an icon's fragment longer than the sequence around it": Kind(
+        behind(sequence(0x0088_0200, item(
+            explicit(PIXEL_DATA, "OB", length=UNDEFINED) + item(bytes(4), 10**6), UNDEFINED), None) + patient(EVIL)),
+        "item_overruns_sequence", "likewise", pydicom=EVIL),
+    "cut in a head that goes beyond its sequence": Kind(
+        at_end(sequence(0x8001_1002, item(explicit(0x0041_1010, "UN")[:6], UNDEFINED), None) + patient("")[:8] + b"x"),
+        "cut_short", "who trusts the sequence goes on within the head"),
     "an implicit sequence with an early delimiter, behind the header": Kind(
         implicit_behind(implicit(0x0040_0275, "SQ", SEQUENCE_END + IMPLICIT_HIDDEN)), "no_item_in_sequence",
         "as in explicit VR"),
