@@ -127,7 +127,7 @@ class Streamer:
         with span("transfer") as step:
             step.set(KIND, kind)
             try:
-                with step_timeout:
+                async with step_timeout:
                     first = await body.first(head.content_length)
                     response = _response(request, upstream, head, kind, scanner, first, body)
                     writer = await response.prepare(request)

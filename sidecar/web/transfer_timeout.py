@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self, cast
+from typing import Self
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -24,10 +24,9 @@ _LONGEST_INTERVAL_SECONDS = 1.0
 class TransferTimeout:
     """Bound each step of a transfer with one timer: a timer for each chunk costs as much as it.
 
-    A context manager that does what ``asyncio.timeout`` does: ``begin`` a step before each wait,
-    and ``TimeoutError`` is raised when its time is over, up to a quarter of ``shortest_seconds``
-    (at most a second) late. ``step`` is then the one that was under way. ``is_over``: checked as
-    often; ends the step, too.
+    An asynchronous context manager: ``begin`` a step before each wait, and ``TimeoutError`` is
+    raised when its time is over, up to a quarter of ``shortest_seconds`` (at most a second) late.
+    ``step`` is then the one that was under way. ``is_over``: checked as often; ends the step, too.
     """
 
     def __init__(
@@ -35,9 +34,10 @@ class TransferTimeout:
     ) -> None:
         self._interval = min(shortest_seconds / _CHECKS_PER_TIMEOUT, _LONGEST_INTERVAL_SECONDS)
         self._loop = asyncio.get_running_loop()
+        self._timeout = asyncio.timeout(None)
         self._until = float("inf")
         self._is_over = is_over
-        self._is_expired = False
+        self._timer: asyncio.TimerHandle | None = None
         self.step = ""
 
     def begin(self, step: str, seconds: float) -> None:
@@ -45,31 +45,24 @@ class TransferTimeout:
         self.step = step
         self._until = self._loop.time() + seconds
 
-    def __enter__(self) -> Self:
-        self._task = cast("asyncio.Task[object]", asyncio.current_task())
-        self._cancelling = self._task.cancelling()
+    async def __aenter__(self) -> Self:
+        await self._timeout.__aenter__()
         self._timer = self._loop.call_later(self._interval, self._check)
         return self
 
-    def __exit__(
+    async def __aexit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._timer.cancel()
-        # Who cancels the task in the same moment is heard.
-        if (
-            self._is_expired
-            and self._task.uncancel() <= self._cancelling
-            and kind is asyncio.CancelledError
-        ):
-            raise TimeoutError from error
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._timeout.__aexit__(kind, error, traceback)
 
     def _check(self) -> None:
         if self._is_over() or self._loop.time() >= self._until:
-            self._is_expired = True
-            self._task.cancel()
+            self._timeout.reschedule(self._loop.time())
         else:
             self._timer = self._loop.call_later(self._interval, self._check)
 
