@@ -94,8 +94,7 @@ async def in_slices(items: Iterable[T | None]) -> list[T]:
     slice, however many requests do this at once. Small work does not wait behind large work, up to
     one slice of it in all. Raises what the generator raises.
     """
-    loop = asyncio.get_running_loop()
-    slices = _SLICES.get(loop) or _SLICES.setdefault(loop, _Slices())
+    slices = _SLICES.setdefault(asyncio.get_running_loop(), _Slices())
     iterator = iter(items)
     done: list[T] = []
     if slices.work_small(iterator, done):
