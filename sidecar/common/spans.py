@@ -146,9 +146,7 @@ class measure:  # noqa: N801 - a generator would cost 3 µs more, and a request 
 
     def __enter__(self) -> None:
         self._started = time.perf_counter()
-        current = _CURRENT.get()
-        self._durations = current.durations
-        self._span = current.child(self._step, "internal")
+        self._span = span(self._step)
         self._span.__enter__()
 
     def __exit__(
@@ -158,6 +156,4 @@ class measure:  # noqa: N801 - a generator would cost 3 µs more, and a request 
         traceback: TracebackType | None,
     ) -> None:
         self._span.__exit__(kind, error, traceback)
-        if (durations := self._durations) is not None:
-            spent = time.perf_counter() - self._started
-            durations[self._step] = durations.get(self._step, 0) + spent
+        add_duration(self._step, time.perf_counter() - self._started)
