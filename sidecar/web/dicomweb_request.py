@@ -72,17 +72,14 @@ def asked_for(request: web.Request, resource: R, root: str) -> AskedFor[R]:
     ``accept=`` in the query is for clients that cannot set headers; it comes before the header
     (PS3.18 8.3.3.1).
     """
-    values: Sequence[str] = request.headers.getall(hdrs.ACCEPT, ())
-    others: Parameters = ()
-    if parameters := request[TARGET].parameters():
-        in_query = [value for name, value in parameters if name == "accept"]
-        if len(in_query) > 1:
-            raise BadRequest("The parameter accept is given twice.", reason="bad_accept")
-        # Form encoding makes a space of a "+" that is not written %2B.
-        values = [
-            value.replace("application/dicom ", "application/dicom+") for value in in_query
-        ] or values
-        others = tuple((name, value) for name, value in parameters if name != "accept")
+    parameters = request[TARGET].parameters()
+    in_query = [value for name, value in parameters if name == "accept"]
+    if len(in_query) > 1:
+        raise BadRequest("The parameter accept is given twice.", reason="bad_accept")
+    others = tuple((name, value) for name, value in parameters if name != "accept")
+    # Form encoding makes a space of a "+" that is not written %2B.
+    in_query = [value.replace("application/dicom ", "application/dicom+") for value in in_query]
+    values = in_query or request.headers.getall(hdrs.ACCEPT, ())
     return AskedFor(resource, root, ", ".join(values) if values else None, others)
 
 

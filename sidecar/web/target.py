@@ -87,7 +87,8 @@ def form_parameters(text: str) -> list[tuple[str, str]]:
 
     Raises ``BadRequest`` for malformed escapes, other character sets, too many pairs.
     """
-    if not text or not (text := "&".join(filter(None, text.split("&")))):
+    text = "&".join(filter(None, text.split("&")))
+    if not text:
         return []
     if _BAD_ESCAPE.search(text):
         raise BadRequest("The query has a malformed percent escape.", reason="bad_query")
