@@ -43,7 +43,7 @@ class FileSink:
     """The sink ``file``, which is opened again after logrotate moved it."""
 
     def __init__(self, path: Path) -> None:
-        self._path = os.fspath(path)  # A Path would be made a text for each event.
+        self._path = path
         self._is_torn = False  # Whether the file ends within a line.
         self._open()
 
@@ -54,10 +54,9 @@ class FileSink:
         """
         try:
             named = os.stat(self._path)
-            is_open = (named.st_ino, named.st_dev) == self._identity
         except FileNotFoundError:
-            is_open = False
-        if not is_open:
+            named = None
+        if self._descriptor < 0 or named is None or not os.path.samestat(named, self._status):
             self.close()
             self._open()
         line = b"\n" + line if self._is_torn else line
@@ -69,11 +68,10 @@ class FileSink:
         self._descriptor = os.open(
             self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640
         )
-        status = os.fstat(self._descriptor)
-        self._identity: tuple[int, int] | None = (status.st_ino, status.st_dev)
+        self._status = os.fstat(self._descriptor)
         self._is_torn = False
-        if stat.S_ISREG(status.st_mode) and status.st_size:
-            with open(self._path, "rb") as file:
+        if stat.S_ISREG(self._status.st_mode) and self._status.st_size:
+            with self._path.open("rb") as file:
                 file.seek(-1, os.SEEK_END)
                 self._is_torn = file.read() != b"\n"  # A process ended within a line.
 
@@ -81,7 +79,7 @@ class FileSink:
         """Close the file."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
-        self._descriptor, self._identity = -1, None
+        self._descriptor = -1
 
 
 def write_whole(descriptor: int, line: bytes) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from cachetools import TTLCache
 
@@ -16,7 +17,6 @@ from sidecar.audit.event import REFUSED, SERIOUS, SUCCESS, AuditSource, audit_li
 from sidecar.audit.record import AccessRecord
 from sidecar.audit.sinks import NoSink, Sink
 from sidecar.common.errors import Unavailable
-from sidecar.telemetry.logs import instant
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class AuditTrail:
             or (inactive is not None and inactive in self._inactive)
         ):
             return
-        recorded = instant(time.time())
+        recorded = datetime.now(UTC).isoformat(timespec="milliseconds")
         try:
             line = audit_line(record, self._source, recorded=recorded, outcome=outcome, step=step)
             self._sink.write(line, late=late)
