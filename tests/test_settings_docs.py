@@ -14,7 +14,7 @@ from sidecar import cli
 from sidecar.settings.document import Settings
 from sidecar.settings.load import load_settings
 from sidecar.settings.reference import all_keys
-from sidecar.settings.types import Section
+from sidecar.settings.section import Section
 from tests.settings_tables import DOCUMENT, differences, put_into, tables
 
 ROOT = Path(__file__).parent.parent

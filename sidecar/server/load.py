@@ -8,7 +8,7 @@ from sidecar.server.child import Channel
 from sidecar.server.configuration import Configuration
 from sidecar.server.cpus import granted_cpus
 from sidecar.settings.load import ConfigurationError, load_settings
-from sidecar.settings.types import Section
+from sidecar.settings.section import Section
 
 
 def load(files: Sequence[Path], channel: Channel) -> int:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from sidecar.access.facts import is_fhir_id
+from sidecar.settings.section import Section
 from sidecar.settings.types import (
     AT_LEAST_ONE,
     CertificatesFile,
     Constraint,
     SecretFile,
-    Section,
     Url,
     checked,
     length,

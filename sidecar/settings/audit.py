@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
+from sidecar.settings.section import Section
 from sidecar.settings.types import (
     CertificatesFile,
     KeyFile,
-    Section,
     Text,
     Url,
     key_in,

@@ -4,14 +4,8 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from sidecar.settings.types import (
-    AT_LEAST_ONE,
-    Section,
-    before,
-    checked,
-    needs_each_other,
-    read_text,
-)
+from sidecar.settings.section import Section
+from sidecar.settings.types import AT_LEAST_ONE, before, checked, needs_each_other, read_text
 
 _LINE = re.compile(r"(?P<key_id>[A-Za-z0-9]{1,16})\s+(?P<secret>[0-9A-Fa-f]{64})", re.ASCII)
 LIVE_KEYS = 2

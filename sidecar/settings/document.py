@@ -11,10 +11,11 @@ from sidecar.settings.fhir import Fhir
 from sidecar.settings.limits import LimitSettings
 from sidecar.settings.pacs import Pacs
 from sidecar.settings.patients import Patients
+from sidecar.settings.section import Section
 from sidecar.settings.server import Compat, Log, Server
 from sidecar.settings.tokens import Tokens
 from sidecar.settings.tracing import TracingSettings
-from sidecar.settings.types import CertificatesFile, Section, Text, Url
+from sidecar.settings.types import CertificatesFile, Text, Url
 
 
 class Ehr(Section):

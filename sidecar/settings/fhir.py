@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
+from sidecar.settings.section import Section
 from sidecar.settings.types import (
     KeyFile,
     SecretFile,
-    Section,
     Uri,
     checked,
     key_in,

@@ -2,7 +2,8 @@
 
 from typing import Annotated
 
-from sidecar.settings.types import Seconds, SecondsFromZero, Section, number
+from sidecar.settings.section import Section
+from sidecar.settings.types import Seconds, SecondsFromZero, number
 
 
 class LimitSettings(Section):

@@ -2,7 +2,8 @@
 
 from typing import Literal
 
-from sidecar.settings.types import CertificatesFile, Section, Url, Wildcards
+from sidecar.settings.section import Section
+from sidecar.settings.types import CertificatesFile, Url, Wildcards
 from sidecar.settings.upstream_auth import NoAuth, UpstreamAuth
 
 

@@ -2,7 +2,8 @@
 
 from typing import Annotated, Literal
 
-from sidecar.settings.types import ByMethod, Section, Text, Uri
+from sidecar.settings.section import Section
+from sidecar.settings.types import ByMethod, Text, Uri
 from sidecar.settings.upstream_auth import BackendServicesClient, BearerClient, NoAuth
 
 

@@ -2,17 +2,8 @@
 
 from typing import Annotated, Literal
 
-from sidecar.settings.types import (
-    Origin,
-    Port,
-    Seconds,
-    SecondsFromZero,
-    Section,
-    Text,
-    Url,
-    before,
-    number,
-)
+from sidecar.settings.section import Section
+from sidecar.settings.types import Origin, Port, Seconds, SecondsFromZero, Text, Url, before, number
 
 MOST_WORKERS = 64
 

@@ -3,12 +3,12 @@
 from typing import Annotated
 from urllib.parse import SplitResult, urlsplit
 
+from sidecar.settings.section import Section
 from sidecar.settings.types import (
     CertificatesFile,
     KeyFile,
     Secret,
     SecretFile,
-    Section,
     Text,
     after,
     secret_in,

@@ -2,8 +2,9 @@
 
 from typing import Annotated, Literal
 
+from sidecar.settings.section import Section
 from sidecar.settings.shared_cache import SharedCacheSettings
-from sidecar.settings.types import AT_LEAST_ONE, ByMethod, Seconds, Section, Text, Url
+from sidecar.settings.types import AT_LEAST_ONE, ByMethod, Seconds, Text, Url
 from sidecar.settings.upstream_auth import (
     BackendServicesClient,
     BearerClient,

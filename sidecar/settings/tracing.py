@@ -2,15 +2,8 @@
 
 from typing import Annotated
 
-from sidecar.settings.types import (
-    CertificatesFile,
-    SecretFile,
-    Section,
-    Text,
-    Url,
-    number,
-    secret_in,
-)
+from sidecar.settings.section import Section
+from sidecar.settings.types import CertificatesFile, SecretFile, Text, Url, number, secret_in
 
 
 class TracingSettings(Section):

@@ -4,16 +4,10 @@ Each type refuses what could not work later. Its error texts show no value. pyda
 by these types; a worker, which gets settings that were read, does without it.
 """
 
-import ast
-import inspect
 import re
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cache
-from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, dataclass_transform
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import SplitResult, urlsplit
 
 if TYPE_CHECKING:
@@ -26,47 +20,6 @@ _NOT_IN_A_URL = frozenset('"<>\\^`{|}')
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!#-;=?-\[\]_a-z~]+", re.ASCII)
 """A scheme and what may follow it (RFC 3986 3)."""
-
-
-@cache
-def _docstrings(module: str) -> dict[tuple[str, str], str]:
-    """Return the docstrings of fields in a module, by the names of class and field."""
-    docstrings = {}
-    body = ast.parse(inspect.getsource(sys.modules[module])).body
-    for section in (node for node in body if isinstance(node, ast.ClassDef)):
-        for declared, text in pairwise(section.body):
-            match declared, text:
-                case (
-                    ast.AnnAssign(target=ast.Name(name)),
-                    ast.Expr(value=ast.Constant(value=str(docstring))),
-                ):
-                    docstrings[section.name, name] = " ".join(docstring.split())
-    return docstrings
-
-
-def _describe(schema: dict[str, Any], section: type) -> None:
-    """Add the docstrings of the fields to the JSON Schema of a section."""
-    for name, described in schema["properties"].items():
-        for kind in section.__mro__[:-1]:
-            if docstring := _docstrings(kind.__module__).get((kind.__name__, name)):
-                described["description"] = docstring
-
-
-@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
-class Section:
-    """A part of the configuration, a frozen dataclass. Unknown keys are errors.
-
-    The docstrings of fields are their descriptions in the JSON Schema.
-    """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {
-        "extra": "forbid",
-        "hide_input_in_errors": True,
-        "json_schema_extra": _describe,
-    }
-
-    def __init_subclass__(cls) -> None:
-        dataclass(frozen=True, kw_only=True, eq=False)(cls)
 
 
 class Constraint:

@@ -4,13 +4,13 @@ from base64 import b64encode
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+from sidecar.settings.section import Section
 from sidecar.settings.types import (
     ByMethod,
     CertificatesFile,
     Constraint,
     Secret,
     SecretFile,
-    Section,
     Text,
     checked,
     read_text,
