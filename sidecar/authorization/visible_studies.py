@@ -337,7 +337,7 @@ class _DescribedList:
     def left_of(self, uid: str, visible: Visible) -> tuple[Row | None, PackedRows]:
         """Return the row and the series rows of a study without what is hidden.
 
-        They are the same objects while the same is visible, so that what is made of them can be
+        The row is the same object while the same is visible, so that what is made of it can be
         remembered. A study of which there is but a copy is listed by no row.
         """
         # Not the set itself, which the garbage collector would go through.
