@@ -79,7 +79,7 @@ def asked_for(request: web.Request, resource: R, root: str) -> AskedFor[R]:
     others = tuple((name, value) for name, value in parameters if name != "accept")
     # Form encoding makes a space of a "+" that is not written %2B.
     in_query = [value.replace("application/dicom ", "application/dicom+") for value in in_query]
-    values = in_query or request.headers.getall(hdrs.ACCEPT, ())
+    values = in_query or request.headers.getall(hdrs.ACCEPT, [])
     return AskedFor(resource, root, ", ".join(values) if values else None, others)
 
 
