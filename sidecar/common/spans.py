@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from sidecar.common.errors import Problem
 
@@ -93,12 +93,7 @@ class _NoSpan(Span):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         pass
 
 
@@ -149,11 +144,6 @@ class measure:  # noqa: N801 - a generator would cost 3 µs more, and a request 
         self._span = span(self._step)
         self._span.__enter__()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._span.__exit__(kind, error, traceback)
+    def __exit__(self, *raised: Any) -> None:
+        self._span.__exit__(*raised)
         add_duration(self._step, time.perf_counter() - self._started)

@@ -143,21 +143,23 @@ def _padded(size: int) -> int:
 class SharedValue:
     """A value of a metric in the file of this process: a ``ValueClass`` of prometheus_client.
 
-    Exemplars stay in this process. There is no lock, which would cost a hundredth of a small
-    answer: CPython changes threads at calls and jumps, and an addition has neither.
+    Exemplars stay in this process.
     """
 
     def __init__(self, file: WorkerFile, key: SampleKey) -> None:
         self._view, self._index = file.place(key)
+        self._lock = Lock()
         self._exemplar: object = None
 
     def inc(self, amount: float) -> None:
         """Add ``amount``."""
-        self._view[self._index] += amount
+        with self._lock:
+            self._view[self._index] += amount
 
     def set(self, value: float, timestamp: float | None = None) -> None:
         """Set the value."""
-        self._view[self._index] = value
+        with self._lock:
+            self._view[self._index] = value
 
     def get(self) -> float:
         """Return the value of this process."""
