@@ -26,6 +26,8 @@ RUN python -m pip wheel -q --no-deps --wheel-dir dist . \
 
 # Two thirds of what the wheels bring is for no run: tests, headers, stubs, sources of extensions, debug symbols, and Pillow's
 # formats and fonts beyond those that archives render. Shared libraries in *.libs were patched, and do not survive strip.
+# No WORKDIR, for the folder has the Python's version in its name. binutils stays in this stage, so its version is left open.
+# hadolint ignore=DL3003,DL3008
 RUN apt-get update -qq && apt-get install -qq --no-install-recommends binutils >/dev/null \
     && cd /opt/smart-imaging-sidecar/lib/python3*/site-packages \
     && find . -type d -name tests -prune -exec rm -r {} + \

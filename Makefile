@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-real coverage mutants lint lint-code lint-format lint-types lint-imports bench fuzz keycloak oidc-provider hydra ohif opa tiny-pacs kubernetes kubernetes-node format lock clean
+.PHONY: help demo test test-real coverage mutants lint lint-code lint-format lint-types lint-imports lint-dockerfile bench fuzz keycloak oidc-provider hydra ohif opa tiny-pacs kubernetes kubernetes-node format lock clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Where it is set, as in many containers, each test worker and each process that a test starts compiles all sources anew.
@@ -43,7 +43,7 @@ coverage: $(VENV)/.installed-test ## run `make test`, measure branch coverage, h
 mutants: $(VENV)/.installed-test ## change access/ a bit at a time; a test must fail each time (ARGS=authorization: that room)
 	@$(BIN)/python -m tests.mutants $(ARGS)
 
-lint: lint-code lint-format lint-types lint-imports ## ruff, formatting, mypy --strict, import layers (-k shows all findings)
+lint: lint-code lint-format lint-types lint-imports lint-dockerfile ## ruff, formatting, mypy --strict, import layers, hadolint (-k shows all findings)
 
 lint-code: $(VENV)/.installed-lint
 	@$(BIN)/ruff check .
@@ -56,6 +56,9 @@ lint-types: $(VENV)/.installed-lint
 
 lint-imports: $(VENV)/.installed-lint
 	@$(BIN)/lint-imports
+
+lint-dockerfile: $(VENV)/.installed-lint
+	@$(BIN)/hadolint Dockerfile
 
 # Sections, the short form for CI, and other programs: make bench ARGS=--help
 bench: $(VENV)/.installed-test ## measure beside nginx, mod_auth_openidc, Orthanc, ...; write bench/results (12 minutes, an idle machine)
