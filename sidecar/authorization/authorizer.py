@@ -35,7 +35,8 @@ from sidecar.authorization.capability_urls import CapabilityUrls, Issued
 from sidecar.authorization.decision_log import DecisionLog
 from sidecar.authorization.limits import QueryLimits
 from sidecar.authorization.patient_authorizer import PatientAuthorizer, note
-from sidecar.authorization.visible_studies import VisibleStudies, VisibleStudiesLookup
+from sidecar.authorization.visible_studies import VisibleStudies
+from sidecar.authorization.visible_studies_lookup import VisibleStudiesLookup
 from sidecar.common.errors import Problem
 from sidecar.common.invalidation import Invalidation
 from sidecar.common.spans import measure, span

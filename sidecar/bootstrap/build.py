@@ -11,7 +11,7 @@ from sidecar.audit.trail import AuditTrail
 from sidecar.authorization.authorizer import Authorizer
 from sidecar.authorization.external_policy import ExternalPolicy
 from sidecar.authorization.limits import RequestLimits
-from sidecar.authorization.visible_studies import VisibleStudiesLookup
+from sidecar.authorization.visible_studies_lookup import VisibleStudiesLookup
 from sidecar.bootstrap.access import (
     access_policy,
     backend_clients,

@@ -22,7 +22,8 @@ from sidecar.access.visibility import Visible
 from sidecar.audit.record import AccessRecord
 from sidecar.authorization.authorizer import Authorizer, Request
 from sidecar.authorization.decision_log import Denied
-from sidecar.authorization.visible_studies import VisibleStudies, VisibleStudiesLookup
+from sidecar.authorization.visible_studies import VisibleStudies
+from sidecar.authorization.visible_studies_lookup import VisibleStudiesLookup
 from sidecar.common.errors import Unavailable
 from sidecar.common.invalidation import Invalidation
 from sidecar.pacs.instance_patients import InstancePatients

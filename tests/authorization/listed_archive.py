@@ -10,7 +10,7 @@ from sidecar.access.facts import (
     Rule,
 )
 from sidecar.access.permits import Interaction, PatientPermit, SearchPermit
-from sidecar.authorization.visible_studies import VisibleStudiesLookup
+from sidecar.authorization.visible_studies_lookup import VisibleStudiesLookup
 from sidecar.common.invalidation import Invalidation
 from sidecar.dicom.json_model import Row
 from sidecar.pacs.listing import Listing

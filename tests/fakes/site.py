@@ -10,7 +10,7 @@ import aiohttp
 from sidecar.audit.event import AuditSource
 from sidecar.audit.sinks import NoSink
 from sidecar.audit.trail import AuditTrail
-from sidecar.authorization.visible_studies import VisibleStudiesLookup
+from sidecar.authorization.visible_studies_lookup import VisibleStudiesLookup
 from sidecar.bootstrap.build import Sidecar, build
 from sidecar.common.invalidation import Invalidation
 from sidecar.fhir.imaging_study import Site

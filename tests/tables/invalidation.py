@@ -12,7 +12,7 @@ from aiohttp import web
 from sidecar.access.facts import Caller, DescribedStudy, Effect, Part, PatientIdentifier
 from sidecar.access.permits import Interaction, PatientPermit
 from sidecar.authorization.external_policy import ExternalPolicy
-from sidecar.authorization.visible_studies import VisibleStudiesLookup
+from sidecar.authorization.visible_studies_lookup import VisibleStudiesLookup
 from sidecar.common.errors import Problem
 from sidecar.common.invalidation import Invalidation
 from sidecar.dicom.json_model import CompactRow, Row

@@ -38,7 +38,7 @@ QUERY = "a query ends with the patience or limits.pacs_timeout_seconds"
 EHR = "limits.ehr_timeout_seconds for each of a few requests"
 # Calls that later requests join, and when they end; all end by common.single_flight.CALL_SECONDS.
 CALLS = {
-    "authorization/visible_studies.py LoadingCache": "nothing is loaded by it",
+    "authorization/visible_studies_lookup.py LoadingCache": "nothing is loaded by it",
     "web/query_pages.py LoadingCache": "nothing is loaded by it",
     "common/loading_cache.py SingleFlight": "what its owner's line below says",
     "pacs/instance_patients.py LoadingCache": QUERY

@@ -15,7 +15,7 @@ import pytest
 
 import sidecar
 from sidecar.access.facts import Token
-from sidecar.authorization import visible_studies
+from sidecar.authorization import visible_studies_lookup
 from sidecar.authorization.authorizer import AuthorizedRequest
 from sidecar.authorization.limits import QueryLimits
 from sidecar.common.fair_queue import HeldPlace
@@ -91,7 +91,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     count(media_types, "parse_accept", "accept")
     count(DirectMapping, "identifiers", "identifiers")
     count(Issuers, "check", "issuers")
-    count(visible_studies, "visibility", "visibility")
+    count(visible_studies_lookup, "visibility", "visibility")
     return found
 
 
