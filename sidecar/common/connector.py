@@ -25,17 +25,20 @@ class CleanConnector(aiohttp.TCPConnector):
 
 
 class CleanResponse(aiohttp.ClientResponse):
-    """``aiohttp.ClientResponse`` that closes the connection after a response to HEAD.
+    """``aiohttp.ClientResponse`` that closes the connection after a response that has no body.
 
-    Some servers send a body to HEAD, too. It may come after the next request, and be taken for its
-    response.
+    Some servers send a body to HEAD, or behind 204 and 304, too. It may come after the next
+    request, and be taken for its response.
     """
 
     async def start(self, connection: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
         """Read the head of the response, as ``aiohttp.ClientResponse.start`` does."""
-        if self.method == hdrs.METH_HEAD and connection.protocol is not None:
-            connection.protocol.force_close()
-        return await super().start(connection)
+        # Afterwards the connection may have been given back.
+        protocol = connection.protocol
+        response = await super().start(connection)
+        if protocol is not None and (self.method == hdrs.METH_HEAD or self.status in (204, 304)):
+            protocol.force_close()
+        return response
 
 
 def _is_quiet(connection: aiohttp.connector.Connection) -> bool:
