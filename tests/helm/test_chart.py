@@ -43,6 +43,30 @@ def test_examples(example: Path) -> None:
             assert file in mounts
 
 
+def test_releases_of_two_ehrs_share_nothing_but_the_archive() -> None:
+    """No object, pod, Secret or host of one is the other's."""
+    named: list[set[str]] = []
+    for site in ("north", "south"):
+        with helm.Chart.load(CHART) as chart:
+            files = chart.render(values_of(f"two-ehrs-{site}"), name=f"imaging-{site}")
+        texts = (text for name, text in files.items() if name.endswith(".yaml"))
+        manifests = [one for text in texts for one in yaml.safe_load_all(text) if one is not None]
+        names = {f"{one['kind']} {one['metadata']['name']}" for one in manifests}
+        names |= {
+            f"Secret {volume['secret']['secretName']}"
+            for pod in pods(manifests)
+            for volume in pod["volumes"]
+            if "secret" in volume
+        }
+        ingress = only(manifests, "Ingress", f"imaging-{site}")
+        names |= {f"host {rule['host']}" for rule in ingress["spec"]["rules"]}
+        deployment = only(manifests, "Deployment", f"imaging-{site}")
+        names.add(f"pods {deployment['spec']['selector']['matchLabels']}")
+        named.append(names)
+    assert len(named[0]) > 8
+    assert named[0].isdisjoint(named[1])
+
+
 def test_the_least_that_must_be_said_is_said() -> None:
     with pytest.raises(helm.HelmError, match="config is required"):
         rendered({})
