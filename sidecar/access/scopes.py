@@ -8,6 +8,7 @@ grants nothing.
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -46,12 +47,18 @@ class Grant:
         return self.search if is_search else self.read
 
 
-def parse_scope(scope: str) -> Grant | None:
-    """Return the grant of one scope, or ``None`` when it grants nothing on ImagingStudy."""
+def parse_scope(scope: str, resources: Collection[str] = (RESOURCE,)) -> Grant | None:
+    """Return the grant of one scope, or ``None`` when it grants nothing on ImagingStudy.
+
+    ``resources``: the types whose scopes count as scopes on ImagingStudy. A constraint on another
+    type than ImagingStudy cannot be evaluated on studies, so such a scope grants nothing.
+    """
     match = _SCOPE.fullmatch(scope)
-    if match is None or match["resource"] not in ("*", RESOURCE):
+    if match is None or match["resource"] not in ("*", *resources):
         return None
     constraint = match["constraint"]
+    if constraint is not None and match["resource"] not in ("*", RESOURCE):
+        return None
     if match["v1"]:
         # v1 scopes have no constraints, and read means read + search (SMART App Launch 2.2, "v1
         # scopes").
@@ -69,7 +76,10 @@ def parse_scope(scope: str) -> Grant | None:
     )
 
 
-def parse_scopes(scopes: str) -> tuple[Grant, ...]:
-    """Return the grants of a space-separated scope string (RFC 6749 3.3), each once, in order."""
-    grants = (parse_scope(scope) for scope in scopes.split(" "))
+def parse_scopes(scopes: str, resources: Collection[str] = (RESOURCE,)) -> tuple[Grant, ...]:
+    """Return the grants of a space-separated scope string (RFC 6749 3.3), each once, in order.
+
+    ``resources``: as for ``parse_scope``.
+    """
+    grants = (parse_scope(scope, resources) for scope in scopes.split(" "))
     return tuple(dict.fromkeys(grant for grant in grants if grant is not None))

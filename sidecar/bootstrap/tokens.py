@@ -25,7 +25,7 @@ from sidecar.settings.upstream_auth import (
     TlsClient,
 )
 from sidecar.tokens.cache import TokenCache
-from sidecar.tokens.claims import Claims, PatientClaim, TokenRequirements
+from sidecar.tokens.claims import SCOPE_PLACES, Claims, PatientClaim, TokenRequirements
 from sidecar.tokens.introspection import Introspection
 
 if TYPE_CHECKING:
@@ -160,7 +160,8 @@ def _requirements(
             PatientClaim(_path(patient.claim), patient.form == "reference")
             for patient in names.patient
         ),
-        scope=_path(names.scope),
+        scope=SCOPE_PLACES if names.scope is None else (_path(names.scope),),
+        scope_resources=names.scope_resources,
         client_id=_path(names.client_id),
         subject=_path(names.subject),
     )

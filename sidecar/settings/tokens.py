@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from sidecar.settings.section import Section
 from sidecar.settings.shared_cache import SharedCacheSettings
-from sidecar.settings.types import AT_LEAST_ONE, ByMethod, Seconds, Text, Url
+from sidecar.settings.types import AT_LEAST_ONE, ByMethod, Seconds, Text, Url, checked
 from sidecar.settings.upstream_auth import (
     BackendServicesClient,
     BearerClient,
@@ -28,6 +28,14 @@ ClaimPath = Text | Annotated[tuple[Text, ...], AT_LEAST_ONE]
 """The name of a claim, or the names on the way to a nested one."""
 
 
+def _check_resource_type(value: str) -> None:
+    if not (value.isascii() and value.isalpha() and value[0].isupper()):
+        raise ValueError("should be the name of a resource type, such as DiagnosticReport")
+
+
+ResourceType = Annotated[Text, checked(_check_resource_type)]
+
+
 class PatientClaimSettings(Section):
     """A claim that names the patient of the launch."""
 
@@ -48,8 +56,17 @@ class ClaimsSettings(Section):
 
     When a token has several of them, they must name the same patient.
     """
-    scope: ClaimPath = "scope"
-    """Claim with the scopes, a text or a list."""
+    scope: ClaimPath | None = None
+    """Claim with the scopes, a text or a list.
+
+    null: scope, or scp without it; a token that has both must name the same ones in both.
+    """
+    scope_resources: Annotated[tuple[ResourceType, ...], AT_LEAST_ONE] = ("ImagingStudy",)
+    """Resource types whose scopes count as scopes on ImagingStudy.
+
+    For servers that know no such scope: [ImagingStudy, DiagnosticReport]. A scope with a constraint
+    on another type than ImagingStudy permits nothing.
+    """
     client_id: ClaimPath = "client_id"
     """Claim with the app's client id (azp, cid or appid at some servers)."""
     subject: ClaimPath = "sub"

@@ -8,7 +8,7 @@ from typing import Any
 
 from sidecar.access.facts import Token, is_fhir_id
 from sidecar.access.reasons import Reason
-from sidecar.access.scopes import Grant, parse_scopes
+from sidecar.access.scopes import RESOURCE, Grant, parse_scopes
 from sidecar.common.errors import BadGateway
 from sidecar.tokens.rejection import TokenRejected
 
@@ -53,6 +53,10 @@ MAXIMUM_CONSTRAINTS = 100
 """Limit of a token's scopes with a constraint: each is evaluated for each study."""
 
 
+SCOPE_PLACES = (("scope",), ("scp",))
+"""Where servers put scopes; ``scp`` is what Ory Hydra, Okta and Microsoft Entra write in JWTs."""
+
+
 @dataclass(frozen=True, slots=True)
 class PatientClaim:
     """The place of the launch's patient: the names that lead there, for an id or a reference.
@@ -67,10 +71,15 @@ class PatientClaim:
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """The places of claims in an answer, each as the names that lead there."""
+    """The places of claims in an answer, each as the names that lead there.
+
+    ``scope``: one or several places. ``scope_resources``: the types whose scopes count as scopes on
+    ImagingStudy.
+    """
 
     patient: tuple[PatientClaim, ...] = (PatientClaim(("patient",)),)
-    scope: tuple[str, ...] = ("scope",)
+    scope: tuple[tuple[str, ...], ...] = SCOPE_PLACES
+    scope_resources: tuple[str, ...] = (RESOURCE,)
     client_id: tuple[str, ...] = ("client_id",)
     subject: tuple[str, ...] = ("sub",)
 
@@ -128,7 +137,7 @@ def token_of(answer: dict[str, Any], expected: TokenRequirements, *, now: float)
     expires_at = _valid_until(answer, expected, now)
     claims = expected.claims
     return Token(
-        grants=_grants(_scope(_at(answer, claims.scope))),
+        grants=_grants(_scope(answer, claims.scope), claims.scope_resources),
         expires_at=expires_at,
         patient=_patient(answer, expected),
         client_id=_printable(_at(answer, claims.client_id), "client_id"),
@@ -137,8 +146,8 @@ def token_of(answer: dict[str, Any], expected: TokenRequirements, *, now: float)
     )
 
 
-def _grants(scope: str) -> tuple[Grant, ...]:
-    grants = parse_scopes(scope)
+def _grants(scope: str, resources: tuple[str, ...]) -> tuple[Grant, ...]:
+    grants = parse_scopes(scope, resources)
     if sum(grant.constraint is not None for grant in grants) > MAXIMUM_CONSTRAINTS:
         raise WrongShape("scope")
     return grants
@@ -156,15 +165,23 @@ def _at(answer: dict[str, Any], path: tuple[str, ...]) -> object:
     return value
 
 
-def _scope(value: object) -> str:
+def _scope(answer: dict[str, Any], places: tuple[tuple[str, ...], ...]) -> str:
+    """Return the scopes as one text. Raises ``WrongShape`` for different ones at two places."""
+    texts = [_scope_text(value) for path in places if (value := _at(answer, path)) is not None]
+    if len({frozenset(text.split(" ")) for text in texts}) > 1:
+        raise WrongShape("scope")
+    return texts[0] if texts else ""
+
+
+def _scope_text(value: object) -> str:
     """Return the scopes as one text; some servers write a list instead (RFC 7662: a text)."""
     if isinstance(value, list):
         if not all(isinstance(scope, str) for scope in value):
             raise WrongShape("scope")
         return " ".join(value)
-    if value is not None and not isinstance(value, str):
+    if not isinstance(value, str):
         raise WrongShape("scope")
-    return value or ""
+    return value
 
 
 def _patient(answer: dict[str, Any], expected: TokenRequirements) -> str | None:

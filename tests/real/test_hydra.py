@@ -27,7 +27,7 @@ JWT: dict[str, Any] = {
     "validation": "jwt",
     "audience": [AUDIENCE],
     "client": None,
-    "claims": PATIENT_IN_EXT | {"scope": "scp"},
+    "claims": PATIENT_IN_EXT,
     "jwt": {"algorithms": ["RS256"]},
 }
 

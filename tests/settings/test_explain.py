@@ -79,7 +79,7 @@ def test_a_union_has_values_for_its_method_alone(write: Write) -> None:
         ("pacs.url", "pacs.url", 1),
         ("limits.pacs", "limits.pacs_connections", 2),
         ("access.rules", "access.rules", 7),
-        ("tokens.claims", "tokens.claims.patient", 6),
+        ("tokens.claims", "tokens.claims.patient", 7),
     ],
 )
 def test_a_section_or_the_beginning_of_keys(wanted: str, first: str, count: int) -> None:

@@ -13,7 +13,7 @@ SERVES_ELSEWHERE = {
     "common/peer.py serving": "a peer of the client in common/, which knows neither",
     "common/test_connector.py asked": RAW,
     "common/test_connector.py behind": RAW,
-    "common/test_connector.py test_what_is_late_behind_an_answer_to_head_is_nobodys_answer": RAW,
+    "common/test_connector.py test_what_is_late_behind_an_answer_without_a_body_is_nobodys": RAW,
     "common/test_fetch.py test_a_peer_that_does_not_speak_well": RAW,
     "compose/test_journey.py test_with_keycloak_and_a_token_as_the_readme_has_it": REAL,
     "conformance/small_server.py SmallServer": "a sidecar, whose client the kit is",

@@ -28,11 +28,55 @@ def placed(answer: dict[str, Any], **claims: Any) -> Token | None:
 
 
 @pytest.mark.parametrize("claim", ["scope", "scp"])
-def test_scopes_are_a_text_or_a_list(claim: str) -> None:
+@pytest.mark.parametrize("is_named", [False, True])
+def test_scopes_are_a_text_or_a_list(claim: str, is_named: bool) -> None:
     for scopes in ("patient/ImagingStudy.rs openid", ["patient/ImagingStudy.rs", "openid"]):
-        token = placed({claim: scopes}, scope=(claim,))
+        token = placed({claim: scopes}, **({"scope": ((claim,),)} if is_named else {}))
         assert token is not None
         assert token.grants == GRANTS
+
+
+@pytest.mark.parametrize(
+    ("scope", "scp", "is_one"),
+    [
+        ("patient/ImagingStudy.rs openid", ["openid", "patient/ImagingStudy.rs"], True),
+        ("patient/ImagingStudy.rs openid", None, True),
+        (None, "patient/ImagingStudy.rs openid", True),
+        ("patient/ImagingStudy.rs", ["openid", "patient/ImagingStudy.rs"], False),
+        ("openid", ["patient/ImagingStudy.rs"], False),
+        ("", ["patient/ImagingStudy.rs"], False),
+        ("patient/ImagingStudy.rs", [], False),
+    ],
+)
+def test_two_places_name_the_same_scopes(scope: object, scp: object, is_one: bool) -> None:
+    """Of two that differ nobody knows which counts (SIA-16)."""
+    if not is_one:
+        with pytest.raises(WrongShape, match="scope"):
+            placed({"scope": scope, "scp": scp})
+        return
+    token = placed({"scope": scope, "scp": scp})
+    assert token is not None
+    assert set(token.grants) == set(GRANTS)
+
+
+def test_a_place_that_is_named_is_the_only_one() -> None:
+    token = placed({"scope": "patient/ImagingStudy.rs", "scp": ["openid"]}, scope=(("scp",),))
+    assert token is not None
+    assert token.grants == ()
+
+
+def test_scopes_on_other_types_count_where_the_site_says_so() -> None:
+    """A server without scopes on ImagingStudy; a constraint on reports says nothing of studies."""
+    scopes = (
+        "patient/DiagnosticReport.rs patient/DiagnosticReport.rs?category=LAB patient/Patient.rs"
+    )
+    for resources, granted in (
+        (("ImagingStudy",), ()),
+        (("ImagingStudy", "DiagnosticReport"), parse_scopes("patient/ImagingStudy.rs")),
+    ):
+        token = placed({"scope": scopes}, scope_resources=resources)
+        assert token is not None
+        assert token.grants == granted
 
 
 def test_what_stands_elsewhere() -> None:
