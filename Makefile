@@ -67,7 +67,7 @@ bench: $(VENV)/.installed-test ## measure beside nginx, mod_auth_openidc, Orthan
 fuzz: $(VENV)/.installed-test ## five minutes of made-up paths and queries (ARGS=SECONDS); nothing foreign may be asked for
 	@$(BIN)/python -m tests.attacks.fuzz $(ARGS)
 
-# Both come as packages: Keycloak's distribution by Maven, oidc-provider by npm.
+# They come as packages: Keycloak's distribution and HAPI FHIR by Maven, oidc-provider by npm.
 KEYCLOAK_VERSION := 26.0.7
 KEYCLOAK := build/keycloak-$(KEYCLOAK_VERSION)
 

@@ -186,8 +186,9 @@ def _values(study: ListedStudy, name: str, details: Details) -> list[Value]:
             sites = [value.strip() for part in series for value in texts(part, "BodyPartExamined")]
             return [("", body_site) for body_site in sites if body_site]
         case "series":
+            # R4's element is an id, which has no system.
             uids = [text(part, "SeriesInstanceUID") for part in series]
-            return [(UID_SYSTEM, uid) for uid in uids if uid]
+            return [(system, uid) for uid in uids if uid for system in ("", UID_SYSTEM)]
         case "endpoint":
             return [] if details.endpoint is None else [("", details.endpoint)]
         case _:

@@ -13,6 +13,7 @@ from sidecar.fhir.token_search import TokenFilter
 
 _OF_INSTANCES = {"instance": "SOPInstanceUID", "dicom-class": "SOPClassUID"}
 _UID_SYSTEMS = (None, UID_SYSTEM, "urn:ietf:rfc:3986")
+"""Systems of a UID; that of an instance may also have none, for R4's element is an id."""
 
 MAXIMUM_QUESTIONS = 1_000
 """Studies times UIDs that one search may have the archive asked for."""
@@ -57,5 +58,6 @@ async def search_details(
 
 def _uids(wanted: TokenFilter) -> list[str]:
     """Return the UIDs that are meant, each once."""
-    meant = (token.code for token in wanted.alternatives if token.system in _UID_SYSTEMS)
+    systems = (*_UID_SYSTEMS, "") if wanted.name == "instance" else _UID_SYSTEMS
+    meant = (token.code for token in wanted.alternatives if token.system in systems)
     return list(dict.fromkeys(uid for uid in meant if is_uid(uid)))

@@ -65,6 +65,7 @@ ALL = {"1.2.1", "1.2.2", "1.2.3", "1.2.4"}
         ("series", "1.2.1.2", {"1.2.1"}),
         ("series", "urn:oid:1.2.1.2", {"1.2.1"}),
         ("series", "urn:dicom:uid|urn:oid:1.2.2.1", {"1.2.2"}),
+        ("series", "|1.2.1.2", {"1.2.1"}),
         ("series", "1.2.1", set()),
         ("started:missing", "true", {"1.2.3"}),
         ("started:missing", "false", ALL - {"1.2.3"}),

@@ -150,6 +150,8 @@ def test_what_the_archive_knows_of_series_and_instances(world: World) -> None:
         for value in sorted({value_of(one) for one in own if value_of(one)})[:6]:
             expected = {f"urn:oid:{one.study}" for one in own if value_of(one) == value}
             assert uids(search(world, session, f"{name}={value}").json()) == expected, (name, value)
+    without_system = search(world, session, f"instance=|{own[0].uid}").json()
+    assert uids(without_system) == {f"urn:oid:{own[0].study}"}
     for name, value in (
         ("modality", "XX"),
         ("series", "1.2.3"),

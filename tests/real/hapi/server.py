@@ -6,6 +6,7 @@ from pathlib import Path
 from tests.real.authorization_servers import ROOT, Process
 
 HAPI = ROOT / "build" / "hapi"
+ZONE = "Europe/Vienna"
 NO_HAPI = "no HAPI FHIR in build/hapi: make hapi (needs Maven and a JDK of 17 or later)"
 
 
@@ -19,6 +20,8 @@ def java(program: str, *arguments: str | Path) -> list[str]:
         "-Xmx1g",
         "-XX:+UseSerialGC",
         "-XX:TieredStopAtLevel=1",
+        # The hospital's: of search values that name none, as ``fhir.timezone`` is for us.
+        f"-Duser.timezone={ZONE}",
         "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
         "-cp",
         f"{HAPI}:{HAPI}/*",
