@@ -47,9 +47,11 @@ async def _finds(run: RunContext) -> str:
 def _store_endpoint(run: RunContext, entry: dict[str, Any]) -> None:
     resource = entry.get("resource")
     if isinstance(resource, dict) and resource.get("resourceType") == "Endpoint":
-        if "id" in resource:  # An Endpoint of this Bundle alone need not have an id (SIA-33).
+        url = str(entry.get("fullUrl"))
+        # What is for this Bundle alone is no resource that can be read (SIA-33).
+        if "id" in resource and not url.startswith("urn:uuid:"):
             run.endpoints[f"Endpoint/{resource['id']}"] = resource
-        run.endpoints[str(entry.get("fullUrl"))] = resource
+        run.endpoints[url] = resource
 
 
 async def _bundle(run: RunContext) -> str:

@@ -37,18 +37,20 @@ class Endpoints:
         """Return the patient's Endpoint. Its id is the patient's, which the caller's token has."""
         return self._resource(CONTAINED_ID if self.contained else patient, self.address(patient))
 
-    def capability(self, address: str, *, until: str) -> dict[str, Any]:
-        """Return an Endpoint of one Bundle alone, without an id (SIA-33).
+    def capability(self, full_url: str, address: str, *, until: str) -> dict[str, Any]:
+        """Return an Endpoint of one Bundle alone (SIA-33), which no read finds.
 
+        ``full_url``: ``urn:uuid:``; its UUID is the id, for resources of a search have one.
         ``until``: FHIR instant (SIA-52).
         """
-        return {**self._resource(None, address), "period": {"end": until}}
+        resource_id = full_url.removeprefix("urn:uuid:")
+        return {**self._resource(resource_id, address), "period": {"end": until}}
 
-    def _resource(self, resource_id: str | None, address: str) -> dict[str, Any]:
+    def _resource(self, resource_id: str, address: str) -> dict[str, Any]:
         urls = [REQUIRES_ACCESS_TOKEN, *([REQUIRES_ACCESS_TOKEN_2023] if self.compat_2023 else [])]
         return {
             "resourceType": "Endpoint",
-            **({} if resource_id is None else {"id": resource_id}),
+            "id": resource_id,
             "extension": [{"url": url, "valueBoolean": True} for url in urls],
             "status": "active",
             "connectionType": {

@@ -142,7 +142,9 @@ class ImagingFhir:
         """
         included = {
             address.full_url: self._endpoints.capability(
-                address.root, until=instant(datetime.fromtimestamp(int(address.expires_at), UTC))
+                address.full_url,
+                address.root,
+                until=instant(datetime.fromtimestamp(int(address.expires_at), UTC)),
             )
             for address in issued.values()
         }

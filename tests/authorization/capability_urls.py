@@ -40,6 +40,6 @@ async def endpoint_of(us: aiohttp.ClientSession, url: str, query: str = "") -> d
     assert study["resource"]["endpoint"] == [{"reference": entry["fullUrl"]}]
     assert entry["search"] == {"mode": "include"}
     endpoint = entry["resource"]
-    assert "id" not in endpoint
+    assert endpoint["id"] == entry["fullUrl"].removeprefix("urn:uuid:")
     endpoint["address"] = endpoint["address"].replace("http://sidecar.example.org", url)
     return dict(endpoint)

@@ -84,9 +84,11 @@ async def test_its_endpoint_is_on_the_page_of_its_study(keys_file: Path, query: 
         sidecar_between(ScriptedEhr(), pacs(), capabilities=bound(keys_file)) as (url, _),
         aiohttp.ClientSession() as us,
     ):
-        assert (await endpoint_of(us, url, query))["address"] != (
-            await endpoint_of(us, url, query)
-        )["address"]
+        first, second = [await endpoint_of(us, url, query) for _ in range(2)]
+        assert first["address"] != second["address"]
+        assert first["id"] != second["id"]
+        async with us.get(f"{url}/fhir/Endpoint/{first['id']}", headers=HEADERS) as read:
+            assert read.status == 404
 
 
 async def test_a_read_has_the_standing_endpoint(keys_file: Path) -> None:
