@@ -121,7 +121,7 @@ PARAMETERS: dict[str, Parameter] = {
     "patient": Parameter(
         _patient,
         "reference",
-        "Patient/<id> or <id>: the patient of the access token; also "
+        "Patient/[id] or [id]: the patient of the access token; also "
         "patient.identifier=system|value",
         _REFERENCE_MODIFIERS,
     ),
@@ -135,7 +135,7 @@ PARAMETERS: dict[str, Parameter] = {
     "identifier": Parameter(
         _identifier,
         "token",
-        "urn:oid:<StudyInstanceUID>, urn:dicom:uid|urn:oid:<UID>, or an accession number, with or "
+        "urn:oid:[StudyInstanceUID], urn:dicom:uid|urn:oid:[UID], or an accession number, with or "
         "without its system",
         ("missing",),
     ),
@@ -154,7 +154,7 @@ PARAMETERS: dict[str, Parameter] = {
     "series": Parameter(_uid, "token", "The UID of a series of the study", _TOKEN_MODIFIERS),
     "instance": Parameter(_uid, "token", "The SOPInstanceUID of an instance of the study"),
     "dicom-class": Parameter(_uid, "token", "The SOPClassUID of an instance of the study"),
-    "endpoint": Parameter(_endpoint, "reference", "Endpoint/<id>: the patient's"),
+    "endpoint": Parameter(_endpoint, "reference", "Endpoint/[id]: the patient's"),
     "_after": Parameter(_after),
 } | dict.fromkeys(
     ("_include", "_count", "_sort", "_summary", "_elements", "_total", "_format", "_pretty"),
