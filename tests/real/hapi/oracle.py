@@ -99,18 +99,17 @@ class Both:
 def _difference(ours: Answer, theirs: Answer, query: str) -> str | None:
     """An order counts where it is asked for."""
     more, fewer = set(ours.ids) - set(theirs.ids), set(theirs.ids) - set(ours.ids)
+    is_in_order = ours.ids == theirs.ids or not _SORTED.search(query)
     if len(set(ours.ids)) < len(ours.ids):
         return "one of ours is there twice"
-    if (more or fewer) and ours.ignored:
+    if ours.ignored and (more or fewer or not is_in_order):
         return "we ignore"
     if more or fewer:
         found = (("we find", more), ("HAPI finds", fewer))
         return "; ".join(f"{who} {_named(sorted(ids, key=_place))}" for who, ids in found if ids)
     if None not in (ours.total, theirs.total) and ours.total != theirs.total:
         return f"our total is {ours.total}, HAPI's {theirs.total}"
-    if _SORTED.search(query) and ours.ids != theirs.ids:
-        return f"our order is {_named(ours.ids)}, HAPI's {_named(theirs.ids)}"
-    return None
+    return None if is_in_order else f"our order is {_named(ours.ids)}, HAPI's {_named(theirs.ids)}"
 
 
 def _place(id_: str) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydicom.dataset import Dataset
 from pydicom.uid import (
     ComputedRadiographyImageStorage,
     CTImageStorage,
@@ -40,7 +41,7 @@ _CLASSES = {
 
 @dataclass(frozen=True)
 class Study:
-    """``series`` has modality and BodyPartExamined of each one."""
+    """``series`` has modality and BodyPartExamined of each one; ``reason`` is SNOMED CT's."""
 
     number: int
     date: str
@@ -51,6 +52,7 @@ class Study:
     series: tuple[tuple[str, str], ...] = (("CT", ""),)
     patient: str = PATIENT
     long_uid: str = ""
+    reason: str = ""
 
     @property
     def uid(self) -> str:
@@ -72,8 +74,8 @@ FIRST: Sequence[Study] = (
     Study(11, "20210328", "023000", "", "2.25.11", "", (("CT", ""), ("PT", ""))),
     Study(12, "20211031", "023000", "", "A-12", "CT Hand links", (("CT", "HAND"),)),
     Study(13, "20200115", "235959", "+0100", "A-13", "CT HAND", (("CT", "hand"), ("CR", "HAND"))),
-    Study(14, "20200116", "", "", "A-14", "", (("MR", "HEAD"),)),
-    Study(15, "19000101", "000000", "", "A-15", "", (("OT", ""),)),
+    Study(14, "20200116", "", "", "A-14", "", (("MR", "HEAD"),), reason="49727002"),
+    Study(15, "19000101", "000000", "", "A-15", "", (("OT", ""),), reason="23685000"),
 )
 """What is there at first."""
 LATER: Sequence[Study] = (
@@ -117,4 +119,8 @@ def _write(
     for name, value in attributes.items():
         if value != "":
             setattr(made, name, value)
+    if study.reason:
+        code = Dataset()
+        code.CodeValue, code.CodingSchemeDesignator = study.reason, "SCT"
+        made.AdmittingDiagnosesCodeSequence = [code]
     (folder / f"{uid}.{series}.{instance}.dcm").write_bytes(encoded(made))
