@@ -14,6 +14,12 @@ _ISSUER_UNKNOWN = (
 )
 
 
+_BACKEND_SERVICES = {
+    "grant_types_supported": "client_credentials",
+    "token_endpoint_auth_methods_supported": "private_key_jwt",
+}
+
+
 async def discovery(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
     """Check the EHR's ``.well-known/smart-configuration``."""
     url, needed = settings.ehr.fhir_url, needed_of_discovery(settings)
@@ -49,6 +55,17 @@ async def discovery(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
         return warning(
             f"its issuer is {configuration.issuer}",
             f"ehr.issuer is {settings.ehr.issuer}: tokens of another issuer are refused.",
+        )
+    published = configuration.authorization_metadata
+    unsaid = [
+        f"{value} in {name}"
+        for name, value in _BACKEND_SERVICES.items()
+        if settings.access.backend_services and value not in published.get(name, ())
+    ]
+    if unsaid:
+        return warning(
+            f"{url} has no {' and no '.join(unsaid)}",
+            "Backend Services clients look there (SIA-2): see config ehr-snippet.",
         )
     return ok(url)
 

@@ -105,6 +105,32 @@ async def test_a_smart_configuration_without_an_issuer(
     assert ("set ehr.issuer" in str(finding.hint)) == (issuer is None)
 
 
+@pytest.mark.parametrize("said", [{}, {"grant_types_supported": ["authorization_code"]}])
+async def test_an_ehr_that_does_not_announce_backend_services(
+    ehr: ScriptedEhr, pacs: Pacs, said: dict[str, Any]
+) -> None:
+    """SIA-2: clients look for it there; with the lists it is fine, and without the mode as well."""
+    endpoints = ("introspection_endpoint", "token_endpoint", "authorization_endpoint")
+    known = dict.fromkeys(endpoints, "http://ehr.example.org") | {"issuer": "http://x"}
+    whole = {
+        "grant_types_supported": ["client_credentials"],
+        "token_endpoint_auth_methods_supported": ["private_key_jwt"],
+    }
+    for configuration, is_on, state in (
+        (known | said, True, State.WARN),
+        (known | said, False, State.OK),
+        (known | whole, True, State.OK),
+    ):
+        ehr.configuration = configuration
+        access = {"backend_services": is_on, "clients": {"app": {"patients": ["p1"]}}}
+        finding = (await found(ehr, pacs, access=access if is_on else {}))[
+            "ehr.smart_configuration"
+        ]
+        assert finding.state is state
+        text = "no client_credentials in grant_types_supported and no private_key_jwt in "
+        assert (text in finding.text) is (state is State.WARN)
+
+
 async def test_a_needed_issuer_that_nothing_names(ehr: ScriptedEhr, pacs: Pacs) -> None:
     tokens = {
         "validation": "jwt",
