@@ -117,7 +117,10 @@ async def introspection(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
 
 
 async def patients(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
-    """Check that our own access can read Patients, with ``mapping: ehr``."""
+    """Check that our own access can read Patients, with ``mapping: ehr``.
+
+    Reads by Backend Services clients need a search, too.
+    """
     if settings.patients.mapping == "direct":
         return ok("direct: the FHIR Patient.id is the PatientID at the PACS")
     try:
@@ -132,6 +135,15 @@ async def patients(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
             "We cannot read Patient at the EHR: check patients.client, its scope, and its key "
             "(the EHR must know the public half).",
         )
+    if settings.access.backend_services:
+        try:
+            await sidecar.patients.known_as(frozenset())
+        except Problem as problem:
+            return warning(
+                "Patients cannot be searched by identifier: " + problem.for_operators(),
+                "Backend Services clients cannot read ImagingStudy/<id>, but search: does "
+                "patients.client.scope cover it (system/Patient.rs)?",
+            )
     return ok(
         f"ehr: a made-up Patient is not there; we are accepted by {settings.patients.client.method}"
     )

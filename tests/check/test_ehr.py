@@ -59,6 +59,21 @@ async def test_a_patient_record_that_refuses_us(ehr: ScriptedEhr, pacs: Pacs) ->
     assert (await found(ehr, pacs, **mapping))["patients.mapping"].state is State.OK
 
 
+@pytest.mark.parametrize("is_on", [True, False])
+async def test_an_ehr_whose_patients_cannot_be_searched(
+    ehr: ScriptedEhr, pacs: Pacs, is_on: bool
+) -> None:
+    """Backend Services clients read by it, apps do not."""
+    ehr.search_status = 403
+    sections: dict[str, Any] = {
+        "patients": {"mapping": "ehr", "identifiers": [{"system": "urn:x"}]},
+        "access": {"backend_services": is_on},
+    }
+    finding = (await found(ehr, pacs, **sections))["patients.mapping"]
+    assert finding.state is (State.WARN if is_on else State.OK)
+    assert ("system/Patient.rs" in str(finding.hint)) is is_on
+
+
 async def test_a_fixed_introspection_url_needs_no_discovery(ehr: ScriptedEhr, pacs: Pacs) -> None:
     ehr.configuration_status = 500
     async with served(ehr, pacs) as settings:
