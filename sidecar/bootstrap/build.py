@@ -160,7 +160,7 @@ async def build(
         endpoints = Endpoints(
             hospital.fhir_base,
             contained=settings.fhir.contained_endpoint,
-            compat_2023=settings.compat.guide_2023,
+            requires_access_token=settings.compat.requires_access_token,
         )
         limits = RequestLimits(
             transfers=settings.limits.retrievals,

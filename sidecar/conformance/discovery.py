@@ -10,6 +10,15 @@ from sidecar.conformance.requirements import CORS
 ACCESS = "smart-imaging-access"
 APP_LAUNCH = "http://fhir.org/argonaut/smart-imaging/capabilities/app-launch"
 BACKEND_SERVICES = "http://fhir.org/argonaut/smart-imaging/capabilities/backend-services"
+_METADATA: dict[str, tuple[tuple[str, str | None], ...]] = {
+    "app-launch": (("grant_types_supported", "authorization_code"),),
+    "backend-services": (
+        ("grant_types_supported", "client_credentials"),
+        ("token_endpoint_auth_methods_supported", "private_key_jwt"),
+        ("token_endpoint_auth_signing_alg_values_supported", None),
+    ),
+}
+"""Members that each mode needs, and a value that is in it, ``None``: any."""
 _WELL_KNOWN = "/.well-known/smart-configuration"
 
 
@@ -53,9 +62,11 @@ async def _capabilities(run: RunContext) -> str:
     ]
     if not kinds:
         raise Violated(f"capabilities has neither {APP_LAUNCH} nor {BACKEND_SERVICES}")
-    grants = strings(run.configuration.get("grant_types_supported"))
-    if "backend-services" in kinds and "client_credentials" not in grants:
-        raise Violated("backend-services without client_credentials in grant_types_supported")
+    for kind in kinds:
+        for member, value in _METADATA[kind]:
+            found = strings(run.configuration.get(member))
+            if not found or value not in (None, *found):
+                raise Violated(f"{kind} without {value or 'anything'} in {member}")
     return " and ".join([ACCESS, *kinds])
 
 

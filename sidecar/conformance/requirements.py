@@ -4,7 +4,9 @@ REQUIREMENTS = {
     1: "The EHR's .well-known/smart-configuration has smart-imaging-access among its capabilities, "
     "or names the imaging server's FHIR base in associated_endpoints with it.",
     2: "capabilities has smart-imaging-access and app-launch and/or backend-services of the guide; "
-    "with backend-services, grant_types_supported has client_credentials.",
+    "grant_types_supported has authorization_code and/or client_credentials; with backend-services "
+    "there are private_key_jwt in token_endpoint_auth_methods_supported, and "
+    "token_endpoint_auth_signing_alg_values_supported.",
     3: "[base]/.well-known/smart-configuration and [base]/metadata (a CapabilityStatement, "
     "fhirVersion 4.0.1) are there without a token, for pages in browsers, too.",
     10: "Each FHIR request and each retrieval needs an active token; else 401 "
@@ -28,11 +30,12 @@ REQUIREMENTS = {
     25: "A client need not fetch again what it has.",
     30: "An ImagingStudy has id, one identifier urn:dicom:uid with urn:oid:<UID>, status, subject, "
     "modality, endpoint.",
-    31: "An Endpoint has requires-access-token once, status active, connectionType dicom-wado-rs, "
-    "payloadType, and as address the WADO-RS base URL.",
+    31: "An Endpoint has status active, connectionType dicom-wado-rs, payloadType, and as address "
+    "the WADO-RS base URL.",
     32: "The address follows [base]/Patient/123/$wado-rs (the guide's forerunner of 2021).",
-    33: "An address that is for one token alone stands in a contained Endpoint or a urn:uuid: "
-    "entry, never in a stable Endpoint/<id>.",
+    33: "An Endpoint that carries a capability is a urn:uuid: entry of the same page as its study, "
+    "also without _include, never a stable Endpoint/<id>.",
+    39: "Each retrieval carries the access token of the search; without one it is a 401.",
     40: "GET [address]/studies/{uid} with Accept: multipart/related; type=application/dicom; "
     "transfer-syntax=* returns the whole study, an instance a part, stored bytes untouched.",
     41: "Series, instance, metadata, frames, rendered and bulk data should be there; what comes is "
@@ -45,10 +48,13 @@ REQUIREMENTS = {
     50: "A capability URL works together with the access token with which it was found, and not "
     "without it.",
     51: "A capability URL cannot be guessed, changed, or widened by appending paths.",
-    52: "A capability URL is issued after full checks, and ends no later than its token.",
+    52: "A capability URL is issued after full checks, and ends no later than its token; one that "
+    "has ended or was revoked is a 403.",
     53: "Lifetimes and revocation of capability URLs are documented.",
     54: "Credentials do not get about: no token in addresses, answers are not for shared caches, "
     "capability URLs are not sent on as referrers.",
+    55: "After a 401 or 403 of a retrieval, the same search with a valid token brings an Endpoint "
+    "that works.",
     60: "Accesses are recorded.",
 }
 
@@ -70,6 +76,7 @@ BEYOND_A_CLIENT = {
     45: "whether another patient's study is refused as an absent one needs to know of one",
     52: "a capability URL's lifetime is not waited for",
     53: "stands in the server's documents",
+    55: "a refusal that passes is not waited for",
     60: "cannot be seen from outside",
 }
 """Requirements that a client with one patient's token cannot check, and why."""

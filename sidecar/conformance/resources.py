@@ -13,18 +13,18 @@ from sidecar.conformance.context import (
     patient_of,
     plural,
     raise_for_faults,
+    resources,
     uid_of,
 )
 from sidecar.conformance.filters import endpoint_of
 from sidecar.conformance.rows import is_uid
 
 Resource = dict[str, Any]
-REQUIRES_ACCESS_TOKEN = (
-    "http://fhir.org/argonaut/smart-imaging/StructureDefinition/requires-access-token"
-)
-REQUIRES_ACCESS_TOKEN_2023 = (
-    "http://hl7.org/fhir/smart-app-launch/StructureDefinition/requires-access-token"
-)
+REQUIRES_ACCESS_TOKEN = {
+    "http://fhir.org/argonaut/smart-imaging/StructureDefinition/requires-access-token",
+    "http://hl7.org/fhir/smart-app-launch/StructureDefinition/requires-access-token",
+}
+"""The extension of earlier texts: with ``False`` the address was for whoever had it."""
 DICOM_TERMINOLOGY = "http://dicom.nema.org/resources/ontology/DCM"
 UID_SYSTEM = "urn:dicom:uid"
 _STATUS = {"registered", "available", "cancelled", "entered-in-error", "unknown"}
@@ -146,9 +146,8 @@ async def _resolved(run: RunContext, study: Resource, reference: str) -> Resourc
 
 
 def _faults_of_endpoint(endpoint: Resource) -> Iterator[str]:
-    flags = _flags(endpoint)
-    if len(flags) != 1 or not isinstance(flags[0], bool):
-        yield f"{len(flags)} extensions requires-access-token with valueBoolean"
+    if any(flag is not True for flag in _flags(endpoint)):
+        yield "requires-access-token of an earlier text is not true: each retrieval has the token"
     if endpoint.get("status") != "active":
         yield "status is not active"
     connection_type = endpoint.get("connectionType")
@@ -164,11 +163,12 @@ def _faults_of_endpoint(endpoint: Resource) -> Iterator[str]:
 
 
 def _flags(endpoint: Resource) -> list[Any]:
-    """Return the values of the extension requires-access-token, else those of its form of 2023."""
-    flags: dict[Any, list[Any]] = {}
-    for extension in objects(endpoint.get("extension")):
-        flags.setdefault(str(extension.get("url")), []).append(extension.get("valueBoolean"))
-    return flags.get(REQUIRES_ACCESS_TOKEN) or flags.get(REQUIRES_ACCESS_TOKEN_2023, [])
+    """Return the values of the extension requires-access-token, in both of its forms."""
+    return [
+        extension.get("valueBoolean")
+        for extension in objects(endpoint.get("extension"))
+        if str(extension.get("url")) in REQUIRES_ACCESS_TOKEN
+    ]
 
 
 def _is_root(address: Any) -> bool:
@@ -220,11 +220,27 @@ async def _address(run: RunContext) -> str:
 
 
 async def _response_local(run: RunContext) -> str:
-    run.known_study()
-    for reference, endpoint in run.endpoints.items():
-        if reference.startswith("Endpoint/") and False in _flags(endpoint):
-            raise Violated("an Endpoint with requires-access-token false has an id of its own")
-    return "each Endpoint with an id of its own needs the token"
+    """Check that a response-local Endpoint is on the page of its study, also without _include."""
+    run.known_studies()
+    bundle = await run.search()
+    here = {str(entry.get("fullUrl")) for entry in objects(bundle.get("entry"))}
+    references = [
+        str(element.get("reference"))
+        for study in resources(bundle, "ImagingStudy")
+        for element in objects(study.get("endpoint"))
+    ]
+    local = [reference for reference in references if reference.startswith("urn:uuid:")]
+    if not local:
+        raise NotTested("no Endpoint is of one answer alone")
+    raise_for_faults(
+        (
+            "an urn:uuid: Endpoint that is not on its study's page"
+            for one in local
+            if one not in here
+        ),
+        len(local),
+    )
+    return "on the page of each study, without _include"
 
 
 RESOURCES = (
@@ -232,7 +248,7 @@ RESOURCES = (
     Check(30, "what each ImagingStudy should have", _recommended),
     Check(31, "each Endpoint", _endpoints),
     Check(32, "the Endpoint's address", _address),
-    Check(33, "addresses for one token alone", _response_local),
+    Check(33, "Endpoints of one answer alone", _response_local),
     Check(30, "read of an ImagingStudy", _read_study),
     Check(31, "read of an Endpoint", _read_endpoint),
 )

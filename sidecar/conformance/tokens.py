@@ -157,7 +157,7 @@ TOKENS = (
     Check(10, "FHIR without a token", _without),
     Check(10, "FHIR with a made-up token", _junk),
     Check(10, "a token in the query", _in_the_query),
-    Check(10, "images without a token, or with a made-up one", _retrieval_without),
+    Check(39, "images without a token, or with a made-up one", _retrieval_without),
     Check(50, "a capability URL without its token", _capability),
     Check(54, "referrers and caches of such addresses", _referrers),
     Check(12, "each study is the patient's", _subjects),

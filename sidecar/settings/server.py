@@ -56,8 +56,11 @@ class Server(Section):
 class Compat(Section):
     """Older forms that are written beside the current ones."""
 
-    guide_2023: bool = False
-    """Also write what apps of the 2023 text expect: its requires-access-token extension."""
+    requires_access_token: bool = False
+    """Also write the extension requires-access-token: true, for apps of earlier texts.
+
+    Endpoints have it in two forms: that of August 2026, and that of 2023.
+    """
 
 
 class Log(Section):

@@ -226,16 +226,18 @@ class ImagingFhir:
         """
         record = http[RECORD]
         token = await self._authorizer.token(record, authorization(http))
-        permit = await self._authorizer.permit(record, token, Interaction.READ)
-        version, result = how_to_read(http)
         wanted = http[TARGET].segments[2]
+        uid = wanted if is_study_id(wanted) and is_uid(wanted) else None
+        if uid is not None:
+            record.part = Part(uid)
+        permit = await self._authorizer.permit_read(
+            record, token, lambda: self._authorizer.owners(token, uid)
+        )
+        version, result = how_to_read(http)
         if not is_study_id(wanted):
             raise NotFound("There is no such resource.", reason="unknown_id")
         await hold_place(http, self._limits.search(token))
         fresh = wants_fresh(http)
-        uid = wanted if is_uid(wanted) else None
-        if uid is not None:
-            record.part = Part(uid)
         request = await self._authorizer.authorize(
             record, token, permit, wanted, study=uid, fresh=fresh
         )
@@ -262,9 +264,14 @@ class ImagingFhir:
         """Answer ``GET [base]/Endpoint/{id}``: the standing Endpoint of the patient (SIA-31)."""
         record = http[RECORD]
         token = await self._authorizer.token(record, authorization(http))
-        permit = await self._authorizer.permit(record, token, Interaction.READ)
+        wanted = http[TARGET].segments[2]
+
+        async def owners() -> tuple[str, ...]:
+            return (wanted,) if is_fhir_id(wanted) else ()
+
+        permit = await self._authorizer.permit_read(record, token, owners)
         version, result = how_to_read(http)
         own = () if self._endpoints.contained else (permit.patient,)
-        self._authorizer.unless_own(record, http[TARGET].segments[2], own, shared=())
+        self._authorizer.unless_own(record, wanted, own, shared=())
         resource = subset(self._endpoints.resource(permit.patient), result)
         return answer(http, resource, version=version, pretty=result.pretty)

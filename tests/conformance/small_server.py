@@ -10,8 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from sidecar.fhir.capability_statement import APP_LAUNCH
-from sidecar.fhir.endpoint import REQUIRES_ACCESS_TOKEN
+from sidecar.fhir.capability_statement import APP_LAUNCH, BACKEND_SERVICES
 from sidecar.fhir.imaging_study import DICOM_TERMINOLOGY
 from tests.dicom_instances import dataset, encoded
 
@@ -22,6 +21,13 @@ NAME = "Roe^Richard"
 STUDIES = {"1.2.840.9.1": "CT", "1.2.840.9.2": "MR"}
 _UPDATED, _STARTED = "2026-01-02T03:04:05.000Z", "2024-02-29T09:15:00Z"
 _COUNT = 2
+
+CONFIGURATION = {
+    "capabilities": ["smart-imaging-access", APP_LAUNCH, BACKEND_SERVICES],
+    "grant_types_supported": ["authorization_code", "client_credentials"],
+    "token_endpoint_auth_methods_supported": ["private_key_jwt"],
+    "token_endpoint_auth_signing_alg_values_supported": ["ES384"],
+}
 
 Change = Callable[[web.Request, web.Response], Awaitable[web.StreamResponse]]
 """What a broken server does with an answer that was right."""
@@ -100,7 +106,7 @@ class SmallServer:
                 status=204, headers={"Access-Control-Allow-Headers": "Authorization"}
             )
         if path == "/fhir/.well-known/smart-configuration":
-            return web.json_response({"capabilities": ["smart-imaging-access", APP_LAUNCH]})
+            return web.json_response(CONFIGURATION)
         if path == "/fhir/metadata":
             return fhir(_METADATA)
         if request.headers.get("Authorization") != f"Bearer {TOKEN}":
@@ -200,7 +206,6 @@ def endpoint(base: str) -> dict[str, Any]:
         "resourceType": "Endpoint",
         "id": "e1",
         "status": "active",
-        "extension": [{"url": REQUIRES_ACCESS_TOKEN, "valueBoolean": True}],
         "connectionType": {"system": system, "code": "dicom-wado-rs"},
         "payloadType": [{"text": "DICOM"}],
         "address": base.removesuffix("/fhir") + "/dicom",

@@ -157,10 +157,11 @@ def test_nothing_else_is(value: str) -> None:
     ],
 )
 def test_less_of_an_endpoint(parameter: tuple[str, str], left: set[str]) -> None:
-    """What it must have stays, and so does whether it needs a token (SIA-31): else an app would not
+    """What it must have stays, and so does what earlier texts had (SIA-31): else an app would not
     know what it is.
     """
-    whole = Endpoints("https://imaging.example.org/fhir").resource("p1")
+    endpoints = Endpoints("https://imaging.example.org/fhir", requires_access_token=True)
+    whole = endpoints.resource("p1")
     found = subset(whole, read_result(ResultParameters(), *parameter, maximum_count=0))
     must = {"resourceType", "id", "meta", "extension", "status", "connectionType", "payloadType"}
     assert set(found) == must | left | {"address"}

@@ -1,13 +1,16 @@
 """Faults of a server, and the checks that report each: title -> requirement's number."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 
+from sidecar.fhir.endpoint import REQUIRES_ACCESS_TOKEN
 from tests.conformance import small_server
 from tests.conformance.looking import bundles, on, with_token
 from tests.conformance.small_server import (
+    CONFIGURATION,
     PATIENT_ID,
     STUDIES,
     TOKEN,
@@ -31,6 +34,30 @@ def studies(change: Callable[[dict[str, Any]], Any]) -> Change:
             if one["resource"]["resourceType"] == "ImagingStudy"
         ]
     )
+
+
+def endpoints(value: object) -> Change:
+    """Give each Endpoint the extension of an earlier text."""
+    extension = {"url": REQUIRES_ACCESS_TOKEN[0], "valueBoolean": value}
+    return bundles(
+        lambda bundle, _: [
+            one["resource"].update(extension=[extension])
+            for one in bundle.get("entry", ())
+            if one["resource"]["resourceType"] == "Endpoint"
+        ]
+    )
+
+
+def configurations(change: Callable[[dict[str, list[str]]], None]) -> Change:
+    """Change the smart-configuration."""
+
+    def changed(request: web.Request, response: web.Response) -> web.Response:
+        found = body_of(response)
+        change(found)
+        response.body = json.dumps(found).encode()
+        return response
+
+    return on(lambda request: "well-known" in request.path, changed)
 
 
 def retrievals(change: Callable[[web.Request, web.Response], web.Response]) -> Change:
@@ -131,7 +158,7 @@ FAULTS: dict[str, tuple[Change, dict[str, int]]] = {
             "FHIR without a token": 10,
             "FHIR with a made-up token": 10,
             "a token in the query": 10,
-            "images without a token, or with a made-up one": 10,
+            "images without a token, or with a made-up one": 39,
         },
     ),
     "errors in HTML": (
@@ -193,14 +220,29 @@ FAULTS: dict[str, tuple[Change, dict[str, int]]] = {
         studies(lambda endpoint: endpoint.update(endpoint=[{"reference": "Endpoint/e2"}])),
         {"each Endpoint": 31, "_include=ImagingStudy:endpoint": 20},
     ),
-    "an Endpoint without the extension": (
-        bundles(
-            lambda bundle, _: [
-                one["resource"].pop("extension", None) for one in bundle.get("entry", ())
-            ]
-        ),
-        {"each Endpoint": 31},
+    **{
+        f"{value} in the extension of an earlier text": (endpoints(value), {"each Endpoint": 31})
+        for value in (False, "true", None)
+    },
+    "a response-local Endpoint that is elsewhere": (
+        studies(lambda one: one.update(endpoint=[{"reference": "urn:uuid:1"}])),
+        {
+            "Endpoints of one answer alone": 33,
+            "each Endpoint": 31,
+            "_include=ImagingStudy:endpoint": 20,
+        },
     ),
+    **{
+        f"{member} without {value}": (
+            configurations(
+                lambda found, member=member, value=value: found[member].remove(value)  # type: ignore[misc]
+            ),
+            {"capabilities in the smart-configuration": 2},
+        )
+        for member, values in CONFIGURATION.items()
+        if member != "capabilities"
+        for value in values
+    },
     "a truncated multipart": (
         retrievals(cut),
         {"a whole study": 40, "nothing is missing in it": 43, "a series": 41, "an instance": 40},
