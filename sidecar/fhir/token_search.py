@@ -1,7 +1,11 @@
-"""Token parameters: ``system|code``, ``code``, ``|code``, ``system|`` (R4 search.html#token)."""
+"""Token parameters: ``system|code``, ``code``, ``|code``, ``system|``; and texts.
+
+R4 search.html#token, search.html#string.
+"""
 
 import re
-from collections.abc import Callable, Collection
+import unicodedata
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 _PIECES = re.compile(r"\\.|.", re.DOTALL)
@@ -45,6 +49,42 @@ class TokenFilter:
         # A system without a code means any of its codes.
         any_code = bool(system) and (system, "") in self._named
         return any_code or (None, code) in self._named or (system, code) in self._named
+
+
+@dataclass(frozen=True, slots=True)
+class TextFilter:
+    """Name of a person, or ``:text``: the beginnings that a text may have, without case."""
+
+    name: str
+    beginnings: tuple[str, ...]
+    _lengths: frozenset[int] = field(init=False, repr=False, compare=False)
+    _folded: frozenset[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # What is nothing but accents begins no text, else it would begin each.
+        folded = frozenset(map(_folded, self.beginnings)) - {""}
+        object.__setattr__(self, "_folded", folded)
+        object.__setattr__(self, "_lengths", frozenset(map(len, folded)))
+
+    def matches(self, texts: Iterable[str]) -> bool:
+        """Return whether one of the texts begins so (R4 search.html#string)."""
+        return any(self._begins_so(_folded(text)) for text in set(texts))
+
+    def _begins_so(self, text: str) -> bool:
+        # As many look-ups as there are lengths, however many alternatives there are.
+        return any(text[:length] in self._folded for length in self._lengths)
+
+
+def _folded(text: str) -> str:
+    """Return the text without case and accents."""
+    letters = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(letter for letter in letters if not unicodedata.combining(letter))
+
+
+def parse_text(name: str, value: str) -> TextFilter:
+    """Return the filter of a text parameter, whose alternatives are separated by commas."""
+    found = (unescaped(alternative).strip() for alternative in split(value, ","))
+    return TextFilter(name, tuple(filter(None, found)))
 
 
 def parse_token(
