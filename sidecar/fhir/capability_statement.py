@@ -96,7 +96,7 @@ def capability_statement(
                     {
                         "type": "ImagingStudy",
                         "interaction": [*read, {"code": "search-type"}],
-                        "conditionalRead": "not-match",
+                        "conditionalRead": "full-support",
                         "searchInclude": ["ImagingStudy:endpoint"],
                         "searchParam": parameters,
                     },
