@@ -35,7 +35,8 @@ class Search:
     - ``identifiers``, ``started``, ``last_updated``, ``tokens``, ``texts``: each element has
       alternatives, and all elements must hold
     - ``missing``: parameters, and whether a study must have no such value
-    - ``used``: parameters as they were understood, for ``link.self``; ``ignored``: names of others
+    - ``used``: parameters as they were understood, for ``link.self``; ``ignored``: names of others;
+      ``is_widened``: one of these is a filter
     - ``after_text``: the sealed ``_after``; ``after``: the cursor in it
     """
 
@@ -52,6 +53,7 @@ class Search:
     after: Cursor | None = None
     used: list[tuple[str, str]] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list, compare=False)
+    is_widened: bool = field(default=False, compare=False)
 
     @property
     def parameters(self) -> list[tuple[str, str]]:

@@ -187,6 +187,8 @@ CHAINS = {
     for kind in kinds
 }
 """Chains as they may be written -> the parameter."""
+NAMES_IN_R5 = {"based-on": "basedon", "body-site": "bodysite"}
+"""Names that are others in R5 -> the parameter (https://hl7.org/fhir/R5/imagingstudy.html#search)."""
 
 PARAMETERS: dict[str, Parameter] = {
     "patient": Parameter(

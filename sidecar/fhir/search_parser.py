@@ -15,6 +15,7 @@ from sidecar.fhir.imaging_study import Site
 from sidecar.fhir.search import Search
 from sidecar.fhir.search_parameters import (
     CHAINS,
+    NAMES_IN_R5,
     PARAMETERS,
     RESULTS,
     Parameter,
@@ -43,7 +44,7 @@ def parse_search(
     Raises ``BadRequest``.
     """
     _check_size(parameters)
-    search, widens = Search(), False
+    search = Search()
     for name, value in parameters:
         base, modifier = _name(name)
         try:
@@ -51,11 +52,11 @@ def parse_search(
         except Ignorable as ignorable:
             if strict:
                 raise
-            widens = widens or ignorable.widens
+            search.is_widened = search.is_widened or ignorable.widens
             _ignore(search, name, base)
         else:
             search.used.append((base if modifier == "Patient" else name, value))
-    if widens and search.result.only_total:
+    if search.is_widened and search.result.only_total:
         # There is no entry to say that it was ignored; the number would be another search's.
         raise NotSupported(
             "A total alone is not counted without a filter of the search.", reason="widened_total"
@@ -103,8 +104,9 @@ def _name(name: str) -> tuple[str, str | None]:
     """Return the parameter and its modifier; a chain that we have is a parameter."""
     if name in CHAINS:
         return CHAINS[name], None
-    base, _, modifier = name.partition(":")
-    return base, modifier or (None if base == name else "")
+    written, _, modifier = name.partition(":")
+    base = NAMES_IN_R5.get(written, written)
+    return base, modifier or (None if written == name else "")
 
 
 def _refuse_unknown(name: str) -> NoReturn:

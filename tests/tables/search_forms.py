@@ -146,6 +146,9 @@ FILTERS = (
         ALL,
     ),
     *_each("encounter:missing=false _profile:missing=false _security:missing=false", ()),
+    *_each(
+        "body-site=chest body-site:text=che based-on:identifier=A1 based-on:missing=false", (A,)
+    ),
     *_each("_include:iterate=ImagingStudy:endpoint _include=ImagingStudy:*", ALL),
     *_each("_sort=_id _sort=_id,started", (A, B, C)),
     *_each("_sort=-_id", (C, B, A)),
@@ -156,7 +159,7 @@ FILTERS = (
 REFUSED = tuple(
     _each(
         # Filters of R4 that cannot be evaluated here, and would widen the answer.
-        "basedon=ServiceRequest/1 basedon=1 encounter=Encounter/1 encounter=1 referrer=1 "
+        "basedon=ServiceRequest/1 based-on=1 encounter=Encounter/1 encounter=1 referrer=1 "
         "referrer=Practitioner/1 performer=Practitioner/1 interpreter=Practitioner/1 "
         "referrer:identifier=1 performer:identifier=1 interpreter:identifier=1 "
         "encounter:identifier=1 _tag=x _profile=x _security=x _source=x _filter=x _query=x "

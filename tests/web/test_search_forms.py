@@ -24,7 +24,10 @@ def ignored(bundle: dict[str, Any]) -> tuple[str, ...]:
     """Return the names in the outcome entry."""
     outcomes = [one for one in bundle.get("entry", ()) if one["search"]["mode"] == "outcome"]
     said = "".join(one["resource"]["issue"][0]["diagnostics"] for one in outcomes)
-    return tuple(filter(None, said.removeprefix("Ignored search parameters: ").split(", ")))
+    names, _, warning = said.removeprefix("Ignored search parameters: ").partition(". ")
+    is_filter = "_has" in names or ":text" in names
+    assert warning == ("There may be more studies than were asked for." if is_filter else "")
+    return tuple(filter(None, names.split(", ")))
 
 
 async def ask(client: aiohttp.ClientSession, url: str, query: str, **headers: str) -> Any:
