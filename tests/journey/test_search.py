@@ -301,7 +301,7 @@ def test_what_is_forgiven_shows_nobody_elses(world: World, patient: str) -> None
 
 
 def test_what_a_study_shows_finds_it(world: World) -> None:
-    """By identifiers, referrer and order, and with ``:not`` and ``:missing``: as it shows itself."""
+    """By identifiers and referrer, with ``:not`` and ``:missing``: as it shows itself."""
     session = world.session("robin")
     studies = [one["resource"] for one in search(world, session, "_sort=_id").json()["entry"]]
     assert [one["id"] for one in studies] == sorted(one["id"] for one in studies)
