@@ -1,6 +1,6 @@
 """Search parameters of ImagingStudy and their readers (https://hl7.org/fhir/R4/search.html)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC
 
@@ -11,7 +11,7 @@ from sidecar.fhir.dates import parse_date_filter
 from sidecar.fhir.imaging_study import UID_SYSTEM, Site
 from sidecar.fhir.result_parameters import read_result
 from sidecar.fhir.search import IdentifierFilter, Search
-from sidecar.fhir.token_search import parse_text, parse_token, split, unescaped
+from sidecar.fhir.token_search import alternatives, parse_text, parse_token, split, unescaped
 
 MAXIMUM_COUNT = 500
 OTHER_PATIENT = ""
@@ -43,39 +43,32 @@ def _identifier(search: Search, name: str, value: str, modifier: str | None, sit
 
     Alternatives are separated by commas.
     """
-    uids: set[str] = set()
-    accession_numbers: set[str] = set()
-    any_uid, any_accession = False, False
-    for alternative in split(value, ","):
-        *systems, code = (unescaped(part) for part in split(alternative, "|"))
-        system = systems[0] if systems else None
-        if len(systems) > 1:
-            continue
-        if _is_accession(system, site) and code and not code.startswith("urn:oid:"):
-            accession_numbers.add(code)
-        any_accession = any_accession or (not code and _is_accession_system(system, site))
-        if system is None and is_uid(code.removeprefix("urn:oid:")):
-            uids.add(code.removeprefix("urn:oid:"))
-        elif system in (UID_SYSTEM, "urn:ietf:rfc:3986"):
-            any_uid = any_uid or (system == UID_SYSTEM and not code)
-            uids |= {code.removeprefix("urn:oid:")} if code else set()
+    found = list(alternatives(value))
+    numbers = [pair for pair in found if not pair[1].startswith("urn:oid:")]
+    uids = {
+        code.removeprefix("urn:oid:")
+        for system, code in found
+        if (system in (UID_SYSTEM, "urn:ietf:rfc:3986") and code)
+        or (system is None and is_uid(code.removeprefix("urn:oid:")))
+    }
     search.identifiers.append(
         IdentifierFilter(
             frozenset(uids),
-            frozenset(accession_numbers),
-            any_uid,
-            any_accession,
+            _accession_numbers(numbers, site),
+            any_uid=(UID_SYSTEM, "") in found,
+            any_accession=_is_any_accession(found, site),
             negated=modifier == "not",
         )
     )
 
 
-def _is_accession(system: str | None, site: Site) -> bool:
-    return system in (None, site.accession_system or "")
+def _accession_numbers(found: Iterable[tuple[str | None, str]], site: Site) -> frozenset[str]:
+    systems = (None, site.accession_system or "")
+    return frozenset(code for system, code in found if code and system in systems)
 
 
-def _is_accession_system(system: str | None, site: Site) -> bool:
-    return bool(system) and system == site.accession_system
+def _is_any_accession(found: Collection[tuple[str | None, str]], site: Site) -> bool:
+    return bool(site.accession_system) and (site.accession_system, "") in found
 
 
 def _order(search: Search, name: str, value: str, modifier: str | None, site: Site) -> None:
@@ -85,24 +78,12 @@ def _order(search: Search, name: str, value: str, modifier: str | None, site: Si
             "The archive knows orders by identifier alone: use basedon:identifier.",
             reason="unsupported_filter",
         )
-    accession_numbers: set[str] = set()
-    order_numbers: set[str] = set()
-    any_accession = False
-    for alternative in split(value, ","):
-        *systems, code = (unescaped(part) for part in split(alternative, "|"))
-        system = systems[0] if systems else None
-        if len(systems) > 1:
-            continue
-        if code and _is_accession(system, site):
-            accession_numbers.add(code)
-        if code and not system:
-            order_numbers.add(code)
-        any_accession = any_accession or (not code and _is_accession_system(system, site))
+    found = list(alternatives(value))
     search.identifiers.append(
         IdentifierFilter(
-            accession_numbers=frozenset(accession_numbers),
-            any_accession=any_accession,
-            order_numbers=frozenset(order_numbers),
+            accession_numbers=_accession_numbers(found, site),
+            any_accession=_is_any_accession(found, site),
+            order_numbers=frozenset(code for system, code in found if code and not system),
         )
     )
 

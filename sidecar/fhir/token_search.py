@@ -5,7 +5,7 @@ R4 search.html#token, search.html#string.
 
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 _PIECES = re.compile(r"\\.|.", re.DOTALL)
@@ -94,12 +94,16 @@ def parse_token(
 
     ``code`` brings codes into the form that values have.
     """
-    found = []
+    found = tuple(Alternative(system, code(written)) for system, written in alternatives(value))
+    return TokenFilter(name, found, negated)
+
+
+def alternatives(value: str) -> Iterator[tuple[str | None, str]]:
+    """Yield system (``None``: any) and code of each alternative that has a meaning."""
     for alternative in split(value, ","):
-        *systems, last = (unescaped(part) for part in split(alternative, "|"))
-        if len(systems) <= 1:  # Else it has no meaning, and matches nothing.
-            found.append(Alternative(systems[0] if systems else None, code(last)))
-    return TokenFilter(name, tuple(found), negated)
+        *systems, code = (unescaped(part) for part in split(alternative, "|"))
+        if len(systems) <= 1:
+            yield systems[0] if systems else None, code
 
 
 def split(value: str, separator: str) -> list[str]:

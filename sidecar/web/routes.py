@@ -134,8 +134,8 @@ async def _options(request: web.Request, handler: Handler) -> web.StreamResponse
     if request.method != hdrs.METH_OPTIONS or is_preflight or resource is None:
         return await handler(request)
     methods = {route.method for route in resource}
-    if hdrs.METH_ANY in methods:  # There is no such resource.
-        return await handler(request)
+    if hdrs.METH_ANY in methods:
+        return await _unknown(request)
     answered = dict(request.app[CORS](headers.get(hdrs.ORIGIN)))
     answered[hdrs.ALLOW] = ", ".join(sorted(methods))
     return web.Response(status=204, headers=answered)

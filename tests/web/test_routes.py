@@ -251,6 +251,8 @@ async def test_options_that_is_no_preflight_names_the_methods(
             expected = {"GET", "HEAD", "OPTIONS"} | posted
             assert set(answer.headers["Allow"].split(", ")) == expected
             assert answer.headers["Access-Control-Allow-Origin"] in (ORIGIN, "*")
+    async with world.request("OPTIONS", "/nowhere", **headers) as answer:
+        assert (answer.status, "Allow" in answer.headers) == (404, False)
     assert world.pacs.requests == []
 
 
