@@ -29,7 +29,12 @@ SUCCESS, REFUSED, SERIOUS = "0", "4", "8"
 """Values of AuditEvent.outcome."""
 
 _SEARCHES = frozenset(
-    {"imaging-study-search", "imaging-study-search-post", "imaging-study-compartment"}
+    {
+        "imaging-study-search",
+        "imaging-study-search-post",
+        "imaging-study-compartment",
+        "imaging-study-compartment-post",
+    }
 )
 _READS = frozenset({"imaging-study-read", "endpoint-read"})
 

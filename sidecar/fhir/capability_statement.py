@@ -126,7 +126,7 @@ def capability_statement(
                         "type": "ImagingStudy",
                         "supportedProfile": [f"{GUIDE}/StructureDefinition/smart-imaging-study"],
                         "interaction": [*read, {"code": "search-type"}],
-                        "conditionalRead": "not-match",
+                        "conditionalRead": "full-support",
                         "searchInclude": ["ImagingStudy:endpoint"],
                         "searchParam": parameters,
                     },

@@ -1,7 +1,7 @@
 """Answer ImagingStudy searches and reads, and reads of Endpoint (SIA-20..24, 31)."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aiohttp import web
@@ -258,7 +258,23 @@ class ImagingFhir:
             StudyAnswer(request, view, snapshot, seen, version, result, {}),
         )
         body = found.resource
-        return answer_parts(http, [body], version=version, identity=body, pretty=result.pretty)
+        return answer_parts(
+            http,
+            [body],
+            version=version,
+            identity=body,
+            pretty=result.pretty,
+            last_modified=self._last_modified(view, seen[study.uid]),
+        )
+
+    def _last_modified(self, view: VisibleStudies, seen: datetime) -> datetime | None:
+        """Return the second of the last change, ``None`` where the answer may change without one.
+
+        It may within that second, and when what is shown of the study is decided anew.
+        """
+        changed = seen.replace(microsecond=0)
+        is_over = self._catalog.now() >= changed + timedelta(seconds=1)
+        return changed if is_over and view.visible is ALL_STUDIES else None
 
     async def read_endpoint(self, http: web.Request) -> web.Response:
         """Answer ``GET [base]/Endpoint/{id}``: the standing Endpoint of the patient (SIA-31)."""
