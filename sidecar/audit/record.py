@@ -20,7 +20,7 @@ class AccessRecord:
     """What is recorded of one request, filled step by step while it is decided and answered.
 
     ``route``: its name. ``search``: what a FHIR or QIDO-RS search asked for. ``address``: the
-    peer's IP. ``token``: what the authorization server said. ``token_hash``: a keyed hash of the
+    client's IP. ``token``: what the authorization server said. ``token_hash``: a keyed hash of the
     ``bearer`` token, which itself is not recorded. ``patient`` (FHIR id) and ``part``: what was
     asked for, permitted or not. ``is_query``: QIDO-RS. ``instances``: whole DICOM instances were
     asked for. ``reason``: why the request was refused or broken off. ``broken_off``: the status in
