@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from sidecar.access.facts import Part, Token
 
-SEARCH_CHARACTERS = 1_000
+SEARCH_CHARACTERS = 800
 """Limit in characters of a recorded search: a line is then written at once (PIPE_BUF)."""
 _CREDENTIALS = re.compile(
     r"token|authorization|bearer|jwt|passw|secret|assertion|credential|(?:^|_)key$", re.IGNORECASE

@@ -61,8 +61,13 @@ async def audit_trail(context: BuildContext) -> AuditTrail:
             )
         await stack.enter_async_context(delivery.running())
         stack.callback(spool.close)
+    settings = context.settings
     source = AuditSource(
-        f"smart-imaging-sidecar {__version__}", context.settings.ehr.fhir_url, audit.site
+        f"smart-imaging-sidecar {__version__}",
+        settings.ehr.fhir_url,
+        f"{settings.server.public_url}/fhir",
+        audit.site,
+        audit.repository.patient_reference,
     )
     key = audit.key(context.host.key)
     return AuditTrail(
