@@ -20,7 +20,7 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Kind:
+class EventKind:
     """``profile``: the end of the URL of BALP's. ``is_query``: data flow from the client."""
 
     type: Json
@@ -37,10 +37,10 @@ def coding(system: str, code: str, display: str | None = None) -> Json:
 
 APPLICATION_SERVER = coding(_SOURCE_TYPE, "4", "Application Server")
 SECURITY_ALERT = coding(_DCM, "110113", "Security Alert")
-FROM = {"coding": [coding(_DCM, "110153", "Source Role ID")]}
-TO = {"coding": [coding(_DCM, "110152", "Destination Role ID")]}
+FROM = {"coding": [coding(_DCM, "110153")]}  # Source Role ID
+TO = {"coding": [coding(_DCM, "110152")]}  # Destination Role ID
 APPLICATION = {"coding": [coding(_DCM, "110150")]}  # Application
-USER_TYPE = {"coding": [coding(_PARTICIPATION, "IRCP", "information recipient")]}
+USER_TYPE = {"coding": [coding(_PARTICIPATION, "IRCP")]}  # information recipient
 PERSON = coding(_ENTITY_TYPE, "1")  # Person
 SYSTEM_OBJECT = coding(_ENTITY_TYPE, "2")  # System Object
 OTHER = coding(_ENTITY_TYPE, "4")  # Other
@@ -50,10 +50,10 @@ REPORT_ROLE = coding(_ENTITY_ROLE, "3")  # Report
 RESOURCE_ROLE = coding(_ENTITY_ROLE, "4")  # Domain Resource
 QUERY_ROLE = coding(_ENTITY_ROLE, "24")  # Query
 _RESTFUL = coding(_REST, "rest", "Restful Operation")
-SEARCH = Kind(_RESTFUL, coding(_INTERACTION, "search", "search"), "E", "PatientQuery", True)
-READ = Kind(_RESTFUL, coding(_INTERACTION, "read", "read"), "R", "PatientRead")
+SEARCH = EventKind(_RESTFUL, coding(_INTERACTION, "search", "search"), "E", "PatientQuery", True)
+READ = EventKind(_RESTFUL, coding(_INTERACTION, "read", "read"), "R", "PatientRead")
 _DICOM_QUERY = coding(_DCM, "110112", "Query")
-QUERY = Kind(_DICOM_QUERY, _DICOM_QUERY, "E", is_query=True)
+QUERY = EventKind(_DICOM_QUERY, _DICOM_QUERY, "E", is_query=True)
 _EXPORT = coding(_DCM, "110106", "Export")
-RETRIEVAL = Kind(_EXPORT, coding(_DCM, "110104", "DICOM Instances Transferred"), "R")
-LOOK = Kind(_EXPORT, coding(_DCM, "110103", "DICOM Instances Accessed"), "R")
+RETRIEVAL = EventKind(_EXPORT, coding(_DCM, "110104", "DICOM Instances Transferred"), "R")
+LOOK = EventKind(_EXPORT, coding(_DCM, "110103", "DICOM Instances Accessed"), "R")

@@ -139,7 +139,7 @@ def _fields(value: Json) -> bytes:
     return _json(value)[1:-1] + b","
 
 
-def _kind(record: AccessRecord) -> codes.Kind:
+def _kind(record: AccessRecord) -> codes.EventKind:
     if record.route in _SEARCHES:
         return codes.SEARCH
     if record.route in _READS:
@@ -150,7 +150,7 @@ def _kind(record: AccessRecord) -> codes.Kind:
 
 
 @cache
-def _beginning(kind: codes.Kind, *, is_in_profile: bool, is_alert: bool) -> bytes:
+def _beginning(kind: codes.EventKind, *, is_in_profile: bool, is_alert: bool) -> bytes:
     """Return what is the same in all events of a kind."""
     event: Json = {"resourceType": "AuditEvent"}
     if is_in_profile and kind.profile is not None:
