@@ -7,11 +7,14 @@ import aiohttp
 import pytest
 import requests
 
+from sidecar.check.audit_repository import audit_repository
+from sidecar.conformance.finding import State
+from sidecar.server.listener import listen
 from tests.audit.profiles import breaches
 from tests.fakes.archive import STUDY, ScriptedPacs
 from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
 from tests.fakes.retrievals import GOOD
-from tests.fakes.site import sidecar_between
+from tests.fakes.site import sidecar_between, site_settings
 from tests.real.hapi.server import Hapi
 from tests.waiting import wait_until
 
@@ -113,3 +116,23 @@ async def test_the_log_says_why_it_rejects_a_reference(
     details = {vars(one).get("detail", "") for one in caplog.records if "rejected" in one.msg}
     kind = "processing" if batch_size == 1 else "exception"
     assert details == {f"status 400, {kind}, {why}"}
+
+
+@pytest.mark.parametrize(
+    ("how", "state", "says"),
+    [
+        ("logical", State.OK, "without IHE BALP's profiles"),
+        ("absolute", State.WARN, "external references"),
+        ("relative", State.WARN, "has the patients"),
+    ],
+)
+async def test_check_says_what_it_will_reject(
+    hapi: Hapi, tmp_path: Path, how: str, state: State, says: str
+) -> None:
+    ehr, pacs, before = ScriptedEhr(), ScriptedPacs(GOOD["chunked"]), len(found(hapi, ""))
+    document = audit(hapi, tmp_path / "spool", patient_reference=how)
+    async with listen(ehr.app(), "127.0.0.1", 0) as ehr_port, pacs.serve() as pacs_url:
+        settings = site_settings(ehr_port, pacs_url, {"audit": document})
+        outcome = await audit_repository(settings)
+    assert (outcome.state, says in outcome.text) == (state, True), outcome
+    assert len(found(hapi, "")) == before
