@@ -6,48 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from fhir.resources.R4B.auditevent import AuditEvent
 
-from sidecar.access.facts import Part, Token
-from sidecar.audit.event import REFUSED, SERIOUS, SUCCESS, AuditSource, PatientReference, audit_line
-from sidecar.audit.record import AccessRecord
+from sidecar.access.facts import Part
+from sidecar.audit.event import REFUSED, SERIOUS, PatientReference
+from tests.audit.events import SOURCE, change, event, read, record, searched
 from tests.audit.profiles import breaches
+from tests.tables.balp import BREACHES
 
-SOURCE = AuditSource(
-    "smart-imaging-sidecar 1",
-    "https://ehr.example.org/fhir",
-    "https://imaging.example.org/fhir",
-    "Example Hospital",
-)
-TOKEN = Token(
-    (), 9e9, patient="p1", client_id="viewer", subject="user-7", issuer="https://ehr.example.org"
-)
-PIPE_BUF = 4_096
 BALP = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit."
-
-
-def record(route: str, **changes: Any) -> AccessRecord:
-    """Of a permitted request."""
-    values: dict[str, Any] = {
-        "address": "192.0.2.1",
-        "route": route,
-        "token": TOKEN,
-        "token_hash": "ab" * 16,
-        "patient": "p1",
-    } | changes
-    return AccessRecord("r1", **values)
-
-
-def event(of: AccessRecord, outcome: str = SUCCESS, source: AuditSource = SOURCE) -> dict[str, Any]:
-    """The event, which must be valid FHIR, and of the profile that it claims."""
-    line = audit_line(
-        of, source, recorded="2026-11-25T01:00:00.000+00:00", outcome=outcome, step="status 200"
-    )
-    AuditEvent.model_validate_json(line)
-    assert len(line) < PIPE_BUF
-    built: dict[str, Any] = json.loads(line)
-    assert "meta" not in built or not breaches(built)
-    return built
 
 
 def entity(built: dict[str, Any], code: str) -> dict[str, Any]:
@@ -123,50 +89,12 @@ def test_an_event_that_cannot_be_of_a_profile_claims_none(route: str, unknown: s
     assert ("meta" in event(asked)) == (unknown not in needs[route])
 
 
-def _change(built: dict[str, Any], path: str, value: Any) -> None:
-    *steps, last = [int(step) if step.isdecimal() else step for step in path.split(".")]
-    for step in steps:
-        built = built[step]  # type: ignore[index]
-    if value is None:
-        del built[last]  # type: ignore[arg-type]
-    else:
-        built[last] = value  # type: ignore[index]
-
-
-BREACHES: dict[str, tuple[str, str, Any]] = {
-    "the server has no network": ("search", "agent.1.network", None),
-    "the client has no network": ("read", "agent.0.network", None),
-    "who the client is": ("search", "agent.0.who", None),
-    "client and server are exchanged": ("read", "agent.0.type.coding.0.code", "110153"),
-    "two clients": ("search", "agent.1.type.coding.0.code", "110153"),
-    "the user has a network": ("read", "agent.2.network", {"address": "192.0.2.1"}),
-    "the user did not ask": ("read", "agent.2.requestor", False),
-    "the query has a detail": ("search", "entity.1.detail", [{"type": "a", "valueString": "b"}]),
-    "the query is no query": ("search", "entity.1.role.code", "4"),
-    "a second system object": ("search", "entity.0.type.code", "2"),
-    "no query": ("search", "entity.1.query", None),
-    "no data": ("read", "entity.1", None),
-    "the data's role": ("read", "entity.1.role.code", "24"),
-    "no patient": ("read", "entity.0", None),
-    "the patient's role": ("search", "entity.0.role", None),
-    "the patient is none": ("search", "entity.0.what.type", "Practitioner"),
-    "action": ("search", "action", "R"),
-    "a failure": ("search", "outcome", "4"),
-    "type": ("read", "type.code", "110106"),
-    "subtype": ("search", "subtype.0.code", "read"),
-}
-"""What the profiles do not allow: kind of event, element, value (``None``: it is missing)."""
-
-
 @pytest.mark.parametrize(("kind", "path", "value"), BREACHES.values(), ids=BREACHES)
 def test_a_breach_of_a_profile_is_seen(kind: str, path: str, value: Any) -> None:
     """So that the other tests can fail."""
-    asked = record(f"imaging-study-{kind}", part=Part("1.2.3") if kind == "read" else None)
-    if kind == "search":
-        asked.searches("/fhir/ImagingStudy", [("patient", "p1")])
-    built = event(asked)
+    built = event(searched() if kind == "search" else read())
     assert not breaches(built)
-    _change(built, path, value)
+    change(built, path, value)
     assert breaches(built)
 
 

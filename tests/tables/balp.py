@@ -86,3 +86,27 @@ PROFILES = {
     ),
 }
 """Profile -> what it demands."""
+
+BREACHES: dict[str, tuple[str, str, object]] = {
+    "the server has no network": ("search", "agent.1.network", None),
+    "the client has no network": ("read", "agent.0.network", None),
+    "who the client is": ("search", "agent.0.who", None),
+    "client and server are exchanged": ("read", "agent.0.type.coding.0.code", "110153"),
+    "two clients": ("search", "agent.1.type.coding.0.code", "110153"),
+    "the user has a network": ("read", "agent.2.network", {"address": "192.0.2.1"}),
+    "the user did not ask": ("read", "agent.2.requestor", False),
+    "the query has a detail": ("search", "entity.1.detail", [{"type": "a", "valueString": "b"}]),
+    "the query is no query": ("search", "entity.1.role.code", "4"),
+    "a second system object": ("search", "entity.0.type.code", "2"),
+    "no query": ("search", "entity.1.query", None),
+    "no data": ("read", "entity.1", None),
+    "the data's role": ("read", "entity.1.role.code", "24"),
+    "no patient": ("read", "entity.0", None),
+    "the patient's role": ("search", "entity.0.role", None),
+    "the patient is none": ("search", "entity.0.what.type", "Practitioner"),
+    "action": ("search", "action", "R"),
+    "a failure": ("search", "outcome", "4"),
+    "type": ("read", "type.code", "110106"),
+    "subtype": ("search", "subtype.0.code", "read"),
+}
+"""What the profiles do not allow: kind of event, element, value (``None``: it is missing)."""
