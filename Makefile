@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-real coverage mutants lint lint-code lint-format lint-types lint-imports lint-dockerfile bench fuzz keycloak oidc-provider hydra ohif opa tiny-pacs kubernetes kubernetes-node format lock clean
+.PHONY: help demo test test-real coverage mutants lint lint-code lint-format lint-types lint-imports lint-dockerfile bench fuzz keycloak hapi oidc-provider hydra ohif opa tiny-pacs kubernetes kubernetes-node format lock clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Where it is set, as in many containers, each test worker and each process that a test starts compiles all sources anew.
@@ -77,6 +77,18 @@ $(KEYCLOAK)/bin/kc.sh:
 	@mkdir -p build
 	@cd build && mvn -q -B org.apache.maven.plugins:maven-dependency-plugin:3.8.1:unpack -DoutputDirectory=. -Dartifact=org.keycloak:keycloak-quarkus-dist:$(KEYCLOAK_VERSION):zip
 	@chmod +x $@
+
+hapi: build/hapi/.built ## fetch a HAPI FHIR for the tests (needs Maven and a JDK of 17 or later; 280 MB)
+
+build/hapi/.fetched: tests/real/hapi/pom.xml
+	@rm -rf build/hapi
+	@mkdir -p build/hapi
+	@mvn -q -B -f tests/real/hapi org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies -DoutputDirectory=$(CURDIR)/build/hapi
+	@touch $@
+
+build/hapi/.built: build/hapi/.fetched $(wildcard tests/real/hapi/*.java)
+	@javac -proc:none -cp 'build/hapi/*' -d build/hapi tests/real/hapi/*.java
+	@touch $@
 
 oidc-provider: tests/real/oidc_provider/node_modules/.package-lock.json ## fetch an oidc-provider for the tests (needs npm)
 

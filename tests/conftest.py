@@ -20,6 +20,7 @@ _REAL = {
     "postgresql",
     "redis",
     "authorization_server",
+    "hapi",
     "hydra",
     "opa",
     "kubernetes",

@@ -204,6 +204,7 @@ async def build(
             cors_origins=settings.server.cors_origins,
             customize=customize,
             public_url=public_url,
+            forwarded_allow_ips=settings.server.forwarded_allow_ips,
             wado_uri=settings.server.wado_uri,
             capabilities=settings.capabilities.mode != "off",
             is_draining=lambda: readiness.draining,

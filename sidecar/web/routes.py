@@ -18,6 +18,7 @@ from sidecar.web.dicomweb_handlers import DicomWeb
 from sidecar.web.errors import json_response
 from sidecar.web.fhir_documents import FhirDocuments
 from sidecar.web.fhir_handlers import ImagingFhir
+from sidecar.web.forwarded import ForwardedClients
 from sidecar.web.middleware import add_headers, observe_requests
 
 REQUEST_BODY_BYTES = 65_536
@@ -45,6 +46,7 @@ def create_public(
     *,
     cors_origins: Sequence[str],
     public_url: str,
+    forwarded_allow_ips: Sequence[str],
     wado_uri: bool,
     capabilities: bool,
     is_draining: Callable[[], bool],
@@ -54,11 +56,22 @@ def create_public(
     """Return the public application.
 
     ``wado_uri`` adds that route (PS3.18 chapter 9), ``capabilities`` those of SIA-50.
-    ``public_url``: our own, for targets in absolute form. ``customize`` may add routes, ``GET /``
+    ``public_url``: our own, for targets in absolute form. ``forwarded_allow_ips``: networks of
+    trusted proxies. ``customize`` may add routes, ``GET /``
     among them (the demo's page).
     """
     app = web.Application(
-        middlewares=[observe_requests(metrics, audit, is_draining, tracing, public_url), _options],
+        middlewares=[
+            observe_requests(
+                metrics,
+                audit,
+                is_draining,
+                tracing,
+                public_url,
+                ForwardedClients(forwarded_allow_ips),
+            ),
+            _options,
+        ],
         client_max_size=REQUEST_BODY_BYTES,
     )
     # No credentials: we use no cookies, and a page's script must show its token itself.

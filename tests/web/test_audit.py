@@ -49,7 +49,7 @@ async def test_a_search_is_told_once_with_patient_and_user(file: Path) -> None:
         assert await get(url, f"/fhir/ImagingStudy?patient={PATIENT}") == 200
         assert await get(url, "/wado-rs/studies") == 200
     first, second = events(file)
-    assert first["entity"][0]["what"]["reference"].endswith(f"/Patient/{PATIENT}")
+    assert first["entity"][0]["what"]["identifier"]["value"].endswith(f"/Patient/{PATIENT}")
     assert (first["type"]["code"], second["type"]["code"]) == ("rest", "110112")
     assert TOKEN not in file.read_text()
     assert first["agent"][2]["policy"] == second["agent"][2]["policy"]

@@ -1,0 +1,16 @@
+"""Real parts that several test modules start."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.installed import installed
+from tests.real.hapi.server import HAPI, NO_HAPI, Hapi
+
+
+@pytest.fixture(scope="module")
+def hapi() -> Iterator[Hapi]:
+    """A running HAPI FHIR, of the test module's own; empty at first."""
+    installed((HAPI / ".built").is_file(), NO_HAPI)
+    with Hapi() as server:
+        yield server
