@@ -171,6 +171,9 @@ CHAINS = {
 NAMES_IN_R5 = {"based-on": "basedon", "body-site": "bodysite"}
 """Names that are others in R5 -> the parameter (https://hl7.org/fhir/R5/imagingstudy.html#search)."""
 
+RESULTS = ("_include", "_count", "_sort", "_summary", "_elements", "_total", "_format", "_pretty")
+"""Parameters that say what is returned of the studies, and how."""
+
 PARAMETERS: dict[str, Parameter] = {
     "patient": Parameter(
         _patient,
@@ -227,17 +230,13 @@ PARAMETERS: dict[str, Parameter] = {
     "performer.name": Parameter(_name),
     "interpreter.name": Parameter(_name),
     "_after": Parameter(_after),
+    **dict.fromkeys(RESULTS, Parameter(_result)),
     "_include": Parameter(_result, modifiers=("iterate", "recurse")),
+    # An ImagingStudy here has no value of these: :missing is answered.
+    **dict.fromkeys(
+        ("encounter", "_tag", "_profile", "_security", "_source"),
+        Parameter(_unsupported, modifiers=_MISSING),
+    ),
+    # Filters of R4 that are not here.
+    **dict.fromkeys(("_filter", "_query", "_text", "_content", "_list"), Parameter(_unsupported)),
 }
-# An ImagingStudy here has no value of these: :missing is answered.
-PARAMETERS |= {
-    name: Parameter(_unsupported, modifiers=_MISSING)
-    for name in ("encounter", "_tag", "_profile", "_security", "_source")
-}
-# Filters of R4 that are not here.
-PARAMETERS |= dict.fromkeys(
-    ("_filter", "_query", "_text", "_content", "_list"), Parameter(_unsupported)
-)
-RESULTS = ("_include", "_count", "_sort", "_summary", "_elements", "_total", "_format", "_pretty")
-"""Parameters that say what is returned of the studies, and how."""
-PARAMETERS = dict.fromkeys(RESULTS, Parameter(_result)) | PARAMETERS
