@@ -68,7 +68,7 @@ async def test_a_search_is_told_as_one_by_whatever_way_it_comes(
         assert response.status == 200
     (told_once,) = events(file)
     assert told_once["subtype"][0]["code"] == "search"
-    assert told_once["entity"][0]["what"]["reference"].endswith(f"/Patient/{PATIENT}")
+    assert told_once["entity"][0]["what"]["identifier"]["value"].endswith(f"/Patient/{PATIENT}")
 
 
 async def test_a_transfer_is_told_at_its_beginning_and_its_end(file: Path) -> None:
