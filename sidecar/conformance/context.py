@@ -10,7 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode, urljoin
 
-from sidecar.conformance.client import Client, NotTested, Violated
+from sidecar.conformance.client import Client
+from sidecar.conformance.levels import (
+    Guide,
+    Levels,
+    NotTested,
+    RequirementLevel,
+    Violated,
+)
 from sidecar.conformance.rows import is_uid
 
 DICOM = "multipart/related; type=application/dicom; transfer-syntax=*"
@@ -37,12 +44,17 @@ class RunContext:
     """State of a run: the observations of its checks, for later checks.
 
     - ``patient``: FHIR id of the token's patient, as soon as it is known
+    - ``guide``: text of the guide that the server is held to
     - ``origin``: origin of an app's pages
+    - ``other``, ``backend``, ``expired``: clients with further tokens; ``other_patient``: FHIR id
+    - ``advertised``: the smart-configuration that names this base, and what it says of it
     - ``studies``: the patient's ImagingStudies, all of them if ``has_all_pages``
     - ``foreign``: number of other patients' ImagingStudies that came with them
     - ``endpoints``: Endpoints by reference
     - ``study``: UID of the study that is retrieved below ``root``
     - ``is_local``: whether ``root`` is for a single answer (SIA-33)
+    - ``needs_token``: whether retrievals below ``root`` carry the token (in 2026-08 not always)
+    - ``pages_seen``: the pages of the first search
     - ``rows``: study rows of QIDO-RS
     - ``patients_inside``: PatientIDs in the instances
     - ``patient_ids``, ``names``: texts that errors must not contain
@@ -51,7 +63,13 @@ class RunContext:
 
     client: Client
     patient: str | None
+    guide: Guide = Guide.SEPTEMBER
     origin: str = "https://app.example.org"
+    other: Client | None = None
+    other_patient: str | None = None
+    backend: Client | None = None
+    expired: Client | None = None
+    advertised: tuple[dict[str, Any], list[str]] | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     configuration: dict[str, Any] = field(default_factory=dict)
     bundle: dict[str, Any] = field(default_factory=dict)
@@ -62,6 +80,8 @@ class RunContext:
     study: str | None = None
     root: str | None = None
     is_local: bool = False
+    needs_token: bool = True
+    pages_seen: list[dict[str, Any]] = field(default_factory=list)
     instances: list[SeenInstance] = field(default_factory=list)
     has_whole_study: bool = False
     patients_inside: set[str] = field(default_factory=set)
@@ -89,7 +109,7 @@ class RunContext:
     def known_patient(self) -> str:
         """Return the token's patient. Raises ``NotTested``."""
         if self.patient is None:
-            raise NotTested("the token's patient is not known: give --patient")
+            raise NotTested("the token's patient is not known (--patient)")
         return self.patient
 
     def first_bundle(self) -> dict[str, Any]:
@@ -155,6 +175,15 @@ class RunContext:
             pages.append((await self.client.request(following)).resource("Bundle"))
         return pages, True
 
+    def store_endpoints(self, bundle: Mapping[str, Any]) -> None:
+        """Store a Bundle's Endpoints by their references."""
+        for entry in objects(bundle.get("entry")):
+            resource = entry.get("resource")
+            if isinstance(resource, dict) and resource.get("resourceType") == "Endpoint":
+                if "id" in resource:  # An Endpoint of this Bundle alone need not have an id.
+                    self.endpoints[f"Endpoint/{resource['id']}"] = resource
+                self.endpoints[str(entry.get("fullUrl"))] = resource
+
     def announces(self, parameter: str) -> bool:
         """Return whether the CapabilityStatement has this search parameter of ImagingStudy."""
         announced = objects(self.imaging_study().get("searchParam"))
@@ -172,15 +201,18 @@ class RunContext:
 CheckFunction = Callable[[RunContext], Awaitable[str]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Check:
     """Check of requirement ``number``. ``title`` says what part of it is checked.
+
+    ``levels``: how much that part demands, where no ``Violated`` says otherwise.
 
     ``function`` returns what was seen when the requirement is kept, and raises ``Violated`` or
     ``NotTested``. ``requirement`` is the text where it is not that of ``REQUIREMENTS``.
     """
 
     number: int
+    levels: Levels
     title: str
     function: CheckFunction
     requirement: str | None = None
@@ -262,10 +294,15 @@ def plural(number: int, noun: str) -> str:
     return f"{number} {noun}"
 
 
-def raise_for_faults(faults: Iterable[str], total: int) -> None:
-    """Raise ``Violated`` with the count of each fault, if there is any."""
+Fault = tuple[RequirementLevel, str]
+
+
+def raise_for_faults(faults: Iterable[Fault], total: int) -> None:
+    """Raise ``Violated`` with the count of each fault, if there is any, and the strictest level."""
     counts = Counter(faults)
     if counts:
+        shown = counts.most_common(8)
+        text = "; ".join(f"{fault} ({count} of {total})" for (_, fault), count in shown)
         raise Violated(
-            "; ".join(f"{fault} ({count} of {total})" for fault, count in counts.most_common(8))
+            text, level=min((level for level, _ in counts), key=list(RequirementLevel).index)
         )

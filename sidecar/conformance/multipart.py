@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import pydicom
 
-from sidecar.conformance.client import Response, Violated
+from sidecar.conformance.client import Response
+from sidecar.conformance.levels import Violated
 
 _KEYWORDS = ["PatientID", "PatientName", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"]
 

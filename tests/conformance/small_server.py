@@ -23,6 +23,11 @@ STUDIES = {"1.2.840.9.1": "CT", "1.2.840.9.2": "MR"}
 _UPDATED, _STARTED = "2026-01-02T03:04:05.000Z", "2024-02-29T09:15:00Z"
 _COUNT = 2
 
+CONFIGURATION = {
+    "capabilities": ["smart-imaging-access", APP_LAUNCH],
+    "grant_types_supported": ["authorization_code"],
+}
+
 Change = Callable[[web.Request, web.Response], Awaitable[web.StreamResponse]]
 """What a broken server does with an answer that was right."""
 
@@ -100,7 +105,7 @@ class SmallServer:
                 status=204, headers={"Access-Control-Allow-Headers": "Authorization"}
             )
         if path == "/fhir/.well-known/smart-configuration":
-            return web.json_response({"capabilities": ["smart-imaging-access", APP_LAUNCH]})
+            return web.json_response(CONFIGURATION)
         if path == "/fhir/metadata":
             return fhir(_METADATA)
         if request.headers.get("Authorization") != f"Bearer {TOKEN}":

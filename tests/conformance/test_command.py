@@ -47,8 +47,8 @@ def number_of(finding: dict[str, Any]) -> str:
 
 
 def problems(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those with a problem."""
-    return [finding for finding in findings if finding["state"] == "fail"]
+    """Those with a problem or a remark."""
+    return [finding for finding in findings if finding["state"] in ("fail", "warn")]
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,9 @@ def problems(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def test_the_sidecar_conforms(world: World, patient: str) -> None:
     code, findings = checked(world, world.token(patient))
     assert (code, problems(findings)) == (0, [])
-    assert {int(number_of(finding).removeprefix("SIA-")) for finding in findings} == NUMBERS
+    assert {int(number_of(finding).removeprefix("SIA-")) for finding in findings} == set(
+        REQUIREMENTS
+    )
     assert sum(one["state"] == "ok" for one in findings) > 60
 
 
@@ -124,7 +126,7 @@ def test_something_else_answers(world: World) -> None:
     """The EHR is a FHIR server, and none for images."""
     done = run("check", "--conformance", world.ehr_url + "/fhir", "--token", world.token("robin"))
     assert (done.returncode, done.stderr) == (1, "")
-    assert "FAIL  SIA-20 a search for the patient's studies\n" in done.stdout
+    assert "FAIL  SIA-20 a search for the patient's studies (SHALL)\n" in done.stdout
     assert "-> GET [base]/ImagingStudy" in done.stdout
 
 
@@ -150,5 +152,5 @@ def test_wrong_usage(arguments: tuple[str, ...]) -> None:
 
 
 def test_every_requirement_has_a_text() -> None:
-    assert set(REQUIREMENTS) == NUMBERS
-    assert set(BEYOND_A_CLIENT) <= NUMBERS
+    assert set(REQUIREMENTS) >= NUMBERS
+    assert set(BEYOND_A_CLIENT) <= set(REQUIREMENTS)
