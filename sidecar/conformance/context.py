@@ -52,7 +52,7 @@ class RunContext:
     - ``foreign``: number of other patients' ImagingStudies that came with them
     - ``endpoints``: Endpoints by reference
     - ``study``: UID of the study that is retrieved below ``root``
-    - ``is_local``: whether ``root`` is for a single answer (SIA-33)
+    - ``is_local``: whether ``root`` is a capability URL, for one study or one answer
     - ``needs_token``: whether retrievals below ``root`` carry the token (in 2026-08 not always)
     - ``pages_seen``: the pages of the first search
     - ``rows``: study rows of QIDO-RS

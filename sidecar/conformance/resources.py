@@ -14,6 +14,7 @@ from sidecar.conformance.context import (
     patient_of,
     plural,
     raise_for_faults,
+    resources,
     uid_of,
 )
 from sidecar.conformance.filters import endpoint_of, references
@@ -121,23 +122,41 @@ async def _endpoints(run: RunContext) -> str:
     """
     studies = run.known_studies()
     faults: list[Fault] = []
-    seen = without = 0
+    addresses: list[str] = []
+    without = 0
     for study in sorted(studies, key=_effort):
         names = references(study)
         without += not names
         for reference in names:
             endpoint = await _resolved(run, study, reference)
             if endpoint is not None:
-                seen += 1
+                addresses.append(str(endpoint.get("address")).rstrip("/"))
                 faults += _faults_of_endpoint(endpoint)
-                _choose(run, study, endpoint, is_local=reference.startswith(("#", "urn:uuid:")))
+                _choose(run, study, endpoint)
     if run.root is not None and run.needs_token:
         run.client.trust(run.root)
-    if not seen:
+        run.is_local = await _is_of_one_study(run, run.root, addresses)
+    if not addresses:
         raise NotTested("no study has an Endpoint that is there")
     raise_for_faults(faults, len(studies))
     also = f"; {plural(without, 'study')} without one" if without else ""
     return f"the Endpoints of {plural(len(studies), 'study')}{also}"
+
+
+async def _is_of_one_study(run: RunContext, root: str, addresses: list[str]) -> bool:
+    """Return whether an address is a capability URL, as far as can be seen.
+
+    It is when it is for one of several studies, or another one in another answer.
+    """
+    if f"/Patient/{run.patient}/" in root:
+        return False
+    if len(addresses) > 1:
+        return addresses.count(root) == 1
+    anew = await run.search(("_include", "ImagingStudy:endpoint"))
+    endpoints = resources(anew, "Endpoint")
+    for study in resources(anew, "ImagingStudy"):
+        endpoints += objects(study.get("contained"))
+    return all(str(endpoint.get("address")).rstrip("/") != root for endpoint in endpoints)
 
 
 async def _flagged(run: RunContext) -> str:
@@ -214,11 +233,10 @@ def _is_root(address: Any) -> bool:
     return url.scheme in ("http", "https") and bool(url.host) and not extra
 
 
-def _choose(run: RunContext, study: Resource, endpoint: Resource, *, is_local: bool) -> None:
+def _choose(run: RunContext, study: Resource, endpoint: Resource) -> None:
     uid, address = uid_of(study), endpoint.get("address")
     if run.study is None and uid is not None and isinstance(address, str) and _is_root(address):
         run.study, run.root = uid, address.rstrip("/")
-        run.is_local = is_local and f"/Patient/{run.patient}/" not in address
         if run.guide is Guide.AUGUST and _flags(endpoint) == [False]:
             run.needs_token = False
             run.client.trust_without_token(run.root)

@@ -204,7 +204,7 @@ async def _head(run: RunContext) -> str:
     url, instance = run.known_instance()
     address = f"{url}/{instance.path}"
     answer = await run.client.request(address, method="HEAD", accept=DICOM)
-    answer.raise_if_not_offered(405, 501)
+    answer.raise_if_not_offered(403, 405, 501)
     if answer.status != 200 or answer.media_type != "multipart/related":
         raise Violated(f"HEAD: {answer}")
     return "200, multipart/related"

@@ -154,7 +154,7 @@ async def _posted(run: RunContext) -> str:
 async def _head(run: RunContext) -> str:
     run.first_bundle()
     answer = await run.client.request(run.search_url(), method="HEAD")
-    answer.raise_if_not_offered(405, 501)
+    answer.raise_if_not_offered(403, 405, 501)
     if answer.status != 200:
         raise Violated(f"HEAD: {answer}, GET: 200")
     return "200"

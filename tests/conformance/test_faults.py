@@ -24,9 +24,10 @@ from tests.conformance.looking import (
 from tests.conformance.small_server import (
     STUDIES,
     TOKEN,
+    TOKENS,
     SmallServer,
 )
-from tests.tables.conformance_faults import CORS, FAULTS
+from tests.tables.conformance_faults import CORS, FAULTS, FURTHER_FAULTS
 
 
 async def test_a_sound_server_has_no_problem() -> None:
@@ -59,6 +60,13 @@ async def test_without_a_token_what_is_open_is_looked_at() -> None:
 async def test_a_fault_is_named_by_its_requirement(fault: str) -> None:
     change, expected = FAULTS[fault]
     findings = await found(SmallServer(change).app())
+    assert problems(findings) == expected, table(findings)
+
+
+@pytest.mark.parametrize("fault", FURTHER_FAULTS)
+async def test_a_fault_that_further_tokens_show(fault: str) -> None:
+    change, expected = FURTHER_FAULTS[fault]
+    findings = await found(SmallServer(change).app(), **TOKENS)
     assert problems(findings) == expected, table(findings)
 
 

@@ -9,6 +9,14 @@ from sidecar.conformance.levels import BASE, MAY, SHALL, SHOULD, WISH, Requireme
 from tests.conformance import small_server
 from tests.conformance.looking import bundles, on, with_token
 from tests.conformance.small_server import (
+    BACKEND_TOKEN,
+    BOTH_MODES,
+    CONFIGURATION,
+    EXPIRED_TOKEN,
+    OTHER_PATIENT,
+    OTHER_STUDY,
+    OTHER_TOKEN,
+    PATIENT,
     PATIENT_ID,
     STUDIES,
     TOKEN,
@@ -94,6 +102,44 @@ def error(change: Callable[[web.Request, web.Response], web.Response]) -> Change
         return change(request, response) if response.status in (403, 404) else response
 
     return changed
+
+
+def local(bundle: dict[str, Any]) -> None:
+    """An Endpoint that stands in the answer alone, and only where it is asked for."""
+    for one in bundle.get("entry", ()):
+        if one["resource"]["resourceType"] == "Endpoint":
+            one["fullUrl"] = "urn:uuid:1"
+        else:
+            one["resource"]["endpoint"] = [{"reference": "urn:uuid:1"}]
+
+
+def configured(**members: Any) -> Change:
+    """Another smart-configuration."""
+    return on(
+        lambda request: "well-known" in request.path and without_origin(request),
+        lambda request, response: web.json_response({**CONFIGURATION, **members}),
+    )
+
+
+def _both_modes(**members: Any) -> dict[str, Any]:
+    return {**BOTH_MODES, **members}
+
+
+def bearer(token: str) -> Callable[[web.Request], bool]:
+    return lambda request: request.headers.get("Authorization") == f"Bearer {token}"
+
+
+def held(token: str, path: str, answer: Callable[[], web.Response]) -> Change:
+    """Another answer to a token's requests below a path."""
+    return on(
+        lambda request: bearer(token)(request) and request.path.startswith(path),
+        lambda request, response: answer(),
+    )
+
+
+def a_bundle(patient: str = OTHER_PATIENT) -> web.Response:
+    found = entry("http://x", study(OTHER_STUDY, patient), "match")
+    return fhir({"resourceType": "Bundle", "type": "searchset", "total": 1, "entry": [found]})
 
 
 CORS = {
@@ -192,6 +238,39 @@ FAULTS: dict[str, tuple[Change, dict[str, RequirementLevel]]] = {
     "an Endpoint that is not there": (
         studies(lambda endpoint: endpoint.update(endpoint=[{"reference": "Endpoint/e2"}])),
         {"_include=ImagingStudy:endpoint": SHALL},
+    ),
+    "an Endpoint of one answer without _include": (
+        bundles(lambda bundle, _: local(bundle)),
+        {"Endpoints of one answer are on its pages": SHALL},
+    ),
+    "no mode of authorization": (
+        configured(capabilities=["smart-imaging-access"]),
+        {"capabilities in the smart-configuration": SHALL},
+    ),
+    "app-launch without its grant": (
+        configured(grant_types_supported=["client_credentials"]),
+        {"capabilities in the smart-configuration": SHALL},
+    ),
+    "backend-services without private_key_jwt": (
+        configured(**_both_modes(token_endpoint_auth_methods_supported=["client_secret_basic"])),
+        {"capabilities in the smart-configuration": SHALL},
+    ),
+    "backend-services without its scope": (
+        configured(**_both_modes(scopes_supported=["patient/ImagingStudy.rs"])),
+        {"capabilities in the smart-configuration": SHOULD},
+    ),
+    "a base that is named for nothing": (
+        on(
+            lambda request: "well-known" in request.path and without_origin(request),
+            lambda request, response: web.json_response(
+                {
+                    "associated_endpoints": [
+                        {"url": f"{request.url.origin()}/fhir", "capabilities": ["other"]}
+                    ]
+                }
+            ),
+        ),
+        {"the EHR's smart-configuration leads here": SHALL},
     ),
     "an Endpoint without the extension": (
         bundles(
@@ -386,3 +465,83 @@ FAULTS: dict[str, tuple[Change, dict[str, RequirementLevel]]] = {
         {"search by modality": BASE, "search by started": BASE},
     ),
 }
+
+
+def _asks_for(patient: str) -> Change:
+    return on(
+        lambda request: with_token(request) and request.query.get("patient") == patient,
+        lambda request, response: a_bundle(),
+    )
+
+
+def _images() -> web.Response:
+    return multipart(instance("1.2.840.9.1", 1))
+
+
+FURTHER_FAULTS: dict[str, tuple[Change, dict[str, RequirementLevel]]] = {
+    "an expired token is good": (
+        held(EXPIRED_TOKEN, "/fhir/ImagingStudy", a_bundle),
+        {"an expired token": SHALL},
+    ),
+    "an expired token is good for images": (
+        held(EXPIRED_TOKEN, "/dicom", _images),
+        {"an expired token": SHALL},
+    ),
+    "an expired token is a 403": (
+        held(EXPIRED_TOKEN, "/fhir", lambda: outcome(403)),
+        {"an expired token": BASE},
+    ),
+    "another patient is searched": (
+        _asks_for(OTHER_PATIENT),
+        {"the other token's patient": SHALL},
+    ),
+    "another patient beside the own": (
+        _asks_for(f"{PATIENT},{OTHER_PATIENT}"),
+        {"the other token's patient": SHALL},
+    ),
+    "another patient's images": (
+        held(TOKEN, f"/dicom/studies/{OTHER_STUDY}", _images),
+        {"the other token's patient's images": SHALL},
+    ),
+    "another patient's metadata": (
+        held(
+            TOKEN,
+            f"/dicom/studies/{OTHER_STUDY}/metadata",
+            lambda: web.json_response([small_server.row(OTHER_STUDY, 1)]),
+        ),
+        {"the other token's patient's images": SHALL},
+    ),
+    "another patient's ImagingStudy": (
+        held(TOKEN, f"/fhir/ImagingStudy/{OTHER_STUDY}", a_bundle),
+        {"the other token's patient's images": SHALL},
+    ),
+    "another patient's study is told from none": (
+        held(TOKEN, f"/dicom/studies/{OTHER_STUDY}", lambda: outcome(403)),
+        {"the other token's patient's images": WISH},
+    ),
+    "images for another patient's token": (
+        held(OTHER_TOKEN, "/dicom/studies/1.2.840.9.1", _images),
+        {"images with the other patient's token": SHALL},
+    ),
+    "system scopes without Backend Services": (
+        on(
+            lambda request: (
+                bearer(BACKEND_TOKEN)(request) and request.query.get("patient") == PATIENT
+            ),
+            lambda request, response: a_bundle(PATIENT),
+        ),
+        {"system scopes that are not offered": SHALL},
+    ),
+    "a client for whom everybody is there": (
+        on(
+            lambda request: bearer(BACKEND_TOKEN)(request) and is_made_up_patient(request),
+            lambda request, response: fhir({"resourceType": "Bundle"}),
+        ),
+        {"a Backend Services client": SHALL},
+    ),
+    "a client's images beyond its searches": (
+        held(BACKEND_TOKEN, "/dicom", _images),
+        {"a Backend Services client": SHALL},
+    ),
+}
+"""The same with all further tokens."""
