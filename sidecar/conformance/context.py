@@ -114,8 +114,10 @@ class RunContext:
 
     def first_bundle(self) -> dict[str, Any]:
         """Return the first page of the patient's studies. Raises ``NotTested``."""
+        if not self.client.has_token:
+            raise NotTested("no --token was given")
         if not self.bundle:
-            raise NotTested("no search was answered")
+            raise NotTested("the search for the patient's studies brought no Bundle")
         return self.bundle
 
     def first_page_ids(self) -> list[str]:
@@ -125,6 +127,7 @@ class RunContext:
 
     def known_studies(self) -> list[dict[str, Any]]:
         """Return the patient's studies, one at least. Raises ``NotTested``."""
+        self.first_bundle()
         if not self.studies:
             raise NotTested("no study of the patient was found")
         return self.studies
@@ -134,6 +137,7 @@ class RunContext:
 
         Raises ``NotTested``.
         """
+        self.known_studies()
         if self.root is None or self.study is None:
             raise NotTested("no study with the address of its images was found")
         return self.root, self.study

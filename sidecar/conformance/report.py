@@ -28,7 +28,7 @@ dd { margin: 0 }
 ul { list-style: none; padding: 0 }
 li { border-top: 1px solid var(--line); padding: .5rem 0; break-inside: avoid }
 li p { margin: .2rem 0 0 }
-small { border: 1px solid var(--line); border-radius: .3rem; padding: 0 .3rem }
+small { white-space: nowrap; border: 1px solid var(--line); border-radius: .3rem; padding: 0 .3rem }
 .fail h2, .fail b { color: var(--fail) } .warn h2, .warn b { color: var(--warn) }
 .ok h2 { color: var(--ok) }
 @media print { body { max-width: none; padding: 0 } h2 { break-after: avoid } }

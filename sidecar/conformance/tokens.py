@@ -21,15 +21,15 @@ _NOT_THERE = (404, 405, 406, 501)
 
 
 async def _without(run: RunContext) -> str:
-    for url in _addresses(run):
-        raise_unless_401(await run.client.request(url, token=False), *_NOT_THERE)
+    for url, others in _addresses(run):
+        raise_unless_401(await run.client.request(url, token=False), *others)
     return "401 with WWW-Authenticate: Bearer"
 
 
 async def _junk(run: RunContext) -> str:
-    for url in _addresses(run):
+    for url, others in _addresses(run):
         answer = await run.client.request(url, token=False, headers=_made_up_bearer())
-        raise_unless_401(answer, *_NOT_THERE)
+        raise_unless_401(answer, *others)
     return "401 with WWW-Authenticate: Bearer"
 
 
@@ -70,13 +70,13 @@ async def _referrers(run: RunContext) -> str:
     return "Referrer-Policy: no-referrer, and Cache-Control"
 
 
-def _addresses(run: RunContext) -> list[str]:
-    """Return the URLs of a search, another patient's search, and reads: all need a token."""
+def _addresses(run: RunContext) -> list[tuple[str, tuple[int, ...]]]:
+    """Return the URLs of searches and reads, and what beside a 401 is right for each."""
     patients = (run.patient or run.absent_patient, run.absent_patient)
     study_ids = [*run.first_page_ids()[:1], run.absent_uid]
     return [
-        *(run.url("ImagingStudy", ("patient", patient)) for patient in patients),
-        *(run.url(f"ImagingStudy/{study_id}") for study_id in study_ids),
+        *((run.url("ImagingStudy", ("patient", patient)), ()) for patient in patients),
+        *((run.url(f"ImagingStudy/{study_id}"), _NOT_THERE) for study_id in study_ids),
     ]
 
 
