@@ -86,7 +86,7 @@ def check_from_outside(
     from sidecar.conformance.finding import as_json, has_failed, table  # noqa: PLC0415
     from sidecar.conformance.run import conformance  # noqa: PLC0415
 
-    server = _subject(base, token, given)
+    server = _server(base, token, given)
     findings = event_loop.run(conformance(server))
     about = {"base": server.base, "guide": str(server.guide)}
     click.echo(as_json(findings, **about) if in_json else table(findings))
@@ -94,7 +94,7 @@ def check_from_outside(
     return not has_failed(findings)
 
 
-def _subject(base: str, token: str | None, given: dict[str, Any]) -> "ServerUnderTest":
+def _server(base: str, token: str | None, given: dict[str, Any]) -> "ServerUnderTest":
     from sidecar.conformance.client import is_base, is_token  # noqa: PLC0415
     from sidecar.conformance.context import patient_in  # noqa: PLC0415
     from sidecar.conformance.levels import Guide  # noqa: PLC0415
@@ -116,7 +116,8 @@ def _subject(base: str, token: str | None, given: dict[str, Any]) -> "ServerUnde
                 "was it copied whole?"
             )
     server = ServerUnderTest(base, guide=Guide(given["guide"] or Guide.SEPTEMBER), **values)
-    unknown = server.token and server.patient is None and patient_in(server.token) is None
+    token = server.token or server.backend_token
+    unknown = token and server.patient is None and patient_in(token) is None
     if unknown and sys.stdin.isatty():
         question = "FHIR id of the token's patient (empty: it is sought by a search)"
         answer = click.prompt(question, default="", show_default=False, err=True).strip()

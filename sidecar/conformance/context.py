@@ -47,6 +47,7 @@ class RunContext:
     - ``guide``: text of the guide that the server is held to
     - ``origin``: origin of an app's pages
     - ``other``, ``backend``, ``expired``: clients with further tokens; ``other_patient``: FHIR id
+    - ``is_service``: whether the token is a Backend Services client's, which may have many patients
     - ``advertised``: the smart-configuration that names this base, and what it says of it
     - ``studies``: the patient's ImagingStudies, all of them if ``has_all_pages``
     - ``foreign``: number of other patients' ImagingStudies that came with them
@@ -68,6 +69,7 @@ class RunContext:
     other: Client | None = None
     other_patient: str | None = None
     backend: Client | None = None
+    is_service: bool = False
     expired: Client | None = None
     advertised: tuple[dict[str, Any], list[str]] | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
@@ -112,6 +114,11 @@ class RunContext:
             raise NotTested("the token's patient is not known (--patient)")
         return self.patient
 
+    def raise_if_service(self) -> None:
+        """Raise ``NotTested`` where a client with many patients sees more than an app."""
+        if self.is_service:
+            raise NotTested("a Backend Services client may have other patients, too")
+
     def first_bundle(self) -> dict[str, Any]:
         """Return the first page of the patient's studies. Raises ``NotTested``."""
         if not self.client.has_token:
@@ -120,10 +127,16 @@ class RunContext:
             raise NotTested("the search for the patient's studies brought no Bundle")
         return self.bundle
 
-    def first_page_ids(self) -> list[str]:
-        """Return the ids of the patient's studies on the first page."""
-        own = {str(study.get("id")) for study in self.studies}
-        return [study_id for study_id in ids(self.bundle) if study_id in own]
+    def first_page_keys(self) -> list[str]:
+        """Return the keys of the patient's studies on the first page."""
+        own = {key_of(study) for study in self.studies}
+        return [key for key in keys(self.bundle) if key in own]
+
+    def read_url(self) -> str | None:
+        """Return the address of an ImagingStudy on the first page."""
+        studies = resources(self.bundle, "ImagingStudy")
+        own = (study for study in studies if study in self.studies)
+        return next((self.url(f"ImagingStudy/{study.get('id')}") for study in own), None)
 
     def known_studies(self) -> list[dict[str, Any]]:
         """Return the patient's studies, one at least. Raises ``NotTested``."""
@@ -238,9 +251,14 @@ def resources(bundle: Mapping[str, Any], resource_type: str) -> list[dict[str, A
     return [resource for resource in entries if resource.get("resourceType") == resource_type]
 
 
-def ids(bundle: Mapping[str, Any]) -> list[str]:
-    """Return the ids of the Bundle's ImagingStudies."""
-    return [str(study.get("id")) for study in resources(bundle, "ImagingStudy")]
+def keys(bundle: Mapping[str, Any]) -> list[str]:
+    """Return what tells the Bundle's ImagingStudies from each other."""
+    return [key_of(study) for study in resources(bundle, "ImagingStudy")]
+
+
+def key_of(study: Mapping[str, Any]) -> str:
+    """Return the StudyInstanceUID, else the id: where studies cannot be read, ids may change."""
+    return uid_of(study) or str(study.get("id"))
 
 
 def link(bundle: Mapping[str, Any], relation: str, base: str) -> str | None:

@@ -7,7 +7,8 @@ from typing import Any
 from sidecar.conformance.context import (
     Check,
     RunContext,
-    ids,
+    key_of,
+    keys,
     objects,
     plural,
     resources,
@@ -23,9 +24,9 @@ _SAME_PAGE = {Guide.SEPTEMBER: SHALL, Guide.AUGUST: BASE}
 async def _by_identifier(run: RunContext) -> str:
     study, uid = _identified(run)
     for value in (f"urn:oid:{uid}", f"urn:dicom:uid|urn:oid:{uid}"):
-        study_ids = ids(await run.search(("identifier", value)))
-        if study_ids != [str(study.get("id"))]:
-            shown, studies = value.replace(uid, "<UID>"), plural(len(study_ids), "study")
+        found = keys(await run.search(("identifier", value)))
+        if found != [key_of(study)]:
+            shown, studies = value.replace(uid, "<UID>"), plural(len(found), "study")
             text = f"identifier={shown} of one study brings {studies}, or another one"
             raise Violated(text, level=BASE if "|" in value else SHALL)
     return "identifier=urn:oid:<UID> and urn:dicom:uid|urn:oid:<UID> bring that study"
@@ -34,8 +35,8 @@ async def _by_identifier(run: RunContext) -> str:
 async def _absent_identifier(run: RunContext) -> str:
     run.first_bundle()
     bundle = await run.search(("identifier", f"urn:oid:{run.absent_uid}"))
-    if ids(bundle):
-        raise Violated(f"a made-up UID brings {plural(len(ids(bundle)), 'study')}")
+    if keys(bundle):
+        raise Violated(f"a made-up UID brings {plural(len(keys(bundle)), 'study')}")
     if bundle.get("total") not in (0, None):
         raise Violated("a made-up UID brings a total that is not 0", level=BASE)
     return "an empty Bundle for a made-up UID"
@@ -180,10 +181,10 @@ def _identified(run: RunContext) -> tuple[Study, str]:
 async def _empty(
     run: RunContext, name: str, value: str, *, level: RequirementLevel | None = None
 ) -> None:
-    study_ids = ids(await run.search((name, value)))
-    if study_ids:
+    found = keys(await run.search((name, value)))
+    if found:
         shown = value if value != run.absent_uid else "<made-up>"
-        raise Violated(f"{name}={shown} brings {plural(len(study_ids), 'study')}", level=level)
+        raise Violated(f"{name}={shown} brings {plural(len(found), 'study')}", level=level)
 
 
 async def _matching(
@@ -205,8 +206,8 @@ async def _matching(
     wrong = sum(not matches(study) for study in studies)
     if wrong:
         raise Violated(f"{name}={shown}: {wrong} of {number} do not match")
-    known = {str(study.get("id")) for study in run.studies if matches(study)}
-    missing = known & set(run.first_page_ids()) - set(ids(bundle))
+    known = {key_of(study) for study in run.studies if matches(study)}
+    missing = known & set(run.first_page_keys()) - set(keys(bundle))
     if missing and bundle.get("total") in (len(studies), None):
         raise Violated(f"{name}={shown}: {plural(len(missing), 'study')} that match are missing")
     if not studies:

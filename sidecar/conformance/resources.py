@@ -15,10 +15,11 @@ from sidecar.conformance.context import (
     plural,
     raise_for_faults,
     resources,
+    subject_of,
     uid_of,
 )
 from sidecar.conformance.filters import endpoint_of, references
-from sidecar.conformance.levels import BASE, MAY, SHALL, SHOULD, Guide, NotTested, Violated
+from sidecar.conformance.levels import BASE, MAY, SHALL, SHOULD, WISH, Guide, NotTested, Violated
 from sidecar.conformance.rows import is_uid
 
 Resource = dict[str, Any]
@@ -60,7 +61,10 @@ def _faults_of_study(study: Resource) -> Iterator[Fault]:
     if str(study.get("status")) not in _STATUS:
         yield SHALL, "no status, or none of R4"
     if patient_of(study) is None:
-        yield SHALL, "subject is no reference to a Patient"
+        # Without a literal reference it may still be a Patient.
+        literal = subject_of(study) and not subject_of(study).startswith(("#", "urn:"))
+        level = SHALL if literal or not study.get("subject") else WISH
+        yield level, "subject is no reference to Patient/<id>"
     modalities = objects(study.get("modality"))
     if not modalities:
         yield SHALL, "no modality"
@@ -210,10 +214,8 @@ def _faults_of_endpoint(endpoint: Resource) -> Iterator[Fault]:
     if not objects(endpoint.get("payloadType")):
         yield BASE, "no payloadType"
     if not _is_root(endpoint.get("address")):
-        yield (
-            SHALL,
-            "address is no http(s) URL to which /studies/<UID> can be appended",
-        )
+        level = WISH if "?" in str(endpoint.get("address")) else SHALL
+        yield level, "address is no http(s) URL to which /studies/<UID> can be appended"
 
 
 def _flags(endpoint: Resource) -> list[Any]:

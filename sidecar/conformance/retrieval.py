@@ -22,6 +22,7 @@ from sidecar.conformance.rows import Row, number, text
 async def _query(run: RunContext) -> str:
     """Check that QIDO-RS brings this patient's studies alone: those of the search."""
     root, study = run.known_study()
+    run.raise_if_service()
     rows = await _rows(run, f"{root}/studies")
     run.rows = rows
     known = {uid_of(imaging_study) for imaging_study in run.known_studies()}

@@ -44,7 +44,8 @@ class ServerUnderTest:
 
     - ``token``: a patient's access token; ``patient``: the patient's FHIR id
     - ``other_token``, ``other_patient``: a second patient's
-    - ``backend_token``: a Backend Services client's; ``expired_token``: one that was good once
+    - ``backend_token``: a Backend Services client's, which takes the place of a missing ``token``
+    - ``expired_token``: one that was good once
     - ``origin``: that of an app's pages, for CORS; without it a made-up one is used
     - ``guide``: the text of the guide
     """
@@ -68,7 +69,8 @@ class ServerUnderTest:
 
 async def conformance(server: ServerUnderTest, *, limits: Limits = _LIMITS) -> list[Finding]:
     """Check a server from outside, as an app would see it."""
-    async with connected(server.base.rstrip("/"), server.token, limits) as client:
+    token = server.token or server.backend_token
+    async with connected(server.base.rstrip("/"), token, limits) as client:
         run = _context(client, server)
         findings = {
             check: await _finding(check, level, run)
@@ -94,6 +96,7 @@ def _context(client: Client, server: ServerUnderTest) -> RunContext:
         other_patient=server.other_patient or patient_in(server.other_token),
         backend=holding(server.backend_token),
         expired=holding(server.expired_token),
+        is_service=server.token is None and server.backend_token is not None,
     )
     run.origin = server.origin or run.origin
     return run

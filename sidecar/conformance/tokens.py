@@ -7,7 +7,7 @@ from sidecar.conformance.context import (
     DICOM,
     Check,
     RunContext,
-    ids,
+    keys,
     link,
     patient_of,
     plural,
@@ -73,10 +73,10 @@ async def _referrers(run: RunContext) -> str:
 def _addresses(run: RunContext) -> list[tuple[str, tuple[int, ...]]]:
     """Return the URLs of searches and reads, and what beside a 401 is right for each."""
     patients = (run.patient or run.absent_patient, run.absent_patient)
-    study_ids = [*run.first_page_ids()[:1], run.absent_uid]
+    reads = [run.read_url(), run.url(f"ImagingStudy/{run.absent_uid}")]
     return [
         *((run.url("ImagingStudy", ("patient", patient)), ()) for patient in patients),
-        *((run.url(f"ImagingStudy/{study_id}"), _NOT_THERE) for study_id in study_ids),
+        *((url, _NOT_THERE) for url in reads if url is not None),
     ]
 
 
@@ -141,7 +141,7 @@ def raise_unless_403(
 ) -> None:
     """Raise ``Violated`` if a search for somebody else brings another answer than a 403."""
     if 200 <= answer.status < 300:
-        studies = plural(len(ids(answer.resource("Bundle"))), "study")
+        studies = plural(len(keys(answer.resource("Bundle"))), "study")
         raise Leaked(f"{what} {whose}: {answer.status}, a Bundle with {studies}")
     if answer.status != 403:
         raise Violated(f"{what} {whose}: {answer}")
@@ -158,6 +158,7 @@ async def _subjects(run: RunContext) -> str:
 async def _without_patient(run: RunContext) -> str:
     """Check that a search without a patient brings the token's patient's studies, or none."""
     patient, _ = run.known_patient(), run.first_bundle()
+    run.raise_if_service()
     answer = await run.client.request(run.url("ImagingStudy"))
     if 400 <= answer.status < 500 or answer.status == 501:
         return f"{answer.status} for a search that names no patient"

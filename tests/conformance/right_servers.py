@@ -29,8 +29,8 @@ _PARAMETERS = ("patient", "identifier", "_lastUpdated")
 class SeparateServer(SmallServer):
     """No more than the guide demands, beside an EHR with a base of its own.
 
-    It has no configuration, reads, POST, HEAD, pages, QIDO-RS or CORS; contained Endpoints; and a
-    study without one.
+    It has no configuration, reads, POST, HEAD, pages, QIDO-RS or CORS. It has new ids in each
+    answer, contained Endpoints, and a study without one.
     """
 
     async def _respond(self, request: web.Request) -> web.Response:
@@ -62,10 +62,11 @@ class SeparateServer(SmallServer):
         bundle = body_of(answer)
         for entry in bundle.get("entry", ()):
             study = entry["resource"]
+            uid, study["id"] = study["id"], secrets.token_hex(8)
             study["subject"] = {"reference": f"{origin}/ehr/Patient/{patient}"}
             endpoint = small_server.endpoint(f"{origin}/fhir") | {"address": f"{origin}/images"}
             del endpoint["extension"], study["endpoint"]
-            if study["id"] != "1.2.840.9.2":
+            if uid != "1.2.840.9.2":
                 study["contained"] = [endpoint]
                 study["endpoint"] = [{"reference": "#e1"}]
         return fhir(bundle)

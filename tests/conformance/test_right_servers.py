@@ -10,7 +10,7 @@ from sidecar.conformance.finding import State, has_failed, table
 from sidecar.conformance.levels import BASE, SHALL, WISH, Guide
 from tests.conformance.looking import checked, found, problems
 from tests.conformance.right_servers import BearerServer, CapabilityServer, SeparateServer
-from tests.conformance.small_server import TOKENS, SmallServer
+from tests.conformance.small_server import BACKEND_TOKEN, PATIENT, TOKENS, SmallServer
 from tests.tables.conformance_faults import CORS, FAULTS, without
 
 _NO_CORS = without("Access-Control-Allow-Origin")
@@ -104,3 +104,15 @@ async def test_the_extension_is_demanded_by_the_older_guide_alone() -> None:
         (Guide.SEPTEMBER, {}),
     ):
         assert problems(await found(SmallServer(change).app(), guide=guide)) == expected
+
+
+async def test_a_service_in_the_apps_place() -> None:
+    """A Backend Services client alone: that it may have other patients is held against nobody."""
+    findings = await found(
+        CapabilityServer().app(), None, patient=PATIENT, backend_token=BACKEND_TOKEN
+    )
+    assert problems(findings) == {"odd spellings of paths": WISH}, table(findings)
+    states = {checked(finding): finding.state for finding in findings}
+    assert states["a whole study"] is State.OK
+    assert states["a search that names no patient"] is State.SKIP
+    assert states["QIDO-RS below the address"] is State.SKIP

@@ -125,6 +125,17 @@ def _both_modes(**members: Any) -> dict[str, Any]:
     return {**BOTH_MODES, **members}
 
 
+def addressed(address: str) -> Change:
+    """Another address in each Endpoint of a Bundle."""
+    return bundles(
+        lambda bundle, _: [
+            one["resource"].update(address=address)
+            for one in bundle.get("entry", ())
+            if one["resource"]["resourceType"] == "Endpoint"
+        ]
+    )
+
+
 def bearer(token: str) -> Callable[[web.Request], bool]:
     return lambda request: request.headers.get("Authorization") == f"Bearer {token}"
 
@@ -226,6 +237,22 @@ FAULTS: dict[str, tuple[Change, dict[str, RequirementLevel]]] = {
     "no identifier": (
         studies(lambda identifier: identifier.pop("identifier")),
         {"what each ImagingStudy must have": SHALL, "read of an ImagingStudy": BASE},
+    ),
+    "a subject of another kind": (
+        studies(lambda one: one.update(subject={"reference": "Device/1"})),
+        {"what each ImagingStudy must have": SHALL, "read of an ImagingStudy": BASE},
+    ),
+    "a subject by its identifier alone": (
+        studies(lambda one: one.update(subject={"identifier": {"value": "1"}})),
+        {"what each ImagingStudy must have": WISH, "read of an ImagingStudy": BASE},
+    ),
+    "an address with a query": (
+        addressed("http://127.0.0.1:9/dicom?key=1"),
+        {"each Endpoint": WISH, "read of an Endpoint": BASE},
+    ),
+    "an address of nothing": (
+        addressed("urn:oid:1.2"),
+        {"each Endpoint": SHALL, "read of an Endpoint": BASE},
     ),
     "two identifiers": (
         studies(lambda one: one.update(identifier=one["identifier"] * 2)),
