@@ -44,10 +44,13 @@ async def _other(run: RunContext) -> tuple[str, list[dict[str, object]]]:
     named = run.other_patient
     url = run.url("ImagingStudy", *([("patient", named)] if named else []))
     answer = await client.request(url)
-    studies = resources(answer.json(), "ImagingStudy") if answer.status == 200 else []
+    try:
+        studies = resources(answer.resource("Bundle"), "ImagingStudy")
+    except Violated as error:
+        raise NotTested(f"the other token brings no Bundle (--other-patient): {error}") from None
     patient = named or next((patient_of(study) for study in studies), None)
     if patient is None or not studies:
-        raise NotTested(f"the other token brings no study ({answer.status}; --other-patient)")
+        raise NotTested("the other token brings no study of a patient")
     if patient == run.known_patient():
         raise NotTested("both tokens are of one patient")
     return patient, studies

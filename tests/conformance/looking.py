@@ -51,7 +51,7 @@ async def looked(
     said += junit("x", server.guide, findings)
     for secret in (*server.tokens, TOKEN, PATIENT, PATIENT_ID, NAME, *STUDIES):
         assert secret not in said
-    assert "cannot be read" not in said
+    assert "cannot be read" not in said, said
     return findings
 
 

@@ -28,6 +28,7 @@ from tests.conformance.looking import (
 )
 from tests.conformance.small_server import (
     TOKEN,
+    TOKENS,
     SmallServer,
     body_of,
     outcome,
@@ -186,7 +187,7 @@ async def test_the_token_goes_nowhere_by_a_link(elsewhere: tuple[str, list[str]]
     change = bundles(
         lambda bundle, _: bundle["link"].append({"relation": "next", "url": f"{url}/fhir/next"})
     )
-    findings = await found(SmallServer(change).app())
+    findings = await found(SmallServer(change).app(), **TOKENS)
     assert problems(findings)["a search for the patient's studies"] == "SHALL"
     assert "leads to another server" in table(findings)
     assert given == []
@@ -211,7 +212,9 @@ async def test_the_token_goes_nowhere_by_a_redirect(elsewhere: tuple[str, list[s
         with_token, lambda request, response: web.Response(status=302, headers=redirect.headers)
     )
     assert (
-        problems(await found(SmallServer(change).app()))["a search for the patient's studies"]
+        problems(await found(SmallServer(change).app(), **TOKENS))[
+            "a search for the patient's studies"
+        ]
         == "SHALL"
     )
     assert given == []
@@ -247,7 +250,7 @@ async def test_a_server_that_answers_with_the_token(how: str) -> None:
             )
         return response
 
-    findings = await found(SmallServer(echo).app())
+    findings = await found(SmallServer(echo).app(), **TOKENS)
     assert "token.of" not in (table(findings) + as_json(findings)).lower()
 
 
@@ -278,5 +281,5 @@ async def test_whatever_json_comes_is_a_finding(seed: int) -> None:
             response.body = json.dumps(_bent(json.loads(response.body), chance)).encode()
         return await sound(request, response)
 
-    findings = await found(SmallServer(bend).app())
+    findings = await found(SmallServer(bend).app(), **TOKENS)
     assert len(findings) > 80
