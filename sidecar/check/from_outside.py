@@ -96,8 +96,8 @@ def check_from_outside(
 
 def _server(base: str, token: str | None, given: dict[str, Any]) -> "ServerUnderTest":
     from sidecar.conformance.client import is_base, is_token  # noqa: PLC0415
-    from sidecar.conformance.context import patient_in  # noqa: PLC0415
     from sidecar.conformance.levels import Guide  # noqa: PLC0415
+    from sidecar.conformance.reading import patient_in  # noqa: PLC0415
     from sidecar.conformance.run import ServerUnderTest  # noqa: PLC0415
 
     if given["origin"] is not None and not is_base(given["origin"]):

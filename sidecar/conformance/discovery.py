@@ -3,10 +3,11 @@
 import re
 from typing import Any
 
-from sidecar.conformance.client import Response
-from sidecar.conformance.context import Check, RunContext, objects, strings, subject_of
+from sidecar.conformance.context import Check, RunContext
 from sidecar.conformance.levels import BASE, SHALL, SHOULD, WISH, NoAnswer, NotTested, Violated
+from sidecar.conformance.reading import objects, strings, subject_of
 from sidecar.conformance.requirements import CORS
+from sidecar.conformance.response import Response
 
 ACCESS = "smart-imaging-access"
 APP_LAUNCH = "http://fhir.org/argonaut/smart-imaging/capabilities/app-launch"

@@ -4,18 +4,9 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from sidecar.conformance.context import (
-    Check,
-    RunContext,
-    key_of,
-    keys,
-    objects,
-    plural,
-    resources,
-    strings,
-    uid_of,
-)
+from sidecar.conformance.context import Check, RunContext
 from sidecar.conformance.levels import BASE, SHALL, Guide, NotTested, RequirementLevel, Violated
+from sidecar.conformance.reading import key_of, keys, objects, plural, resources, strings, uid_of
 
 Study = dict[str, Any]
 _SAME_PAGE = {Guide.SEPTEMBER: SHALL, Guide.AUGUST: BASE}

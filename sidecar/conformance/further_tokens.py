@@ -1,20 +1,13 @@
 """Checks with a second patient's token, a Backend Services client's, and an expired one."""
 
-from sidecar.conformance.client import Client, Response
-from sidecar.conformance.context import (
-    DICOM,
-    DICOM_JSON,
-    Check,
-    RunContext,
-    patient_of,
-    resources,
-    strings,
-    uid_of,
-)
+from sidecar.conformance.client import Client
+from sidecar.conformance.context import DICOM, DICOM_JSON, Check, RunContext
 from sidecar.conformance.discovery import BACKEND_SERVICES
 from sidecar.conformance.filters import endpoint_of, references
 from sidecar.conformance.levels import SHALL, WISH, Leaked, NotTested, Violated
+from sidecar.conformance.reading import patient_of, resources, strings, uid_of
 from sidecar.conformance.refusals import raise_if_served
+from sidecar.conformance.response import Response
 from sidecar.conformance.tokens import raise_unless_401, raise_unless_403
 
 

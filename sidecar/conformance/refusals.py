@@ -1,16 +1,9 @@
 """Checks of refusals: other studies and patients, odd paths, writes (SIA-11, 12, 42, 45, 51)."""
 
-from sidecar.conformance.client import FHIR_JSON, Response
-from sidecar.conformance.context import (
-    DICOM,
-    DICOM_JSON,
-    Check,
-    RunContext,
-    objects,
-    plural,
-    uid_of,
-)
+from sidecar.conformance.context import DICOM, DICOM_JSON, Check, RunContext
 from sidecar.conformance.levels import SHALL, WISH, Leaked, NotTested, Violated
+from sidecar.conformance.reading import objects, plural, uid_of
+from sidecar.conformance.response import FHIR_JSON, Response
 from sidecar.conformance.retrieval import instances_in
 from sidecar.conformance.rows import is_uid, text
 

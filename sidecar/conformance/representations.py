@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from urllib.parse import urljoin
 
-from sidecar.conformance.client import Response
-from sidecar.conformance.context import DICOM_JSON, Check, RunContext, plural
+from sidecar.conformance.context import DICOM_JSON, Check, RunContext
 from sidecar.conformance.levels import SHOULD, WISH, Leaked, NotTested, Violated
 from sidecar.conformance.multipart import parts_of
+from sidecar.conformance.reading import plural
+from sidecar.conformance.response import Response
 from sidecar.conformance.retrieval import instances_of, rows_of
 from sidecar.conformance.rows import Row, number, text
 

@@ -6,20 +6,10 @@ from urllib.parse import urljoin
 
 from yarl import URL
 
-from sidecar.conformance.context import (
-    Check,
-    Fault,
-    RunContext,
-    objects,
-    patient_of,
-    plural,
-    raise_for_faults,
-    resources,
-    subject_of,
-    uid_of,
-)
+from sidecar.conformance.context import Check, Fault, RunContext, raise_for_faults
 from sidecar.conformance.filters import endpoint_of, references
 from sidecar.conformance.levels import BASE, MAY, SHALL, SHOULD, WISH, Guide, NotTested, Violated
+from sidecar.conformance.reading import objects, patient_of, plural, resources, subject_of, uid_of
 from sidecar.conformance.rows import is_uid
 
 Resource = dict[str, Any]

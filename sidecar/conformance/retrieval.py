@@ -3,19 +3,12 @@
 import hashlib
 from typing import Any
 
-from sidecar.conformance.client import Response
-from sidecar.conformance.context import (
-    DICOM,
-    DICOM_JSON,
-    Check,
-    RunContext,
-    SeenInstance,
-    plural,
-    uid_of,
-)
+from sidecar.conformance.context import DICOM, DICOM_JSON, Check, RunContext, SeenInstance
 from sidecar.conformance.levels import MAY, SHALL, SHOULD, WISH, Leaked, NotTested, Violated
 from sidecar.conformance.multipart import Identity, Truncated, identity_of, parts_of
+from sidecar.conformance.reading import plural, uid_of
 from sidecar.conformance.requirements import ACCEPT
+from sidecar.conformance.response import Response
 from sidecar.conformance.rows import Row, number, text
 
 

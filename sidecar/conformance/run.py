@@ -4,11 +4,12 @@ from dataclasses import dataclass, field, replace
 
 from sidecar.conformance import discovery, tokens
 from sidecar.conformance.client import Client, Limits, connected
-from sidecar.conformance.context import Check, RunContext, patient_in
+from sidecar.conformance.context import Check, RunContext
 from sidecar.conformance.filters import FILTERS
 from sidecar.conformance.finding import Finding, State
 from sidecar.conformance.further_tokens import FURTHER
 from sidecar.conformance.levels import SHALL, Guide, NotTested, RequirementLevel, Violated, level_in
+from sidecar.conformance.reading import patient_in
 from sidecar.conformance.refusals import REFUSALS
 from sidecar.conformance.representations import REPRESENTATIONS
 from sidecar.conformance.requirements import REQUIREMENTS

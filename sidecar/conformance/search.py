@@ -2,24 +2,21 @@
 
 from collections import Counter
 
-from sidecar.conformance.client import FHIR_JSON
-from sidecar.conformance.context import (
-    Check,
-    Fault,
-    RunContext,
+from sidecar.conformance.context import Check, Fault, RunContext, raise_for_faults
+from sidecar.conformance.discovery import raise_if_no_base
+from sidecar.conformance.levels import BASE, SHALL, WISH, NotTested, Violated
+from sidecar.conformance.reading import (
     key_of,
     keys,
     link,
     objects,
     patient_of,
     plural,
-    raise_for_faults,
     resources,
     strings,
 )
-from sidecar.conformance.discovery import raise_if_no_base
-from sidecar.conformance.levels import BASE, SHALL, WISH, NotTested, Violated
 from sidecar.conformance.requirements import ACCEPT
+from sidecar.conformance.response import FHIR_JSON
 
 
 async def _finds(run: RunContext) -> str:

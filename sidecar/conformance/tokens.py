@@ -2,19 +2,10 @@
 
 import secrets
 
-from sidecar.conformance.client import Response
-from sidecar.conformance.context import (
-    DICOM,
-    Check,
-    RunContext,
-    keys,
-    link,
-    patient_of,
-    plural,
-    raise_for_faults,
-    resources,
-)
+from sidecar.conformance.context import DICOM, Check, RunContext, raise_for_faults
 from sidecar.conformance.levels import BASE, SHALL, WISH, Leaked, NotTested, Violated
+from sidecar.conformance.reading import keys, link, patient_of, plural, resources
+from sidecar.conformance.response import Response
 
 _NOT_THERE = (404, 405, 406, 501)
 """Statuses of what no server needs to offer."""

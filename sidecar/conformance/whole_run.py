@@ -2,8 +2,9 @@
 
 import json
 
-from sidecar.conformance.context import Check, CheckFunction, RunContext, plural, uid_of
+from sidecar.conformance.context import Check, CheckFunction, RunContext
 from sidecar.conformance.levels import BASE, MAY, WISH, NotTested, Violated
+from sidecar.conformance.reading import plural, uid_of
 from sidecar.conformance.requirements import BEYOND_A_CLIENT, OUTCOMES
 
 

@@ -5,9 +5,9 @@ ends soon.
 import pytest
 from aiohttp import web
 
-from sidecar.conformance.client import Response
 from sidecar.conformance.finding import State, table
 from sidecar.conformance.levels import Violated
+from sidecar.conformance.response import Response
 from sidecar.conformance.run import ServerUnderTest, conformance
 from sidecar.conformance.whole_run import _is_outcome
 from sidecar.server.listener import listen
