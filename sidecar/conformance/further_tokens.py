@@ -1,13 +1,15 @@
 """Checks with a second patient's token, a Backend Services client's, and an expired one."""
 
+from typing import Any
+
 from sidecar.conformance.client import Client
 from sidecar.conformance.context import DICOM, DICOM_JSON, Check, RunContext
 from sidecar.conformance.discovery import BACKEND_SERVICES
 from sidecar.conformance.filters import endpoint_of, references
 from sidecar.conformance.levels import SHALL, WISH, Leaked, NotTested, Violated
-from sidecar.conformance.reading import patient_of, resources, strings, uid_of
+from sidecar.conformance.reading import objects, patient_of, resources, strings, uid_of
 from sidecar.conformance.refusals import raise_if_served
-from sidecar.conformance.response import Response
+from sidecar.conformance.rows import is_uid
 from sidecar.conformance.tokens import raise_unless_401, raise_unless_403
 
 
@@ -31,7 +33,7 @@ async def _others_search(run: RunContext) -> str:
     return "403 for the other token's patient, whose studies are there"
 
 
-async def _other(run: RunContext) -> tuple[str, list[dict[str, object]]]:
+async def _other(run: RunContext) -> tuple[str, list[dict[str, Any]]]:
     """Return the other token's patient and studies, one at least. Raises ``NotTested``."""
     client = _given(run.other, "--other-token")
     named = run.other_patient
@@ -51,30 +53,30 @@ async def _other(run: RunContext) -> tuple[str, list[dict[str, object]]]:
 
 async def _others_images(run: RunContext) -> str:
     """Check that another patient's study is refused, as a made-up one is (SIA-45)."""
-    root, _ = run.known_study()
+    root, own = run.known_study()
     _, studies = await _other(run)
-    foreign = next((uid for study in studies if (uid := uid_of(study))), None)
+    foreign = uid_of(studies[0])
     if foreign is None:
-        raise NotTested("no study of the other patient has a StudyInstanceUID")
+        raise NotTested("the other patient's study has no StudyInstanceUID")
     differs = False
     for path, accept in (("", DICOM), ("/metadata", DICOM_JSON), ("/series", DICOM_JSON)):
         answers = [
             await run.client.request(f"{root}/studies/{uid}{path}", accept=accept, images=True)
             for uid in (foreign, run.absent_uid)
         ]
-        if not _is_empty_list(answers[0]):
-            raise_if_served(answers[0], "the other patient's study")
+        raise_if_served(answers[0], "the other patient's study")
         differs |= answers[0].status != answers[1].status
+    for series in objects(studies[0].get("series")):
+        if is_uid(str(series.get("uid"))):
+            url = f"{root}/studies/{own}/series/{series['uid']}"
+            answer = await run.client.request(url, accept=DICOM, images=True)
+            raise_if_served(answer, "the other patient's series under this study")
     read = await run.client.request(run.url(f"ImagingStudy/{studies[0].get('id')}"))
     raise_if_served(read, "the other patient's ImagingStudy")
     if differs:
         text = "another patient's study brings another status than a made-up one"
         raise Violated(text, level=WISH)
     return "the other patient's study is refused, as a made-up one is"
-
-
-def _is_empty_list(answer: Response) -> bool:
-    return answer.status == 204 or (answer.status == 200 and answer.body.strip() == b"[]")
 
 
 async def _others_token(run: RunContext) -> str:
@@ -148,7 +150,9 @@ async def _anew(run: RunContext) -> str:
     run.store_endpoints(bundle)
     for found in resources(bundle, "ImagingStudy"):
         for reference in references(found):
-            endpoint = endpoint_of(run, found, reference) or {}
+            endpoint = endpoint_of(run, found, reference)
+            if endpoint is None:
+                continue
             url = f"{str(endpoint.get('address')).rstrip('/')}/studies/{study}"
             answer = await run.client.request(url, accept=DICOM, images=True)
             answer.expect("multipart/related")

@@ -1,7 +1,7 @@
 """Checks of refusals: other studies and patients, odd paths, writes (SIA-11, 12, 42, 45, 51)."""
 
 from sidecar.conformance.context import DICOM, DICOM_JSON, Check, RunContext
-from sidecar.conformance.levels import SHALL, WISH, Leaked, NotTested, Violated
+from sidecar.conformance.levels import BASE, SHALL, WISH, NotTested, RequirementLevel, Violated
 from sidecar.conformance.reading import objects, plural, uid_of
 from sidecar.conformance.response import FHIR_JSON, Response
 from sidecar.conformance.retrieval import instances_in
@@ -31,15 +31,16 @@ async def _absent_study(run: RunContext) -> str:
     for path, accept in forms.items():
         answer = await run.client.request(root + path, accept=accept)
         what = path.replace(instance, "…").replace(series, "…").replace(absent, "…")
-        is_empty = answer.status == 204 or (answer.status == 200 and answer.body.strip() == b"[]")
-        if not (is_empty and path.endswith(("/series", "/instances"))):
-            raise_if_served(answer, what)
+        raise_if_served(answer, what)
         statuses.add(answer.status)
     return f"{plural(len(forms), 'form')}, each refused: {', '.join(map(str, sorted(statuses)))}"
 
 
 async def _other_series(run: RunContext) -> str:
-    """Check that a series or instance is refused below a study that does not have it."""
+    """Check that a series or instance is refused below a study that does not have it.
+
+    Both studies are the patient's: what comes is nobody else's, but a capability URL is for one.
+    """
     url, instance = run.known_instance()
     series = await _series_of_another_study(run)
     combined = f"{url}/series/{series}"
@@ -55,7 +56,7 @@ async def _other_series(run: RunContext) -> str:
         answer = await run.client.request(address, accept=accept, images=True)
         is_other = address.startswith(combined)
         what = "another study's series under" if is_other else "a made-up series or instance in"
-        raise_if_served(answer, f"{what} this study")
+        raise_if_served(answer, f"{what} this study", SHALL if run.is_local else BASE)
     return "another study's series, made-up series and instances are refused"
 
 
@@ -89,9 +90,9 @@ async def _other_root(run: RunContext) -> str:
     url = f"{other}/studies/{study}"
     for address, accept in ((url, DICOM), (url + "/metadata", DICOM_JSON)):
         answer = await run.client.request(address, accept=accept, images=True)
-        raise_if_served(answer, "another patient's address with an own study")
+        raise_if_served(answer, "another patient's address with an own study", WISH)
     query = await run.client.request(f"{other}/studies", accept=DICOM_JSON)
-    raise_if_served(query, "another patient's QIDO-RS")
+    raise_if_served(query, "another patient's QIDO-RS", WISH)
     return "refused below another patient's address"
 
 
@@ -102,7 +103,7 @@ async def _absent_read(run: RunContext) -> str:
     for answer in (study, other):
         raise_if_served(answer, "a made-up ImagingStudy")
     endpoint = await run.client.request(run.url(f"Endpoint/{run.absent_patient}"))
-    raise_if_served(endpoint, "a made-up Endpoint")
+    raise_if_served(endpoint, "a made-up Endpoint", BASE)
     return f"{study.status} for a made-up id"
 
 
@@ -167,7 +168,7 @@ async def _writes(run: RunContext) -> str:
         answer = await run.client.request(url, method=method, headers={"Content-Type": FHIR_JSON})
         if answer.status in (400, 412, 415, 422):
             raise NotTested(f"{method} brings {answer.status}: with a body it might write")
-        raise_if_served(answer, method)
+        raise_if_served(answer, method, is_write=True)
         statuses.add(answer.status)
     return f"POST, PUT, PATCH, DELETE: {', '.join(map(str, sorted(statuses)))}"
 
@@ -182,15 +183,24 @@ async def _stores(run: RunContext) -> str:
         answer = await run.client.request(url, method=method, accept=DICOM_JSON, headers=headers)
         if answer.status in (400, 409, 415):
             raise NotTested(f"{method} brings {answer.status}: with a body it might store")
-        raise_if_served(answer, method)
+        raise_if_served(answer, method, is_write=True)
     return "STOW-RS and DELETE are refused"
 
 
-def raise_if_served(answer: Response, what: str) -> None:
-    """Raise ``Leaked`` for a success, or for data in a denial; ``Violated`` for no clear denial."""
+def raise_if_served(
+    answer: Response, what: str, level: RequirementLevel = SHALL, *, is_write: bool = False
+) -> None:
+    """Raise ``Violated`` of ``level`` for a success, or for data in a denial.
+
+    An empty list, or no content, denies what was to be read. What is neither a success nor a clear
+    denial is ``Violated``, too, at the lowest level.
+    """
+    is_empty = answer.status == 204 or (answer.status == 200 and answer.body.strip() == b"[]")
+    if is_empty and not is_write:
+        return
     is_dicom = answer.media_type in ("multipart/related", "application/dicom")
     if 200 <= answer.status < 300 or is_dicom or answer.body[128:132] == b"DICM":
-        raise Leaked(f"{what}: {answer}")
+        raise Violated(f"{what}: {answer}", level=level)
     if not (400 <= answer.status < 500 or answer.status == 501):
         raise Violated(f"{what}: {answer}", level=WISH)
 

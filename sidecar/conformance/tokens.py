@@ -95,9 +95,11 @@ def _made_up_bearer() -> dict[str, str]:
 async def _other_patient(run: RunContext) -> str:
     run.first_bundle()
     absent = run.absent_patient
-    for value in (absent, f"Patient/{absent}"):
-        raise_unless_403(await run.client.request(run.url("ImagingStudy", ("patient", value))))
+    raise_unless_403(await run.client.request(run.url("ImagingStudy", ("patient", absent))))
     others = {
+        "Patient/<id>": await run.client.request(
+            run.url("ImagingStudy", ("patient", f"Patient/{absent}"))
+        ),
         "subject": await run.client.request(run.url("ImagingStudy", ("subject", absent))),
         "POST _search": await run.client.request(
             run.url("ImagingStudy/_search"), method="POST", form=f"patient={absent}"

@@ -6,7 +6,7 @@ import pytest
 from aiohttp import web
 
 from sidecar.conformance.finding import State, table
-from sidecar.conformance.levels import Violated
+from sidecar.conformance.levels import SHALL, WISH, Violated
 from sidecar.conformance.response import Response
 from sidecar.conformance.run import ServerUnderTest, conformance
 from sidecar.conformance.whole_run import _is_outcome
@@ -21,11 +21,14 @@ from tests.conformance.looking import (
     on,
     problems,
 )
+from tests.conformance.right_servers import CapabilityServer
 from tests.conformance.small_server import (
     STUDIES,
     TOKEN,
     TOKENS,
     SmallServer,
+    instance,
+    multipart,
 )
 from tests.tables.conformance_faults import CORS, FAULTS, FURTHER_FAULTS
 
@@ -68,6 +71,26 @@ async def test_a_fault_that_further_tokens_show(fault: str) -> None:
     change, expected = FURTHER_FAULTS[fault]
     findings = await found(SmallServer(change).app(), **TOKENS)
     assert problems(findings) == expected, table(findings)
+
+
+async def test_a_capability_that_opens_more() -> None:
+    """The patient's other study by one study's address: SIA-51, and its series under this one."""
+
+    class Wide(CapabilityServer):
+        def _retrieved(self, request: web.Request, authorization: str) -> web.Response:
+            name, _, rest = request.path.removeprefix("/once/").partition("/studies/")
+            if name in self.issued:
+                self.issued[name] = rest.partition("/")[0], self.issued[name][1]
+            if "/series/1.2.840.9.2.1" in rest:
+                return multipart(instance("1.2.840.9.2", 1))
+            return super()._retrieved(request, authorization)
+
+    found_problems = problems(await found(Wide().app(), **TOKENS))
+    assert found_problems.pop("odd spellings of paths") == WISH
+    assert found_problems == {
+        "a changed capability URL": SHALL,
+        "another study's series in this study": SHALL,
+    }
 
 
 async def test_a_base_among_the_ehrs_associated_endpoints() -> None:

@@ -364,7 +364,7 @@ FAULTS: dict[str, tuple[Change, dict[str, RequirementLevel]]] = {
             ),
             lambda request, response: multipart(instance("1.2.840.9.2", 1)),
         ),
-        {"another study's series in this study": SHALL},
+        {"another study's series in this study": BASE},
     ),
     "QIDO-RS for everybody": (
         on(
@@ -401,7 +401,7 @@ FAULTS: dict[str, tuple[Change, dict[str, RequirementLevel]]] = {
             lambda request: request.path.startswith("/fhir/Endpoint/check-"),
             lambda request, response: fhir(small_server.endpoint("http://x/fhir")),
         ),
-        {"a made-up ImagingStudy or Endpoint": SHALL},
+        {"a made-up ImagingStudy or Endpoint": BASE},
     ),
     "another patient's compartment": (
         on(
@@ -536,6 +536,10 @@ FURTHER_FAULTS: dict[str, tuple[Change, dict[str, RequirementLevel]]] = {
             f"/dicom/studies/{OTHER_STUDY}/metadata",
             lambda: web.json_response([small_server.row(OTHER_STUDY, 1)]),
         ),
+        {"the other token's patient's images": SHALL},
+    ),
+    "another patient's series in an own study": (
+        held(TOKEN, f"/dicom/studies/1.2.840.9.1/series/{OTHER_STUDY}.1", _images),
         {"the other token's patient's images": SHALL},
     ),
     "another patient's ImagingStudy": (
