@@ -42,11 +42,13 @@ def has_failed(findings: Sequence[Finding]) -> bool:
 
 def table(findings: Sequence[Finding]) -> str:
     """Return lines of ``state  name  text`` with hints below, and the count of each state."""
-    width = max(len(finding.name + (finding.level or "")) for finding in findings)
+    labels = [
+        finding.name + (f" ({finding.level})" if finding.level else "") for finding in findings
+    ]
+    width = max(map(len, labels))
     lines = []
-    for finding in findings:
-        level = f" ({finding.level})" if finding.level else ""
-        begin = f"{finding.state:<5} {finding.name + level:<{width}}  "
+    for finding, label in zip(findings, labels, strict=True):
+        begin = f"{finding.state:<5} {label:<{width}}  "
         if width > _NAME_WIDTH:
             lines.append(begin.rstrip())
             begin = " " * 13
