@@ -137,6 +137,7 @@ def test_a_terminal_is_asked_for_the_patient(monkeypatch: pytest.MonkeyPatch) ->
         return [Finding("SIA-3 metadata", State.OK, "fine")]
 
     monkeypatch.setattr("sidecar.conformance.run.conformance", conformance)
+    monkeypatch.setattr(cli, "configure_logs", lambda level: None)  # Of this process.
     claims = base64.urlsafe_b64encode(b'{"patient": "told"}').decode().rstrip("=")
     for token, terminal in (("opaque", True), ("opaque", False), (f"e30.{claims}.x", True)):
         stdin = SimpleNamespace(isatty=lambda terminal=terminal: terminal)
