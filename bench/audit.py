@@ -38,7 +38,11 @@ def main() -> int:
 
 
 def _compare(spool: Spool, *, sync: bool) -> None:
-    trail = AuditTrail(spool, AuditSource("bench", "https://ehr.example.org/fhir"), b"key")
+    trail = AuditTrail(
+        spool,
+        AuditSource("bench", "https://ehr.example.org/fhir", "https://imaging.example.org/fhir"),
+        b"key",
+    )
     token = Token((), 9e9, patient="p1")
     record = AccessRecord("r1", token=token, token_hash="h", patient="p1", route="wado-rs")
     print(f"spool.sync: {sync}".lower())

@@ -11,11 +11,12 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from sidecar import __version__
+from sidecar.check import from_outside
 from sidecar.telemetry.logs import configure_logs
 
 if TYPE_CHECKING:
@@ -64,17 +65,7 @@ def serve(files: tuple[Path, ...]) -> None:
     help="In place of a configuration: look at the server with this "
     "FHIR base from outside, requirement by requirement; it may be any.",
 )
-@click.option(
-    "--origin",
-    metavar="URL",
-    help="With --conformance: the origin of an app's pages, where CORS is for the apps' alone.",
-)
-@click.option(
-    "--patient",
-    metavar="ID",
-    help="With --conformance: the FHIR id of the token's patient, where it cannot "
-    "be learnt from the token or a search.",
-)
+@from_outside.options
 @click.option(
     "--token",
     metavar="TOKEN",
@@ -87,11 +78,10 @@ def serve(files: tuple[Path, ...]) -> None:
 def check(
     files: tuple[Path, ...],
     url: str | None,
-    patient: str | None,
-    origin: str | None,
     token: str | None,
     in_json: bool,
     verbose: bool,
+    **given: Any,
 ) -> None:
     """Look at everything that `serve` needs, and say what is wrong; or at any server from outside.
 
@@ -103,15 +93,16 @@ def check(
 
     With --conformance and --token: a client of any SMART Imaging Access server, which looks from
     outside whether it keeps the requirements of docs/conformance.md. No configuration is needed.
+    docs/conformance-kit.md is about this.
     """
     if url is not None and files:
         raise click.UsageError("Give one of --config and --conformance, not both.")
     if url is None and not files:
         raise click.UsageError("Either --config or --conformance is needed.")
     if url is not None:
-        _check_conformance(url, token, patient, origin, in_json=in_json)
-    if (patient, origin) != (None, None):
-        raise click.UsageError("--patient and --origin go with --conformance.")
+        _check_conformance(url, token, given, in_json=in_json)
+    if misplaced := from_outside.names(given):
+        raise click.UsageError(f"{misplaced}: only with --conformance.")
     settings = _settings(files, in_json=in_json)
 
     from sidecar.check.run import check as check_settings  # noqa: PLC0415
@@ -128,25 +119,14 @@ def check(
 
 
 def _check_conformance(
-    url: str, token: str | None, patient: str | None, origin: str | None, *, in_json: bool
+    url: str, token: str | None, given: dict[str, Any], *, in_json: bool
 ) -> NoReturn:
-    from sidecar.common import event_loop  # noqa: PLC0415
-    from sidecar.conformance.client import is_base, is_token  # noqa: PLC0415
-    from sidecar.conformance.run import conformance  # noqa: PLC0415
-
-    token = None if token is None else token.strip()
-    if origin is not None and not is_base(origin):
-        raise click.UsageError("--origin is http(s)://host")
-    if not is_base(url):
-        raise click.UsageError(
-            "--conformance is a FHIR base: http(s)://host/path, without query and user"
-        )
-    if token is not None and not is_token(token):
-        raise click.UsageError(
-            "--token has characters that no token has (RFC 6750 2.1): was it copied whole?"
-        )
     configure_logs("CRITICAL")
-    _print_findings(event_loop.run(conformance(url, token, patient, origin)), in_json=in_json)
+    try:
+        is_fine = from_outside.check_from_outside(url, token, given, in_json=in_json)
+    except OSError as error:
+        _fail(_description(error))
+    sys.exit(0 if is_fine else 1)
 
 
 def _print_findings(findings: "Sequence[Finding]", *, in_json: bool) -> NoReturn:

@@ -401,10 +401,17 @@ def _within(value: Any, schema: dict[str, Any]) -> bool:
 
 
 def test_what_the_ehr_says_of_us(site: Path) -> None:
-    """SIA-1: our FHIR base as an associated endpoint, with our capabilities."""
-    changes = {"SIDECAR_SERVER__PUBLIC_URL": "https://us.example.org"}
+    """SIA-1, 2: our FHIR base as an associated endpoint, with our capabilities; what these need."""
+    changes = {
+        "SIDECAR_SERVER__PUBLIC_URL": "https://us.example.org",
+        "SIDECAR_ACCESS__BACKEND_SERVICES": "true",
+    }
     done = run("config", "ehr-snippet", "--config", site, changes=changes)
-    (endpoint,) = json.loads(done.stdout)["associated_endpoints"]
+    snippet = json.loads(done.stdout)
+    assert snippet["grant_types_supported"] == ["authorization_code", "client_credentials"]
+    assert snippet["token_endpoint_auth_methods_supported"] == ["private_key_jwt"]
+    assert "system/ImagingStudy.rs" in snippet["scopes_supported"]
+    (endpoint,) = snippet["associated_endpoints"]
     assert endpoint["url"] == "https://us.example.org/fhir"
     assert "smart-imaging-access" in endpoint["capabilities"]
     assert (

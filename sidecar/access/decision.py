@@ -53,8 +53,8 @@ def decide_patient(
         if grant.context in contexts
     ]
     launch_refused = _first_reason(
-        (not policy.app_launch, Reason.APP_LAUNCH_OFF),
         (contexts.isdisjoint(grant.context for grant in covering), Reason.INSUFFICIENT_SCOPE),
+        (not policy.app_launch, Reason.APP_LAUNCH_OFF),
         (not launch, Reason.CONSTRAINED_SCOPE),
         (token.patient is None, Reason.NO_PATIENT_CONTEXT),  # Never system-level access (SIA-14).
         (patient not in (None, token.patient), Reason.OTHER_PATIENT),
@@ -76,12 +76,12 @@ def decide_patient(
         (patient not in given.patients, Reason.NOT_THE_CLIENTS_PATIENT),
     )
     permitted = ([] if launch_refused else launch) + ([] if backend_refused else backend)
-    whose = token.patient if patient is None else patient
-    if permitted and whose is not None:
+    if permitted and (whose := token.patient if patient is None else patient) is not None:
         paths = tuple(path for at, path in enumerate(permitted) if path not in permitted[:at])
         return PatientPermit(whose, interaction, paths, token.caller if policy.external else None)
-    reason = backend_refused if launch_refused is Reason.INSUFFICIENT_SCOPE else launch_refused
-    return Deny(reason or Reason.INSUFFICIENT_SCOPE)  # A token for apps: the reason for apps.
+    may_be_named = backend_refused is Reason.NO_PATIENT_NAMED
+    of_client = may_be_named or launch_refused is Reason.INSUFFICIENT_SCOPE  # Else one for apps.
+    return Deny((backend_refused if of_client else launch_refused) or Reason.INSUFFICIENT_SCOPE)
 
 
 def _first_reason(*conditions: tuple[bool, Reason]) -> Reason | None:

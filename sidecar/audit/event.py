@@ -5,33 +5,37 @@ retrievals and QIDO-RS have DICOM's codes (PS3.15 A.5, PS3.16 annex D), which Au
 """
 
 import json
+import re
 from base64 import b64encode
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Any
+from typing import Literal
 
 import orjson
 
 from sidecar.access.facts import Part
 from sidecar.access.reasons import INVALID_TOKEN
+from sidecar.audit import codes
+from sidecar.audit.codes import Json
 from sidecar.audit.record import AccessRecord
 
-_DCM = "http://dicom.nema.org/resources/ontology/DCM"
-_REST = "http://terminology.hl7.org/CodeSystem/audit-event-type"
-_INTERACTION = "http://hl7.org/fhir/restful-interaction"
-_ENTITY_TYPE = "http://terminology.hl7.org/CodeSystem/audit-entity-type"
-_ENTITY_ROLE = "http://terminology.hl7.org/CodeSystem/object-role"
 _BALP = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit."
-_BALP_ENTITY_TYPE = "https://profiles.ihe.net/ITI/BALP/CodeSystem/BasicAuditEntityType"
-_SOURCE_TYPE = "http://terminology.hl7.org/CodeSystem/security-source-type"
+_URI = "urn:ietf:rfc:3986"
+_FHIR_ID = re.compile(r"[A-Za-z0-9.-]{1,64}", re.ASCII)
 
 SUCCESS, REFUSED, SERIOUS = "0", "4", "8"
 """Values of AuditEvent.outcome."""
 
 _SEARCHES = frozenset(
-    {"imaging-study-search", "imaging-study-search-post", "imaging-study-compartment"}
+    {
+        "imaging-study-search",
+        "imaging-study-search-post",
+        "imaging-study-compartment",
+        "imaging-study-compartment-post",
+    }
 )
-_READS = frozenset({"imaging-study-read", "endpoint-read"})
+_ENDPOINT_READ = "endpoint-read"
+_READS = frozenset({"imaging-study-read", _ENDPOINT_READ})
 
 LEFT_OUT = 3
 """Limit of studies that an event names as left out of a list.
@@ -49,16 +53,23 @@ _CALLERS = 512
 """Callers whose part of an event is kept as JSON, some 600 bytes each."""
 _NOBODY = (None, None, None)
 
-Json = dict[str, Any]
+PatientReference = Literal["absolute", "relative", "logical"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class AuditSource:
-    """AuditEvent.source: our ``name`` and ``site``, and the EHR's ``fhir_url`` for references."""
+    """Where events come from.
+
+    ``name``, ``site`` and ``fhir_base`` are ours. ``fhir_url`` is the EHR's, for references to
+    patients, which have the form ``patients``: an ``absolute`` URL, a ``relative`` one, or a
+    ``logical`` reference by an identifier (FHIR R4 references.html).
+    """
 
     name: str
     fhir_url: str
+    fhir_base: str
     site: str | None = None
+    patients: PatientReference = "logical"
 
 
 def audit_line(
@@ -70,19 +81,29 @@ def audit_line(
     In ASCII no text of a server can end a line, whichever reader splits them. Raises
     ``ValueError``.
     """
+    kind = _kind(record)
+    is_success = outcome == SUCCESS
     begin = _beginning(
-        _kind(record), is_success=outcome == SUCCESS, is_alert=record.reason in INVALID_TOKEN
+        kind,
+        is_in_profile=is_success and _is_in_profile(record),
+        is_alert=record.reason in INVALID_TOKEN,
     )
     token = record.token
     agents_and_source = _agents_and_source(
-        source.name,
-        source.site,
+        source,
+        kind.is_query,
         record.address,
         *((token.client_id, token.subject, token.issuer) if token is not None else _NOBODY),
         record.token_hash,
     )
     entities = _entities(
-        source.fhir_url, record.patient, record.search, record.left_out, record.part
+        source,
+        record.patient,
+        record.search,
+        record.left_out,
+        record.part,
+        # Of a refused one this would be another than was asked for.
+        is_success and record.route == _ENDPOINT_READ,
     )
     return _LINE % (
         begin,
@@ -96,6 +117,15 @@ def audit_line(
     )
 
 
+def _is_in_profile(record: AccessRecord) -> bool:
+    """Return whether the event of an answered request has all that BALP wants."""
+    if record.address is None or record.patient is None:
+        return False
+    if record.route in _SEARCHES:
+        return record.search is not None and record.part is None
+    return record.part is not None or record.route == _ENDPOINT_READ
+
+
 def _json(value: object) -> bytes:
     """Return ASCII. Raises ``ValueError``."""
     try:
@@ -106,62 +136,32 @@ def _json(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode("ascii")
 
 
+_REQUEST_ID = _json(codes.REQUEST_ID)
+
+
 def _fields(value: Json) -> bytes:
     """Return the fields of an object, which more of them follow."""
     return _json(value)[1:-1] + b","
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Kind:
-    type: Json
-    subtype: Json
-    action: str
-    profile: str | None = None
-
-
-def _coding(system: str, code: str, display: str) -> Json:
-    return {"system": system, "code": code, "display": display}
-
-
-_PARTICIPATION = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
-_APPLICATION_SERVER = _coding(_SOURCE_TYPE, "4", "Application Server")
-_SECURITY_ALERT = _coding(_DCM, "110113", "Security Alert")
-_CLIENT_TYPE = {"coding": [_coding(_DCM, "110153", "Source Role ID")]}
-_SERVER_TYPE = {"coding": [_coding(_DCM, "110152", "Destination Role ID")]}
-_USER_TYPE = {"coding": [_coding(_PARTICIPATION, "IRCP", "information recipient")]}
-_PERSON = _coding(_ENTITY_TYPE, "1", "Person")
-_SYSTEM_OBJECT = _coding(_ENTITY_TYPE, "2", "System Object")
-_REQUEST_ID = _json(_coding(_BALP_ENTITY_TYPE, "XrequestId", "XrequestId"))
-_PATIENT_ROLE = _coding(_ENTITY_ROLE, "1", "Patient")
-_REPORT_ROLE = _coding(_ENTITY_ROLE, "3", "Report")
-_QUERY_ROLE = _coding(_ENTITY_ROLE, "24", "Query")
-_RESTFUL = _coding(_REST, "rest", "Restful Operation")
-_SEARCH = _Kind(_RESTFUL, _coding(_INTERACTION, "search", "search"), "E", "PatientQuery")
-_READ = _Kind(_RESTFUL, _coding(_INTERACTION, "read", "read"), "R", "PatientRead")
-_QUERY = _Kind(_coding(_DCM, "110112", "Query"), _coding(_DCM, "110112", "Query"), "E")
-_EXPORT = _coding(_DCM, "110106", "Export")
-_RETRIEVAL = _Kind(_EXPORT, _coding(_DCM, "110104", "DICOM Instances Transferred"), "R")
-_LOOK = _Kind(_EXPORT, _coding(_DCM, "110103", "DICOM Instances Accessed"), "R")
-
-
-def _kind(record: AccessRecord) -> _Kind:
+def _kind(record: AccessRecord) -> codes.EventKind:
     if record.route in _SEARCHES:
-        return _SEARCH
+        return codes.SEARCH
     if record.route in _READS:
-        return _READ
+        return codes.READ
     if record.is_query:
-        return _QUERY
-    return _RETRIEVAL if record.instances else _LOOK
+        return codes.QUERY
+    return codes.RETRIEVAL if record.instances else codes.LOOK
 
 
 @cache
-def _beginning(kind: _Kind, *, is_success: bool, is_alert: bool) -> bytes:
+def _beginning(kind: codes.EventKind, *, is_in_profile: bool, is_alert: bool) -> bytes:
     """Return what is the same in all events of a kind."""
     event: Json = {"resourceType": "AuditEvent"}
-    if is_success and kind.profile is not None:
+    if is_in_profile and kind.profile is not None:
         event["meta"] = {"profile": [_BALP + kind.profile]}
     event |= {
-        "type": _SECURITY_ALERT if is_alert else kind.type,
+        "type": codes.SECURITY_ALERT if is_alert else kind.type,
         "subtype": [kind.subtype],
         "action": kind.action,
     }
@@ -170,8 +170,8 @@ def _beginning(kind: _Kind, *, is_success: bool, is_alert: bool) -> bytes:
 
 @lru_cache(_CALLERS)
 def _agents_and_source(
-    name: str,
-    site: str | None,
+    source: AuditSource,
+    is_query: bool,
     address: str | None,
     client_id: str | None,
     subject: str | None,
@@ -180,77 +180,108 @@ def _agents_and_source(
 ) -> bytes:
     """Return client, server and user, and the source, as fields.
 
-    In BALP the client is the source, even of a read.
+    A query goes from the client to the server, and what is read from the server to the client
+    (BALP Query and Read, PS3.15 A.5.3).
     """
     client: Json = {
-        "type": _CLIENT_TYPE,
+        "type": codes.FROM if is_query else codes.TO,
+        "role": [codes.APPLICATION],
         "who": {"display": "unknown client"},
         "requestor": False,
     }
     if client_id is not None:
-        client["who"] = {"identifier": {"value": client_id}}
+        client |= _named(client_id)
     if address is not None:
         client["network"] = {"address": address, "type": "2"}
     server: Json = {
-        "type": _SERVER_TYPE,
-        "who": {"display": name},
+        "type": codes.TO if is_query else codes.FROM,
+        "who": {"display": source.name},
+        "name": source.name,
         "requestor": False,
+        "network": {"address": source.fhir_base, "type": "5"},
     }
-    user: Json = {
-        "type": _USER_TYPE,
-        "who": {"display": "unknown user"},
-        "requestor": True,
-    }
+    user: Json = {"type": codes.USER_TYPE, "who": {"display": "unknown user"}, "requestor": True}
     if subject is not None:
-        user["who"] = {"identifier": {"value": subject}}
+        user |= _named(subject)
         if issuer is not None:
             user["who"]["identifier"]["system"] = issuer
     if token_hash is not None:
         user["policy"] = ["urn:smart-imaging-sidecar:token:" + token_hash]
-    source: Json = {"observer": {"display": name}, "type": [_APPLICATION_SERVER]}
-    if site is not None:
-        source["site"] = site
-    return _fields({"agent": [client, server, user], "source": source})
+    observed: Json = {"observer": {"display": source.name}, "type": [codes.APPLICATION_SERVER]}
+    if source.site is not None:
+        observed["site"] = source.site
+    return _fields({"agent": [client, server, user], "source": observed})
+
+
+def _named(value: str) -> Json:
+    """Return what the searches ``altid`` and ``agent-name`` find."""
+    return {"who": {"identifier": {"value": value}}, "altId": value, "name": value}
 
 
 @lru_cache(_REQUESTS)
 def _entities(
-    fhir_url: str,
+    source: AuditSource,
     patient: str | None,
     search: str | None,
     left_out: frozenset[str],
     part: Part | None,
+    is_endpoint: bool,
 ) -> bytes:
-    """Return the entities in front of the request's id, each with a comma."""
+    """Return the entities in front of the request's id, each with a comma.
+
+    Patient and study have a name: ``entity-name`` finds them where no search finds identifiers.
+    """
     entities: list[Json] = []
     if patient is not None:
         entities.append(
             {
-                "what": {"reference": f"{fhir_url}/Patient/{patient}"},
-                "type": _PERSON,
-                "role": _PATIENT_ROLE,
+                "what": _patient(source, patient),
+                "type": codes.PERSON,
+                "role": codes.PATIENT_ROLE,
+                "name": "Patient/" + patient,
             }
         )
+    if patient is not None and is_endpoint:  # It has the patient's id (SIA-31).
+        what = _logical("Endpoint", f"{source.fhir_base}/Endpoint/{patient}")
+        entities.append({"what": what, "type": codes.SYSTEM_OBJECT, "role": codes.RESOURCE_ROLE})
     if search is not None:
         query: Json = {
-            "type": _SYSTEM_OBJECT,
-            "role": _QUERY_ROLE,
+            "type": codes.SYSTEM_OBJECT,
+            "role": codes.QUERY_ROLE,
             "query": b64encode(search.encode()).decode("ascii"),
         }
-        if left_out:
-            named = sorted(left_out)[:LEFT_OUT]
-            query["detail"] = [{"type": "shared_uid", "valueString": uid} for uid in named]
         entities.append(query)
+    if left_out:  # In BALP a query has no detail, and is the only system object.
+        named = sorted(left_out)[:LEFT_OUT]
+        detail = [{"type": "shared_uid", "valueString": uid} for uid in named]
+        entities.append({"type": codes.OTHER, "detail": detail})
     if part is not None:
         entities.append(_study(part))
     return b"".join(_json(entity) + b"," for entity in entities)
 
 
+def _patient(source: AuditSource, patient: str) -> Json:
+    """Return a reference. What is no id, which a client may have named, is in none.
+
+    A repository would reject the event for it.
+    """
+    url = f"{source.fhir_url}/Patient/{patient}"
+    if source.patients == "logical" or not _FHIR_ID.fullmatch(patient):
+        return _logical("Patient", url)
+    return {"reference": url if source.patients == "absolute" else f"Patient/{patient}"}
+
+
+def _logical(resource_type: str, url: str) -> Json:
+    """Return a reference that no repository looks up (FHIR R4 references.html#logical)."""
+    return {"type": resource_type, "identifier": {"system": _URI, "value": url}}
+
+
 def _study(part: Part) -> Json:
     study: Json = {
         "what": {"identifier": {"system": "urn:dicom:uid", "value": "urn:oid:" + part.study}},
-        "type": _SYSTEM_OBJECT,
-        "role": _REPORT_ROLE,
+        "type": codes.SYSTEM_OBJECT,
+        "role": codes.REPORT_ROLE,
+        "name": part.study,
     }
     named = (("SeriesInstanceUID", part.series), ("SOPInstanceUID", part.instance))
     detail = [{"type": keyword, "valueString": uid} for keyword, uid in named if uid is not None]

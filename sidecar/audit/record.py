@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from sidecar.access.facts import Part, Token
 
-SEARCH_CHARACTERS = 1_000
+SEARCH_CHARACTERS = 800
 """Limit in characters of a recorded search: a line is then written at once (PIPE_BUF)."""
 _CREDENTIALS = re.compile(
     r"token|authorization|bearer|jwt|passw|secret|assertion|credential|(?:^|_)key$", re.IGNORECASE
@@ -20,7 +20,7 @@ class AccessRecord:
     """What is recorded of one request, filled step by step while it is decided and answered.
 
     ``route``: its name. ``search``: what a FHIR or QIDO-RS search asked for. ``address``: the
-    peer's IP. ``token``: what the authorization server said. ``token_hash``: a keyed hash of the
+    client's IP. ``token``: what the authorization server said. ``token_hash``: a keyed hash of the
     ``bearer`` token, which itself is not recorded. ``patient`` (FHIR id) and ``part``: what was
     asked for, permitted or not. ``is_query``: QIDO-RS. ``instances``: whole DICOM instances were
     asked for. ``reason``: why the request was refused or broken off. ``broken_off``: the status in

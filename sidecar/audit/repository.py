@@ -11,6 +11,7 @@ from uuid import NAMESPACE_OID, uuid5
 import aiohttp
 
 from sidecar.audit.backlog import SpooledEvent
+from sidecar.audit.operation_outcome import reason
 from sidecar.common.fetch import FetchedResponse, FetchFailed, fetch
 
 LIMIT_BYTES = 2**16
@@ -67,7 +68,7 @@ class Repository:
         self._timeout_seconds = timeout_seconds
         self._update = update
         self.refusal = ""
-        """The status of the last rejected event, a constant for logs."""
+        """Why the last event was rejected, of constants for logs."""
 
     async def deliver(self, events: Sequence[SpooledEvent]) -> list[DeliveryOutcome]:
         """Send the events in one request. Return their outcomes in order.
@@ -84,15 +85,14 @@ class Repository:
             raise Refused
         if answer.status != 200:
             raise _undelivered(answer)
-        outcomes, refused = _outcomes(answer, len(events))
-        self.refusal = f"status {refused}" if refused else ""
+        outcomes, self.refusal = _outcomes(answer, len(events))
         return outcomes
 
     async def _deliver_one(self, event: SpooledEvent) -> DeliveryOutcome:
         method, path = self._place(event)
         answer = await self._send(method, "/" + path, self._resource(event), 1)
         if answer.status in _NEVER:
-            self.refusal = f"status {answer.status}"
+            self.refusal = _refusal(answer.status, _resource(answer))
             return DeliveryOutcome.REJECTED
         if answer.status not in ((200, 201) if self._update else (201,)):
             raise _undelivered(answer)
@@ -152,14 +152,22 @@ def _is_of_fhir(answer: FetchedResponse) -> bool:
     """Return whether a response is empty or a resource, unlike a proxy's login page."""
     if not answer.body.strip():
         return True
-    try:
-        resource = answer.json()
-    except FetchFailed:
-        return False
+    resource = _resource(answer)
     return isinstance(resource, dict) and resource.get("resourceType") in (
         "AuditEvent",
         "OperationOutcome",
     )
+
+
+def _resource(answer: FetchedResponse) -> Any:
+    try:
+        return answer.json()
+    except FetchFailed:
+        return None
+
+
+def _refusal(status: int | str, outcome: Any) -> str:
+    return ", ".join(filter(None, [f"status {status}", reason(outcome)]))
 
 
 def _undelivered(answer: FetchedResponse) -> Undelivered:
@@ -168,26 +176,26 @@ def _undelivered(answer: FetchedResponse) -> Undelivered:
     return Undelivered(f"status {answer.status}", seconds)
 
 
-def _outcomes(answer: FetchedResponse, count: int) -> tuple[list[DeliveryOutcome], str | None]:
-    """Return the outcomes in the response to a batch, and the first status that rejects.
+def _outcomes(answer: FetchedResponse, count: int) -> tuple[list[DeliveryOutcome], str]:
+    """Return the outcomes in the response to a batch, and why an event is rejected, if one is.
 
     Raises ``Undelivered`` unless it has a status for each event.
     """
     try:
         bundle = answer.json()
-        entries: list[Any] = bundle["entry"]
-        statuses = [str(entry["response"]["status"])[:3] for entry in entries]
+        responses: list[Any] = [entry["response"] for entry in bundle["entry"]]
+        statuses = [str(response["status"])[:3] for response in responses]
     except (FetchFailed, KeyError, TypeError):
         raise Undelivered("not_a_batch_response") from None
     if len(statuses) != count:
         raise Undelivered("not_a_batch_response")
     outcomes = [_outcome(status) for status in statuses]
-    refused = (
-        status
-        for status, outcome in zip(statuses, outcomes, strict=True)
+    refusals = (
+        _refusal(status, response.get("outcome"))
+        for status, response, outcome in zip(statuses, responses, outcomes, strict=True)
         if outcome is DeliveryOutcome.REJECTED
     )
-    return outcomes, next(refused, None)
+    return outcomes, next(refusals, "")
 
 
 def _outcome(status: str) -> DeliveryOutcome:

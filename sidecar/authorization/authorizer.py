@@ -123,6 +123,18 @@ class Authorizer(PatientAuthorizer):
         self._invalidation = invalidation
         self.queries = QueryLimits()
 
+    async def owners(self, token: Token, study: str | None) -> frozenset[str]:
+        """Return the FHIR ids of those whose the study may be, none for ``None``.
+
+        It permits nothing: a permit for one of them leads to what ``authorize`` and ``study`` find.
+        """
+        if study is None:
+            return frozenset()
+        async with self.queries.place(token):
+            return await self._patients.known_as(
+                await self._ownership.owners(study, known_as=frozenset())
+            )
+
     async def authorize(
         self,
         record: AccessRecord,

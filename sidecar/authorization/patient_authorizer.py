@@ -4,7 +4,7 @@ Facts are brought to ``access.decision``, and what it decides is enforced. Each 
 each refusal is raised as ``Denied``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 from sidecar.access.decision import decide_capability, decide_patient
@@ -120,11 +120,36 @@ class PatientAuthorizer:
         Raises ``Denied``, and ``Unavailable`` when a client's patients cannot be looked up.
         """
         record.asks_for((token.patient if patient is None else patient) or None)
-        decision = self._unless_denied(
-            record, await self._decide_patient(token, interaction, patient)
-        )
-        self.decisions.permitted(interaction.value)
-        return decision
+        return self._permitted(record, await self._decide_patient(token, interaction, patient))
+
+    async def permit_read(
+        self,
+        record: AccessRecord,
+        token: Token,
+        owners: Callable[[], Awaitable[Collection[str]]],
+    ) -> PatientPermit:
+        """Permit reading what is named by its id, for the token's patient.
+
+        A backend client's token has none: the patient is then the only one of ``owners()`` (FHIR
+        ids), of whom nothing is known yet but that. Raises ``Denied``, and the ``Problem`` of
+        whoever cannot be asked.
+        """
+        record.asks_for(token.patient)
+        decision = await self._decide_patient(token, Interaction.READ, None)
+        if isinstance(decision, Deny) and decision.reason is Reason.NO_PATIENT_NAMED:
+            found = await owners()
+            owner = next(iter(found)) if len(found) == 1 else ""
+            record.asks_for(owner or None)
+            decision = await self._decide_patient(token, Interaction.READ, owner)
+            # What is another's and what is not there are refused alike (SIA-45).
+            if decision == Deny(Reason.NOT_THE_CLIENTS_PATIENT):
+                decision = Deny(Reason.FOREIGN if found else Reason.ABSENT)
+        return self._permitted(record, decision)
+
+    def _permitted(self, record: AccessRecord, decision: PatientPermit | Deny) -> PatientPermit:
+        permit = self._unless_denied(record, decision)
+        self.decisions.permitted(permit.interaction.value)
+        return permit
 
     async def may_search(self, record: AccessRecord, token: Token, patient: str | None) -> None:
         """Raise ``Denied`` for what no parameter of a search can mend: 401 and 403 before 400."""

@@ -14,6 +14,7 @@ from sidecar.audit.sinks import FileSink, NoSink, Sink, StdoutSink
 from sidecar.audit.spool import Spool
 from sidecar.audit.trail import AuditTrail
 from sidecar.bootstrap.context import BuildContext
+from sidecar.settings.document import Settings
 
 
 @contextlib.contextmanager
@@ -25,6 +26,17 @@ def _naming(key: str, path: Path) -> Iterator[None]:
         raise ValueError(
             f"{key} {path}: {error.strerror or 'cannot be used'}; check says what to do"
         ) from None
+
+
+def audit_source(settings: Settings) -> AuditSource:
+    """Return where events come from."""
+    return AuditSource(
+        f"smart-imaging-sidecar {__version__}",
+        settings.ehr.fhir_url,
+        f"{settings.server.public_url}/fhir",
+        settings.audit.site,
+        settings.audit.repository.patient_reference,
+    )
 
 
 async def audit_trail(context: BuildContext) -> AuditTrail:
@@ -61,13 +73,10 @@ async def audit_trail(context: BuildContext) -> AuditTrail:
             )
         await stack.enter_async_context(delivery.running())
         stack.callback(spool.close)
-    source = AuditSource(
-        f"smart-imaging-sidecar {__version__}", context.settings.ehr.fhir_url, audit.site
-    )
     key = audit.key(context.host.key)
     return AuditTrail(
         sink,
-        source,
+        audit_source(context.settings),
         key,
         observe=observe,
         hand_over=delivery.hand_over if delivery else lambda: None,

@@ -160,7 +160,7 @@ async def build(
         endpoints = Endpoints(
             hospital.fhir_base,
             contained=settings.fhir.contained_endpoint,
-            compat_2023=settings.compat.guide_2023,
+            requires_access_token=settings.compat.requires_access_token,
         )
         limits = RequestLimits(
             transfers=settings.limits.retrievals,
@@ -204,6 +204,7 @@ async def build(
             cors_origins=settings.server.cors_origins,
             customize=customize,
             public_url=public_url,
+            forwarded_allow_ips=settings.server.forwarded_allow_ips,
             wado_uri=settings.server.wado_uri,
             capabilities=settings.capabilities.mode != "off",
             is_draining=lambda: readiness.draining,

@@ -1,20 +1,16 @@
-"""Checks of the audit trail's destinations. Nothing is written or sent."""
+"""Checks of the audit trail's file and of its spool. Nothing is written."""
 
 import os
 import stat
 import time
 from pathlib import Path
-from typing import Any
 
 from sidecar.audit.spool import REJECTED, begun_ns, progress, segment_names
-from sidecar.bootstrap.context import open_session
 from sidecar.check.files import LITTLE_BYTES, full_disk, writable
-from sidecar.check.outcome import CheckOutcome, failure, ok, unreachable, warning
-from sidecar.common.fetch import FetchFailed, fetch
-from sidecar.settings.audit import Audit, AuditRepository
+from sidecar.check.outcome import CheckOutcome, failure, ok, warning
+from sidecar.settings.audit import Audit
 from sidecar.settings.document import Settings
 
-_LIMIT_BYTES = 32 * 2**20
 _LONG_SECONDS = 900
 _FULL = "Make room: while events cannot be written, nothing is answered."
 
@@ -82,57 +78,3 @@ def _since(file: Path) -> float | None:
     if status.st_size <= delivered and all(name != file.name for name, *_ in retries):
         return None
     return status.st_mtime if delivered else begun_ns(file.name) / 1e9
-
-
-async def audit_repository(settings: Settings) -> CheckOutcome:
-    """Check that the CapabilityStatement of ``audit.repository`` offers to take AuditEvents."""
-    repository = settings.audit.repository
-    if repository.url is None:
-        return ok("none")
-    try:
-        headers = {"Accept": "application/fhir+json"}
-        if (authorization := repository.auth.authorization()) is not None:
-            headers["Authorization"] = authorization
-        async with open_session(repository.ca_file, connections=1) as session:
-            answer = await fetch(
-                session,
-                "GET",
-                repository.url + "/metadata",
-                limit_bytes=_LIMIT_BYTES,
-                timeout_seconds=settings.limits.audit_timeout_seconds,
-                headers=headers,
-            )
-        if answer.status != 200:
-            return failure(
-                f"{repository.url}/metadata answers {answer.status}",
-                "Is audit.repository.url its FHIR base?",
-            )
-        missing = _missing(answer.json(), repository)
-    except FetchFailed as error:
-        return unreachable(repository.url, error)
-    if missing:
-        return warning(
-            f"{repository.url} does not say that it offers {missing}",
-            "Events may stay in the spool.",
-        )
-    return ok(repository.url)
-
-
-def _missing(statement: Any, repository: AuditRepository) -> str | None:
-    """Return what we need and the server does not announce; ``None`` when nothing is missing."""
-    try:
-        (rest,) = [rest for rest in statement["rest"] if rest["mode"] == "server"]
-        offered = {
-            interaction["code"]
-            for resource in rest.get("resource", [])
-            if resource["type"] == "AuditEvent"
-            for interaction in resource.get("interaction", [])
-        }
-        system = {interaction["code"] for interaction in rest.get("interaction", [])}
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return "anything that could be read"
-    if repository.interaction not in offered:
-        return f"{repository.interaction} for AuditEvent"
-    if repository.batch_size > 1 and not system & {"batch", "transaction"}:
-        return "batches (set batch_size: 1)"
-    return None

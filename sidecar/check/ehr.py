@@ -14,6 +14,12 @@ _ISSUER_UNKNOWN = (
 )
 
 
+_BACKEND_SERVICES = {
+    "grant_types_supported": "client_credentials",
+    "token_endpoint_auth_methods_supported": "private_key_jwt",
+}
+
+
 async def discovery(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
     """Check the EHR's ``.well-known/smart-configuration``."""
     url, needed = settings.ehr.fhir_url, needed_of_discovery(settings)
@@ -49,6 +55,17 @@ async def discovery(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
         return warning(
             f"its issuer is {configuration.issuer}",
             f"ehr.issuer is {settings.ehr.issuer}: tokens of another issuer are refused.",
+        )
+    published = configuration.authorization_metadata
+    unsaid = [
+        f"{value} in {name}"
+        for name, value in _BACKEND_SERVICES.items()
+        if settings.access.backend_services and value not in published.get(name, ())
+    ]
+    if unsaid:
+        return warning(
+            f"{url} has no {' and no '.join(unsaid)}",
+            "Backend Services clients look there (SIA-2): see config ehr-snippet.",
         )
     return ok(url)
 
@@ -100,7 +117,10 @@ async def introspection(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
 
 
 async def patients(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
-    """Check that our own access can read Patients, with ``mapping: ehr``."""
+    """Check that our own access can read Patients, with ``mapping: ehr``.
+
+    Reads by Backend Services clients need a search, too.
+    """
     if settings.patients.mapping == "direct":
         return ok("direct: the FHIR Patient.id is the PatientID at the PACS")
     try:
@@ -115,6 +135,15 @@ async def patients(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
             "We cannot read Patient at the EHR: check patients.client, its scope, and its key "
             "(the EHR must know the public half).",
         )
+    if settings.access.backend_services:
+        try:
+            await sidecar.patients.known_as(frozenset())
+        except Problem as problem:
+            return warning(
+                "Patients cannot be searched by identifier: " + problem.for_operators(),
+                "Backend Services clients cannot read ImagingStudy/<id>, but search: does "
+                "patients.client.scope cover it (system/Patient.rs)?",
+            )
     return ok(
         f"ehr: a made-up Patient is not there; we are accepted by {settings.patients.client.method}"
     )

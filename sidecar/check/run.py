@@ -7,7 +7,8 @@ from dataclasses import replace
 from sidecar.bootstrap.build import Sidecar, build
 from sidecar.check import archive, configuration, ehr, permissions
 from sidecar.check.access_token import access_token
-from sidecar.check.audit import audit_repository, audit_sink
+from sidecar.check.audit import audit_sink
+from sidecar.check.audit_repository import audit_repository
 from sidecar.check.catalog import catalog
 from sidecar.check.certificates import certificates
 from sidecar.check.character_sets import character_sets

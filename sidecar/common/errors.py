@@ -49,6 +49,17 @@ class NotSupported(BadRequest):
     code = "not-supported"
 
 
+class Ignorable(NotSupported):
+    """400 where the client prefers ``handling=strict``; else the parameter is ignored and named.
+
+    ``widens``: without it the answer may have more than was asked for.
+    """
+
+    def __init__(self, diagnostics: str, *, reason: str, widens: bool = False) -> None:
+        super().__init__(diagnostics, reason=reason)
+        self.widens = widens
+
+
 class Forbidden(Problem):
     """403: refused for a fact that was read after the decision on the token."""
 

@@ -4,45 +4,25 @@ It sends the token to the server's own addresses alone.
 """
 
 import asyncio
+import copy
 import errno
-import json
 import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from email.message import Message
-from typing import Any
+from typing import Self
 
 import aiohttp
-from multidict import CIMultiDictProxy
 from yarl import URL
 
-FHIR_JSON = "application/fhir+json"
+from sidecar.conformance.levels import NoAnswer, NotTested, Violated
+from sidecar.conformance.response import FHIR_JSON, Response
+
 _CHUNK_BYTES = 2**16
 _TOKEN_BYTES = 16
 """Shortest token that is searched for in answers. A shorter one can be there by chance."""
 _BEARER_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*", re.ASCII)
-_NO_TYPE = "no content type"
-_SHOWN = {
-    _NO_TYPE,
-    FHIR_JSON,
-    "application/dicom",
-    "application/dicom+json",
-    "application/fhir+xml",
-    "application/json",
-    "application/octet-stream",
-    "application/problem+json",
-    "application/xml",
-    "image/gif",
-    "image/jpeg",
-    "image/png",
-    "multipart/related",
-    "text/html",
-    "text/plain",
-    "text/xml",
-}
-"""Media types that a report shows. A server may write the token, or a patient, into another."""
 _RETRY_AFTER = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
@@ -85,22 +65,6 @@ def _reason(error: Exception) -> str:
     return f": {name}" if name else ""
 
 
-class Violated(Exception):
-    """A requirement is not kept. The text says what was seen, ``hint`` what may be the cause."""
-
-    def __init__(self, text: str, hint: str | None = None) -> None:
-        super().__init__(text)
-        self.hint = hint
-
-
-class NotTested(Exception):
-    """A requirement could not be checked. The text says why."""
-
-
-class NoAnswer(Violated):
-    """There was no HTTP answer, or no whole one."""
-
-
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Limits of a run.
@@ -124,57 +88,6 @@ class Limits:
     silences: int = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
-    """HTTP answer. ``body`` is as far as it was read; ``stopped`` says why not to its end."""
-
-    status: int
-    headers: CIMultiDictProxy[str]
-    body: bytes
-    stopped: str | None = None
-
-    @property
-    def media_type(self) -> str:
-        """The media type of Content-Type in lower case, without parameters."""
-        return self.headers.get("Content-Type", "").partition(";")[0].strip().lower() or _NO_TYPE
-
-    def parameter(self, name: str) -> str | None:
-        """Return a parameter of Content-Type; ``None`` if it is missing or stands twice."""
-        message = Message()
-        message["Content-Type"] = self.headers.get("Content-Type", "")
-        values = [value for key, value in message.get_params([]) if key.lower() == name]
-        return values[0] if len(values) == 1 and isinstance(values[0], str) else None
-
-    def __str__(self) -> str:
-        shown = self.media_type if self.media_type in _SHOWN else "another media type"
-        return f"{self.status}, {shown}, {len(self.body)} bytes"
-
-    def expect(self, *media_types: str) -> None:
-        """Raise ``Violated`` unless this is a 200, of one of ``media_types`` if any are given."""
-        if self.status != 200 or (media_types and self.media_type not in media_types):
-            raise Violated(str(self))
-
-    def raise_if_not_offered(self, *statuses: int) -> None:
-        """Raise ``NotTested`` for a status by which servers refuse what they do not offer."""
-        if self.status in (statuses or (404, 405, 406, 415, 501)):
-            raise NotTested(f"not offered: {self.status}")
-
-    def json(self) -> Any:
-        """Return the body as JSON. Raises ``Violated``."""
-        try:
-            return json.loads(self.body.decode("utf-8"))
-        except (ValueError, RecursionError):
-            raise Violated(f"no JSON: {self}") from None
-
-    def resource(self, resource_type: str) -> dict[str, Any]:
-        """Return the FHIR resource of a 200. Raises ``Violated``."""
-        self.expect()
-        resource = self.json()
-        if not isinstance(resource, dict) or resource.get("resourceType") != resource_type:
-            raise Violated(f"no {resource_type}: {self}")
-        return resource
-
-
 @dataclass
 class Record:
     """Observations on all answers of a run.
@@ -183,12 +96,16 @@ class Record:
     - ``token_seen``: whether an answer had the token in it
     - ``waits``: for each 503 whether images were requested, and whether it had Retry-After
     - ``public``: whether an answer to a request with a token had Cache-Control: public
+    - ``was_reached``: whether anything answered
+    - ``silences``: how many of the last requests in a row had no answer
     """
 
     refusals: list[tuple[str, bytes]] = field(default_factory=list)
     token_seen: bool = False
     waits: list[tuple[bool, bool]] = field(default_factory=list)
     public: bool = False
+    was_reached: bool = False
+    silences: int = 0
 
 
 class Client:
@@ -200,8 +117,7 @@ class Client:
         self._session = session
         self._token = token
         self._trusted = {_origin(base)}
-        self._silences = 0
-        self.was_reached = False
+        self._untrusted: set[str] = set()
         self._ends = time.monotonic() + limits.overall_seconds
         self.base = base
         self.limits = limits
@@ -211,6 +127,16 @@ class Client:
     def has_token(self) -> bool:
         """Whether there is a token."""
         return self._token is not None
+
+    def holding(self, token: str) -> Self:
+        """Return a client of the same run that sends another token."""
+        other = copy.copy(self)
+        other._token = token  # noqa: SLF001 - of this class
+        return other
+
+    def trust_without_token(self, address: str) -> None:
+        """Send no token below an Endpoint's address, whose URL is the permission (2026-08)."""
+        self._untrusted.add(address)
 
     def trust(self, address: str) -> None:
         """Allow the token at an Endpoint's address, as an app would; not at http below https.
@@ -245,7 +171,7 @@ class Client:
         sent = {"Accept": accept, "Accept-Encoding": "identity", **(headers or {})}
         if form is not None:
             sent["Content-Type"] = "application/x-www-form-urlencoded"
-        if token:
+        if token and not url.startswith(tuple(self._untrusted)):
             sent["Authorization"] = self._authorization(url)
         for repeat in range(self.limits.repeats + 1):
             answer = await self._once(url, method, sent, form, images=images)
@@ -263,7 +189,7 @@ class Client:
 
     def _authorization(self, url: str) -> str:
         if self._token is None:
-            raise NotTested("no --token")
+            raise NotTested("no --token was given")
         if _origin(url) not in self._trusted:
             raise Violated("an address leads to another server: the token was not sent there")
         return f"Bearer {self._token}"
@@ -271,23 +197,23 @@ class Client:
     async def _once(
         self, url: str, method: str, headers: Mapping[str, str], form: str | None, *, images: bool
     ) -> Response:
-        if self._silences >= self.limits.silences:
-            raise NotTested(f"{self._silences} requests in a row had no answer")
+        if self.record.silences >= self.limits.silences:
+            raise NotTested(f"{self.record.silences} requests in a row had no answer")
         if time.monotonic() > self._ends:
             raise NotTested(f"the limit of {self.limits.overall_seconds:g} s has passed")
         try:
             answer = await self._read(url, method, headers, form, images=images)
         except TimeoutError:
-            self._silences += 1
+            self.record.silences += 1
             raise NoAnswer("no answer in time") from None
         except aiohttp.ClientPayloadError:
-            self.was_reached = True
+            self.record.was_reached = True
             raise NoAnswer("the answer broke off") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            self._silences += 1
+            self.record.silences += 1
             raise NoAnswer("no answer" + _reason(error)) from None
-        self._silences = 0
-        self.was_reached = True
+        self.record.silences = 0
+        self.record.was_reached = True
         return answer
 
     async def _read(

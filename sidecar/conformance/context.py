@@ -1,21 +1,24 @@
 """Shared state of a run's checks, and readers of FHIR resources that several of them use."""
 
-import base64
-import json
-import re
 import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlencode, urljoin
+from urllib.parse import urlencode
 
-from sidecar.conformance.client import Client, NotTested, Violated
-from sidecar.conformance.rows import is_uid
+from sidecar.conformance.client import Client
+from sidecar.conformance.levels import (
+    Guide,
+    Levels,
+    NotTested,
+    RequirementLevel,
+    Violated,
+)
+from sidecar.conformance.reading import key_of, keys, link, objects, resources
 
 DICOM = "multipart/related; type=application/dicom; transfer-syntax=*"
 DICOM_JSON = "application/dicom+json"
-_PATIENT = re.compile(r"(?:.*/)?Patient/([A-Za-z0-9.-]{1,64})(?:/_history/[^/]*)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +40,18 @@ class RunContext:
     """State of a run: the observations of its checks, for later checks.
 
     - ``patient``: FHIR id of the token's patient, as soon as it is known
+    - ``guide``: text of the guide that the server is held to
     - ``origin``: origin of an app's pages
+    - ``other``, ``backend``, ``expired``: clients with further tokens; ``other_patient``: FHIR id
+    - ``is_service``: whether the token is a Backend Services client's, which may have many patients
+    - ``advertised``: the smart-configuration that names this base, and what it says of it
     - ``studies``: the patient's ImagingStudies, all of them if ``has_all_pages``
     - ``foreign``: number of other patients' ImagingStudies that came with them
     - ``endpoints``: Endpoints by reference
     - ``study``: UID of the study that is retrieved below ``root``
-    - ``is_local``: whether ``root`` is for a single answer (SIA-33)
+    - ``is_local``: whether ``root`` is a capability URL, for one study or one answer
+    - ``needs_token``: whether retrievals below ``root`` carry the token (in 2026-08 not always)
+    - ``pages_seen``: the pages of the first search
     - ``rows``: study rows of QIDO-RS
     - ``patients_inside``: PatientIDs in the instances
     - ``patient_ids``, ``names``: texts that errors must not contain
@@ -51,7 +60,14 @@ class RunContext:
 
     client: Client
     patient: str | None
+    guide: Guide = Guide.SEPTEMBER
     origin: str = "https://app.example.org"
+    other: Client | None = None
+    other_patient: str | None = None
+    backend: Client | None = None
+    is_service: bool = False
+    expired: Client | None = None
+    advertised: tuple[dict[str, Any], list[str]] | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     configuration: dict[str, Any] = field(default_factory=dict)
     bundle: dict[str, Any] = field(default_factory=dict)
@@ -62,6 +78,8 @@ class RunContext:
     study: str | None = None
     root: str | None = None
     is_local: bool = False
+    needs_token: bool = True
+    pages_seen: list[dict[str, Any]] = field(default_factory=list)
     instances: list[SeenInstance] = field(default_factory=list)
     has_whole_study: bool = False
     patients_inside: set[str] = field(default_factory=set)
@@ -89,22 +107,36 @@ class RunContext:
     def known_patient(self) -> str:
         """Return the token's patient. Raises ``NotTested``."""
         if self.patient is None:
-            raise NotTested("the token's patient is not known: give --patient")
+            raise NotTested("the token's patient is not known (--patient)")
         return self.patient
+
+    def raise_if_service(self) -> None:
+        """Raise ``NotTested`` where a client with many patients sees more than an app."""
+        if self.is_service:
+            raise NotTested("a Backend Services client may have other patients, too")
 
     def first_bundle(self) -> dict[str, Any]:
         """Return the first page of the patient's studies. Raises ``NotTested``."""
+        if not self.client.has_token:
+            raise NotTested("no --token was given")
         if not self.bundle:
-            raise NotTested("no search was answered")
+            raise NotTested("the search for the patient's studies brought no Bundle")
         return self.bundle
 
-    def first_page_ids(self) -> list[str]:
-        """Return the ids of the patient's studies on the first page."""
-        own = {str(study.get("id")) for study in self.studies}
-        return [study_id for study_id in ids(self.bundle) if study_id in own]
+    def first_page_keys(self) -> list[str]:
+        """Return the keys of the patient's studies on the first page."""
+        own = {key_of(study) for study in self.studies}
+        return [key for key in keys(self.bundle) if key in own]
+
+    def read_url(self) -> str | None:
+        """Return the address of an ImagingStudy on the first page."""
+        studies = resources(self.bundle, "ImagingStudy")
+        own = (study for study in studies if study in self.studies)
+        return next((self.url(f"ImagingStudy/{study.get('id')}") for study in own), None)
 
     def known_studies(self) -> list[dict[str, Any]]:
         """Return the patient's studies, one at least. Raises ``NotTested``."""
+        self.first_bundle()
         if not self.studies:
             raise NotTested("no study of the patient was found")
         return self.studies
@@ -114,6 +146,7 @@ class RunContext:
 
         Raises ``NotTested``.
         """
+        self.known_studies()
         if self.root is None or self.study is None:
             raise NotTested("no study with the address of its images was found")
         return self.root, self.study
@@ -155,6 +188,17 @@ class RunContext:
             pages.append((await self.client.request(following)).resource("Bundle"))
         return pages, True
 
+    def store_endpoints(self, bundle: Mapping[str, Any]) -> None:
+        """Store a Bundle's Endpoints by their references."""
+        for entry in objects(bundle.get("entry")):
+            resource = entry.get("resource")
+            if isinstance(resource, dict) and resource.get("resourceType") == "Endpoint":
+                url = str(entry.get("fullUrl"))
+                # What is for this Bundle alone is no resource that can be read (SIA-33).
+                if "id" in resource and not url.startswith("urn:uuid:"):
+                    self.endpoints[f"Endpoint/{resource['id']}"] = resource
+                self.endpoints[url] = resource
+
     def announces(self, parameter: str) -> bool:
         """Return whether the CapabilityStatement has this search parameter of ImagingStudy."""
         announced = objects(self.imaging_study().get("searchParam"))
@@ -172,100 +216,32 @@ class RunContext:
 CheckFunction = Callable[[RunContext], Awaitable[str]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Check:
     """Check of requirement ``number``. ``title`` says what part of it is checked.
+
+    ``levels``: how much that part demands, where no ``Violated`` says otherwise.
 
     ``function`` returns what was seen when the requirement is kept, and raises ``Violated`` or
     ``NotTested``. ``requirement`` is the text where it is not that of ``REQUIREMENTS``.
     """
 
     number: int
+    levels: Levels
     title: str
     function: CheckFunction
     requirement: str | None = None
 
 
-def objects(value: Any) -> list[dict[str, Any]]:
-    """Return the JSON objects in a list; none if ``value`` is no list."""
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+Fault = tuple[RequirementLevel, str]
 
 
-def strings(value: Any) -> list[str]:
-    """Return the strings in a list; none if ``value`` is no list."""
-    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
-
-
-def resources(bundle: Mapping[str, Any], resource_type: str) -> list[dict[str, Any]]:
-    """Return the Bundle's resources of a type."""
-    entries = objects([entry.get("resource") for entry in objects(bundle.get("entry"))])
-    return [resource for resource in entries if resource.get("resourceType") == resource_type]
-
-
-def ids(bundle: Mapping[str, Any]) -> list[str]:
-    """Return the ids of the Bundle's ImagingStudies."""
-    return [str(study.get("id")) for study in resources(bundle, "ImagingStudy")]
-
-
-def link(bundle: Mapping[str, Any], relation: str, base: str) -> str | None:
-    """Return the absolute URL of the Bundle's link with this relation."""
-    for candidate in objects(bundle.get("link")):
-        url = candidate.get("url")
-        if candidate.get("relation") == relation and isinstance(url, str):
-            return urljoin(base + "/", url)
-    return None
-
-
-def subject_of(study: Mapping[str, Any]) -> str:
-    """Return the subject's reference; empty if there is none."""
-    subject = study.get("subject")
-    reference = subject.get("reference") if isinstance(subject, dict) else None
-    return reference if isinstance(reference, str) else ""
-
-
-def patient_of(study: Mapping[str, Any]) -> str | None:
-    """Return the Patient's id in the subject's reference."""
-    match = _PATIENT.fullmatch(subject_of(study))
-    return None if match is None else match[1]
-
-
-def uid_of(study: Mapping[str, Any]) -> str | None:
-    """Return the StudyInstanceUID of an ImagingStudy."""
-    for identifier in objects(study.get("identifier")):
-        value = identifier.get("value")
-        if identifier.get("system") == "urn:dicom:uid" and isinstance(value, str):
-            uid = value.removeprefix("urn:oid:")
-            return uid if is_uid(uid) else None
-    return None
-
-
-def patient_in(token: str | None) -> str | None:
-    """Return the ``patient`` claim of an access token that is a JWT, without verifying it.
-
-    The claim is used for searches alone.
-    """
-    parts = (token or "").split(".")
-    if len(parts) != 3:
-        return None
-    try:
-        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-    except ValueError:
-        return None
-    patient = claims.get("patient") if isinstance(claims, dict) else None
-    return patient if isinstance(patient, str) else None
-
-
-def plural(number: int, noun: str) -> str:
-    """Return ``1 study``, ``2 studies``."""
-    if number != 1:
-        noun = noun.removesuffix("y") + "ie" * noun.endswith("y") + "s"
-    return f"{number} {noun}"
-
-
-def raise_for_faults(faults: Iterable[str], total: int) -> None:
-    """Raise ``Violated`` with the count of each fault, if there is any."""
+def raise_for_faults(faults: Iterable[Fault], total: int) -> None:
+    """Raise ``Violated`` with the count of each fault, if there is any, and the strictest level."""
     counts = Counter(faults)
     if counts:
+        shown = counts.most_common(8)
+        text = "; ".join(f"{fault} ({count} of {total})" for (_, fault), count in shown)
         raise Violated(
-            "; ".join(f"{fault} ({count} of {total})" for fault, count in counts.most_common(8))
+            text, level=min((level for level, _ in counts), key=list(RequirementLevel).index)
         )

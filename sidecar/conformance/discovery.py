@@ -3,13 +3,27 @@
 import re
 from typing import Any
 
-from sidecar.conformance.client import NoAnswer, NotTested, Response, Violated
-from sidecar.conformance.context import Check, RunContext, objects, strings, subject_of
+from sidecar.conformance.context import Check, RunContext
+from sidecar.conformance.levels import BASE, SHALL, SHOULD, WISH, NoAnswer, NotTested, Violated
+from sidecar.conformance.reading import objects, strings, subject_of
 from sidecar.conformance.requirements import CORS
+from sidecar.conformance.response import Response
 
 ACCESS = "smart-imaging-access"
 APP_LAUNCH = "http://fhir.org/argonaut/smart-imaging/capabilities/app-launch"
 BACKEND_SERVICES = "http://fhir.org/argonaut/smart-imaging/capabilities/backend-services"
+_MODES: dict[str, tuple[str, tuple[tuple[str, str | None], ...]]] = {
+    "app-launch": (APP_LAUNCH, (("grant_types_supported", "authorization_code"),)),
+    "backend-services": (
+        BACKEND_SERVICES,
+        (
+            ("grant_types_supported", "client_credentials"),
+            ("token_endpoint_auth_methods_supported", "private_key_jwt"),
+            ("token_endpoint_auth_signing_alg_values_supported", None),
+        ),
+    ),
+}
+"""Each mode's capability, and the members with the values that it needs (``None``: any)."""
 _WELL_KNOWN = "/.well-known/smart-configuration"
 
 
@@ -17,82 +31,100 @@ async def _configuration(run: RunContext) -> str:
     answer = await run.client.request(
         run.base + _WELL_KNOWN, token=False, accept="application/json"
     )
-    _raise_if_no_base(answer)
+    answer.raise_if_not_offered(404, 405, 501)
     answer.expect()
+    run.configuration = _object(answer, "no JSON object")
+    return f"{answer.status}, {len(run.configuration)} members"
+
+
+def _object(answer: Response, otherwise: str) -> dict[str, Any]:
     configuration = answer.json()
     if not isinstance(configuration, dict):
-        raise Violated("no JSON object")
-    run.configuration = configuration
-    return f"{answer.status}, {len(configuration)} members"
+        raise Violated(otherwise)
+    return configuration
 
 
-def _raise_if_no_base(answer: Response) -> None:
+def raise_if_no_base(answer: Response) -> None:
+    """Raise ``Violated`` with a hint for a 404: the FHIR base may be elsewhere."""
     if answer.status == 404:
         raise Violated(str(answer), "Is the URL of --conformance the FHIR base (often …/fhir)?")
 
 
 async def _metadata(run: RunContext) -> str:
     answer = await run.client.request(run.url("metadata"), token=False)
-    _raise_if_no_base(answer)
+    raise_if_no_base(answer)
     run.metadata = answer.resource("CapabilityStatement")
     if run.metadata.get("fhirVersion") != "4.0.1":
         raise Violated("fhirVersion is not 4.0.1")
     return "CapabilityStatement, fhirVersion 4.0.1"
 
 
-async def _capabilities(run: RunContext) -> str:
-    if not run.configuration:
-        raise NotTested("there is no smart-configuration")
-    capabilities = strings(run.configuration.get("capabilities"))
-    if ACCESS not in capabilities:
-        raise Violated(f"capabilities has no {ACCESS}")
-    kinds = [
-        name
-        for name, url in (("app-launch", APP_LAUNCH), ("backend-services", BACKEND_SERVICES))
-        if url in capabilities
-    ]
-    if not kinds:
-        raise Violated(f"capabilities has neither {APP_LAUNCH} nor {BACKEND_SERVICES}")
-    grants = strings(run.configuration.get("grant_types_supported"))
-    if "backend-services" in kinds and "client_credentials" not in grants:
-        raise Violated("backend-services without client_credentials in grant_types_supported")
-    return " and ".join([ACCESS, *kinds])
-
-
-async def _endpoints_of_the_ehr(run: RunContext) -> str:
+async def _advertised(run: RunContext) -> str:
+    """Find the smart-configuration that names this base: the EHR's, or that of the base itself."""
     ehr = _ehr_base(run)
+    configuration = run.configuration if ehr is None else await _configuration_of(run, ehr)
+    who = (
+        "the EHR that the studies' subject names"
+        if ehr is not None
+        else "this base's smart-configuration"
+    )
+    if not configuration:
+        raise NotTested("the studies' subjects name no EHR, and this base has no configuration")
+    named = [
+        strings(endpoint.get("capabilities"))
+        for endpoint in objects(configuration.get("associated_endpoints"))
+        if str(endpoint.get("url")).rstrip("/") in _own_bases(run)
+    ]
+    top = strings(configuration.get("capabilities"))
+    if ACCESS in top and ehr in (None, run.base):
+        run.advertised = configuration, top
+        return "ImagingStudy is served by the base that says so"
+    if not named:
+        # Apps may learn of a base in another way, so that this breaks nothing of the guide.
+        raise Violated(f"{who} does not name this base in associated_endpoints", level=WISH)
+    if ACCESS not in named[0]:
+        raise Violated(f"{who} names this base in associated_endpoints without {ACCESS}")
+    run.advertised = configuration, named[0]
+    return f"{who} has this base among its associated_endpoints"
+
+
+async def _configuration_of(run: RunContext, ehr: str) -> dict[str, Any]:
     try:
         answer = await run.client.request(ehr + _WELL_KNOWN, token=False, accept="application/json")
     except NoAnswer as error:
-        raise NotTested(f"the EHR that the studies' subject names: {error}") from None
+        raise NotTested(f"of the EHR that the studies' subject names: {error}") from None
     if answer.status != 200:
         raise NotTested(
             f"the EHR that the studies' subject names has no smart-configuration: {answer}"
         )
-    configuration = answer.json()
-    if not isinstance(configuration, dict):
-        raise Violated("the EHR's smart-configuration is no JSON object")
-    if ehr == run.base and ACCESS in strings(configuration.get("capabilities")):
-        return "the EHR serves ImagingStudy itself, and says so"
-    for endpoint in objects(configuration.get("associated_endpoints")):
-        if str(endpoint.get("url")).rstrip("/") in _own_bases(run):
-            if ACCESS in strings(endpoint.get("capabilities")):
-                return (
-                    "the EHR that the studies' subject names has this base among its "
-                    "associated_endpoints"
-                )
-            raise Violated(f"the EHR names this base in associated_endpoints without {ACCESS}")
-    raise Violated(
-        "the EHR that the studies' subject names does not name this base in associated_endpoints"
-    )
+    return _object(answer, "the EHR's smart-configuration is no JSON object")
 
 
-def _ehr_base(run: RunContext) -> str:
-    for study in run.known_studies():
+def _ehr_base(run: RunContext) -> str | None:
+    for study in run.studies:
         match = re.fullmatch(r"(https?://.+)/Patient/[^/]+", subject_of(study))
         if match is not None:
             return match[1]
-    return run.base  # With a relative reference the Patient is at the same base.
+    return None  # With a relative reference the Patient is at the same base.
+
+
+async def _modes(run: RunContext) -> str:
+    if run.advertised is None:
+        raise NotTested("no smart-configuration that names this base was found")
+    configuration, capabilities = run.advertised
+    modes = [mode for mode, (url, _) in _MODES.items() if url in capabilities]
+    if not modes:
+        raise Violated(f"capabilities has neither {APP_LAUNCH} nor {BACKEND_SERVICES}")
+    for mode in modes:
+        for member, value in _MODES[mode][1]:
+            listed = strings(configuration.get(member))
+            if not listed or value not in (*listed, None):
+                raise Violated(f"{mode} without {value or 'a value'} in {member}")
+    scopes = strings(configuration.get("scopes_supported"))
+    if "backend-services" in modes and "system/ImagingStudy.rs" not in scopes:
+        text = "backend-services without system/ImagingStudy.rs in scopes_supported"
+        raise Violated(text, level=SHOULD)
+    return " and ".join([ACCESS, *modes])
 
 
 def _own_bases(run: RunContext) -> set[str]:
@@ -110,18 +142,13 @@ async def _resources(run: RunContext) -> str:
     codes = [
         interaction.get("code") for interaction in objects(run.imaging_study().get("interaction"))
     ]
-    missing = [f"interaction {code}" for code in ("read", "search-type") if code not in codes]
-    missing += [
-        f"searchParam {name}" for name in ("patient", "identifier") if not run.announces(name)
-    ]
+    needed = ("patient", "identifier", "_lastUpdated")
+    missing = [] if "search-type" in codes else ["interaction search-type"]
+    missing += [f"searchParam {name}" for name in needed if not run.announces(name)]
     if missing:
         raise Violated(f"ImagingStudy without {', '.join(missing)}")
-    also = [
-        name for name in ("_lastUpdated", "started", "modality", "status") if run.announces(name)
-    ]
-    return "ImagingStudy with read, search-type, patient, identifier" + (
-        f"; also {', '.join(also)}" if also else ""
-    )
+    also = [name for name in ("started", "modality", "status") if run.announces(name)]
+    return f"ImagingStudy with search-type, {', '.join((*needed, *also))}"
 
 
 async def _cors(run: RunContext) -> str:
@@ -188,16 +215,22 @@ def _allows(run: RunContext, answer: Response, what: str) -> None:
 
 
 DISCOVERY = (
-    Check(3, "smart-configuration, without a token", _configuration),
-    Check(3, "metadata, without a token", _metadata),
-    Check(2, "capabilities in the smart-configuration", _capabilities),
-    Check(20, "ImagingStudy in the CapabilityStatement", _resources),
-    Check(3, "CORS: pages in browsers may read both", _cors, CORS),
-    Check(20, "CORS: the preflight of a search", _preflight_of_search, CORS),
+    Check(3, WISH, "smart-configuration, without a token", _configuration),
+    Check(3, BASE, "metadata, without a token", _metadata),
+    Check(20, BASE, "ImagingStudy in the CapabilityStatement", _resources),
+    Check(3, WISH, "CORS: pages in browsers may read both", _cors, CORS),
+    Check(20, WISH, "CORS: the preflight of a search", _preflight_of_search, CORS),
 )
 LATER = (
-    Check(1, "the EHR's smart-configuration leads here", _endpoints_of_the_ehr),
-    Check(20, "CORS: pages may read searches and errors", _cors_of_search, CORS),
-    Check(40, "CORS: the preflight of a retrieval", _preflight_of_retrieval, CORS),
+    Check(1, SHALL, "the EHR's smart-configuration leads here", _advertised),
+    Check(2, SHALL, "capabilities in the smart-configuration", _modes),
+    Check(20, WISH, "CORS: pages may read searches and errors", _cors_of_search, CORS),
+    Check(
+        40,
+        WISH,
+        "CORS: the preflight of a retrieval",
+        _preflight_of_retrieval,
+        CORS,
+    ),
 )
 """Checks that need the studies."""

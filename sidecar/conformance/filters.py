@@ -4,38 +4,32 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from sidecar.conformance.client import NotTested, Violated
-from sidecar.conformance.context import (
-    Check,
-    RunContext,
-    ids,
-    objects,
-    plural,
-    resources,
-    strings,
-    uid_of,
-)
+from sidecar.conformance.context import Check, RunContext
+from sidecar.conformance.levels import BASE, SHALL, Guide, NotTested, RequirementLevel, Violated
+from sidecar.conformance.reading import key_of, keys, objects, plural, resources, strings, uid_of
 
 Study = dict[str, Any]
+_SAME_PAGE = {Guide.SEPTEMBER: SHALL, Guide.AUGUST: BASE}
 
 
 async def _by_identifier(run: RunContext) -> str:
     study, uid = _identified(run)
     for value in (f"urn:oid:{uid}", f"urn:dicom:uid|urn:oid:{uid}"):
-        study_ids = ids(await run.search(("identifier", value)))
-        if study_ids != [str(study.get("id"))]:
-            shown, studies = value.replace(uid, "<UID>"), plural(len(study_ids), "study")
-            raise Violated(f"identifier={shown} of one study brings {studies}, or another one")
+        found = keys(await run.search(("identifier", value)))
+        if found != [key_of(study)]:
+            shown, studies = value.replace(uid, "<UID>"), plural(len(found), "study")
+            text = f"identifier={shown} of one study brings {studies}, or another one"
+            raise Violated(text, level=BASE if "|" in value else SHALL)
     return "identifier=urn:oid:<UID> and urn:dicom:uid|urn:oid:<UID> bring that study"
 
 
 async def _absent_identifier(run: RunContext) -> str:
     run.first_bundle()
     bundle = await run.search(("identifier", f"urn:oid:{run.absent_uid}"))
-    if ids(bundle) or bundle.get("total") not in (0, None):
-        raise Violated(
-            f"a made-up UID brings {plural(len(ids(bundle)), 'study')}, or a total that is not 0"
-        )
+    if keys(bundle):
+        raise Violated(f"a made-up UID brings {plural(len(keys(bundle)), 'study')}")
+    if bundle.get("total") not in (0, None):
+        raise Violated("a made-up UID brings a total that is not 0", level=BASE)
     return "an empty Bundle for a made-up UID"
 
 
@@ -43,19 +37,34 @@ async def _included(run: RunContext) -> str:
     """Check that with _include each Endpoint is in the Bundle, unless it is contained."""
     run.known_studies()
     studies = resources(run.bundle, "ImagingStudy")
-    references = [
-        (study, str(endpoint.get("reference")))
-        for study in studies
-        for endpoint in objects(study.get("endpoint"))
-    ]
     missing = sum(
         not reference.startswith("#") and endpoint_of(run, study, reference) is None
-        for study, reference in references
+        for study in studies
+        for reference in references(study)
     )
     if missing:
         named_by = plural(len(studies), "study")
         raise Violated(f"{missing} of the Endpoints that {named_by} name are not in the Bundle")
-    return "each study's Endpoint is in the Bundle, or contained"
+    return "each Endpoint that a study names is in the Bundle, or contained"
+
+
+async def _on_the_page(run: RunContext) -> str:
+    """Check that an Endpoint of one answer is on the page of its study (SIA-33)."""
+    run.known_studies()
+    for page in (*run.pages_seen, await run.search()):
+        here = {str(entry.get("fullUrl")) for entry in objects(page.get("entry"))}
+        for study in resources(page, "ImagingStudy"):
+            local = {name for name in references(study) if name.startswith("urn:uuid:")}
+            if not local <= here:
+                raise Violated("a urn:uuid: Endpoint is not on the page of a study that names it")
+    if not any(name.startswith("urn:uuid:") for study in run.studies for name in references(study)):
+        raise NotTested("no study names an Endpoint of one answer (urn:uuid:)")
+    return "each urn:uuid: Endpoint is on the page of its study, with and without _include"
+
+
+def references(study: Study) -> list[str]:
+    """Return the references to Endpoints."""
+    return strings([one.get("reference") for one in objects(study.get("endpoint"))])
 
 
 def endpoint_of(run: RunContext, study: Study, reference: str) -> dict[str, Any] | None:
@@ -70,8 +79,8 @@ def endpoint_of(run: RunContext, study: Study, reference: str) -> dict[str, Any]
 async def _by_last_updated(run: RunContext) -> str:
     studies = run.known_studies()
     moments = [moment for study in studies if (moment := _moment(_last_updated(study))) is not None]
-    await _empty(run, "_lastUpdated", "lt1900-01-01T00:00:00Z")
     await _empty(run, "_lastUpdated", "gt2999-01-01T00:00:00Z")
+    await _empty(run, "_lastUpdated", "lt1900-01-01T00:00:00Z", level=BASE)
     if not moments:
         raise NotTested("no study has meta.lastUpdated; what none can be was not found")
     since = max(moments) - timedelta(seconds=1)
@@ -160,11 +169,13 @@ def _identified(run: RunContext) -> tuple[Study, str]:
     raise NotTested("no study has a StudyInstanceUID")
 
 
-async def _empty(run: RunContext, name: str, value: str) -> None:
-    study_ids = ids(await run.search((name, value)))
-    if study_ids:
+async def _empty(
+    run: RunContext, name: str, value: str, *, level: RequirementLevel | None = None
+) -> None:
+    found = keys(await run.search((name, value)))
+    if found:
         shown = value if value != run.absent_uid else "<made-up>"
-        raise Violated(f"{name}={shown} brings {plural(len(study_ids), 'study')}")
+        raise Violated(f"{name}={shown} brings {plural(len(found), 'study')}", level=level)
 
 
 async def _matching(
@@ -186,8 +197,8 @@ async def _matching(
     wrong = sum(not matches(study) for study in studies)
     if wrong:
         raise Violated(f"{name}={shown}: {wrong} of {number} do not match")
-    known = {str(study.get("id")) for study in run.studies if matches(study)}
-    missing = known & set(run.first_page_ids()) - set(ids(bundle))
+    known = {key_of(study) for study in run.studies if matches(study)}
+    missing = known & set(run.first_page_keys()) - set(keys(bundle))
     if missing and bundle.get("total") in (len(studies), None):
         raise Violated(f"{name}={shown}: {plural(len(missing), 'study')} that match are missing")
     if not studies:
@@ -196,12 +207,13 @@ async def _matching(
 
 
 FILTERS = (
-    Check(20, "_include=ImagingStudy:endpoint", _included),
-    Check(20, "search by identifier", _by_identifier),
-    Check(20, "search by an identifier that nobody has", _absent_identifier),
-    Check(20, "search by _lastUpdated", _by_last_updated),
-    Check(21, "search by started", _by_started),
-    Check(20, "search by modality", _by_modality),
-    Check(20, "search by status", _by_status),
-    Check(20, "search by _id", _by_id),
+    Check(20, SHALL, "_include=ImagingStudy:endpoint", _included),
+    Check(33, _SAME_PAGE, "Endpoints of one answer are on its pages", _on_the_page),
+    Check(20, SHALL, "search by identifier", _by_identifier),
+    Check(20, SHALL, "search by an identifier that nobody has", _absent_identifier),
+    Check(20, SHALL, "search by _lastUpdated", _by_last_updated),
+    Check(21, BASE, "search by started", _by_started),
+    Check(20, BASE, "search by modality", _by_modality),
+    Check(20, BASE, "search by status", _by_status),
+    Check(20, BASE, "search by _id", _by_id),
 )

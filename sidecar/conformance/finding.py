@@ -24,14 +24,15 @@ class State(StrEnum):
 class Finding:
     """Line of the report. ``name`` is stable, ``text`` says what was seen.
 
-    ``hint`` says what to do, or what is required. No field names a patient or a study, or has a
-    secret: the report can be sent to support.
+    ``hint`` says what to do, or what is required; ``level`` how much a requirement demands. No
+    field names a patient or a study, or has a secret: the report can be sent to support.
     """
 
     name: str
     state: State
     text: str
     hint: str | None = None
+    level: str | None = None
 
 
 def has_failed(findings: Sequence[Finding]) -> bool:
@@ -41,19 +42,27 @@ def has_failed(findings: Sequence[Finding]) -> bool:
 
 def table(findings: Sequence[Finding]) -> str:
     """Return lines of ``state  name  text`` with hints below, and the count of each state."""
-    width = max(len(finding.name) for finding in findings)
+    labels = [
+        finding.name + (f" ({finding.level})" if finding.level else "") for finding in findings
+    ]
+    width = max(map(len, labels))
     lines = []
-    for finding in findings:
-        begin = f"{finding.state:<5} {finding.name:<{width}}  "
+    for finding, label in zip(findings, labels, strict=True):
+        begin = f"{finding.state:<5} {label:<{width}}  "
         if width > _NAME_WIDTH:
             lines.append(begin.rstrip())
             begin = " " * 13
         lines += _wrapped(begin, finding.text)
         if finding.hint is not None:
             lines += _wrapped(" " * len(begin) + "-> ", finding.hint)
-    counts = {state: sum(finding.state is state for finding in findings) for state in State}
-    lines.append(", ".join(f"{count} {state}" for state, count in counts.items() if count))
+    lines.append(summary(findings))
     return "\n".join(lines)
+
+
+def summary(findings: Sequence[Finding]) -> str:
+    """Return the count of each state that there is."""
+    counts = {state: sum(finding.state is state for finding in findings) for state in State}
+    return ", ".join(f"{count} {state}" for state, count in counts.items() if count)
 
 
 def _wrapped(begin: str, text: str) -> list[str]:
@@ -63,13 +72,24 @@ def _wrapped(begin: str, text: str) -> list[str]:
     """
     width = _WIDTH - len(begin)
     lines = wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
-    printable = ["".join(c if c.isprintable() else "?" for c in line) for line in lines]
     return [
-        (begin if number == 0 else " " * len(begin)) + line for number, line in enumerate(printable)
+        (begin if number == 0 else " " * len(begin)) + printable(line)
+        for number, line in enumerate(lines)
     ]
 
 
-def as_json(findings: Sequence[Finding]) -> str:
-    """Return ``{"ok": …, "findings": [{"name", "state" (lower case), "text", "hint"}]}``."""
+def printable(text: str) -> str:
+    """Return the text with a question mark for each character that cannot be printed."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def as_json(findings: Sequence[Finding], **about: str) -> str:
+    """Return ``{"ok": …, "findings": [{"name", "state" (lower case), "text", "hint"}]}``.
+
+    ``about`` are further members; a finding has ``level`` where it is a requirement's.
+    """
     rows = [{**asdict(finding), "state": finding.state.value.lower()} for finding in findings]
-    return json.dumps({"ok": not has_failed(findings), "findings": rows}, indent=2)
+    for row in rows:
+        if row["level"] is None:
+            del row["level"]
+    return json.dumps({"ok": not has_failed(findings), **about, "findings": rows}, indent=2)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import pydicom
 
-from sidecar.conformance.client import Response, Violated
+from sidecar.conformance.levels import Violated
+from sidecar.conformance.response import Response
 
 _KEYWORDS = ["PatientID", "PatientName", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"]
 

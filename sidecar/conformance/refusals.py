@@ -1,18 +1,11 @@
 """Checks of refusals: other studies and patients, odd paths, writes (SIA-11, 12, 42, 45, 51)."""
 
-from sidecar.conformance.client import FHIR_JSON, NotTested, Response, Violated
-from sidecar.conformance.context import (
-    DICOM,
-    DICOM_JSON,
-    Check,
-    RunContext,
-    objects,
-    plural,
-    uid_of,
-)
+from sidecar.conformance.context import DICOM, DICOM_JSON, Check, RunContext
+from sidecar.conformance.levels import BASE, SHALL, WISH, NotTested, RequirementLevel, Violated
+from sidecar.conformance.reading import objects, plural, uid_of
+from sidecar.conformance.response import FHIR_JSON, Response
+from sidecar.conformance.retrieval import instances_in
 from sidecar.conformance.rows import is_uid, text
-
-_REFUSED = (400, 401, 403, 404, 405, 406, 410, 414, 501)
 
 
 async def _absent_study(run: RunContext) -> str:
@@ -38,15 +31,16 @@ async def _absent_study(run: RunContext) -> str:
     for path, accept in forms.items():
         answer = await run.client.request(root + path, accept=accept)
         what = path.replace(instance, "…").replace(series, "…").replace(absent, "…")
-        is_empty = answer.status == 204 or (answer.status == 200 and answer.body.strip() == b"[]")
-        if not (is_empty and path.endswith(("/series", "/instances"))):
-            _refused(answer, what, (403, 404, 405, 406, 501))
+        raise_if_served(answer, what)
         statuses.add(answer.status)
     return f"{plural(len(forms), 'form')}, each refused: {', '.join(map(str, sorted(statuses)))}"
 
 
 async def _other_series(run: RunContext) -> str:
-    """Check that a series or instance is refused below a study that does not have it."""
+    """Check that a series or instance is refused below a study that does not have it.
+
+    Both studies are the patient's: what comes is nobody else's, but a capability URL is for one.
+    """
     url, instance = run.known_instance()
     series = await _series_of_another_study(run)
     combined = f"{url}/series/{series}"
@@ -62,7 +56,7 @@ async def _other_series(run: RunContext) -> str:
         answer = await run.client.request(address, accept=accept, images=True)
         is_other = address.startswith(combined)
         what = "another study's series under" if is_other else "a made-up series or instance in"
-        _refused(answer, f"{what} this study", (403, 404))
+        raise_if_served(answer, f"{what} this study", SHALL if run.is_local else BASE)
     return "another study's series, made-up series and instances are refused"
 
 
@@ -96,10 +90,10 @@ async def _other_root(run: RunContext) -> str:
     url = f"{other}/studies/{study}"
     for address, accept in ((url, DICOM), (url + "/metadata", DICOM_JSON)):
         answer = await run.client.request(address, accept=accept, images=True)
-        _refused(answer, "another patient's address with an own study", (403, 404))
+        raise_if_served(answer, "another patient's address with an own study", WISH)
     query = await run.client.request(f"{other}/studies", accept=DICOM_JSON)
-    _refused(query, "another patient's QIDO-RS", (403, 404))
-    return "403 or 404 below another patient's address"
+    raise_if_served(query, "another patient's QIDO-RS", WISH)
+    return "refused below another patient's address"
 
 
 async def _absent_read(run: RunContext) -> str:
@@ -107,9 +101,9 @@ async def _absent_read(run: RunContext) -> str:
     study = await run.client.request(run.url(f"ImagingStudy/{run.absent_uid}"))
     other = await run.client.request(run.url("ImagingStudy/no-such-id"))
     for answer in (study, other):
-        _refused(answer, "a made-up ImagingStudy", (403, 404, 410))
+        raise_if_served(answer, "a made-up ImagingStudy")
     endpoint = await run.client.request(run.url(f"Endpoint/{run.absent_patient}"))
-    _refused(endpoint, "a made-up Endpoint", (403, 404, 410))
+    raise_if_served(endpoint, "a made-up Endpoint", BASE)
     return f"{study.status} for a made-up id"
 
 
@@ -120,13 +114,13 @@ async def _altered(run: RunContext) -> str:
     for other in others[:1]:
         url = f"{root}/studies/{other}"
         answer = await run.client.request(url, accept=DICOM, images=True)
-        _refused(answer, "another study below the address", _REFUSED)
+        raise_if_served(answer, "another study below the address")
     last = root.rsplit("/", 1)[1]
     middle = len(last) // 2
     changed = last[:middle] + ("A" if last[middle] != "A" else "B") + last[middle + 1 :]
     url = f"{root.removesuffix(last)}{changed}/studies/{study}"
     answer = await run.client.request(url, accept=DICOM, images=True)
-    _refused(answer, "a changed address", _REFUSED)
+    raise_if_served(answer, "a changed address")
     return "one character changed, or another study behind it: refused"
 
 
@@ -150,6 +144,8 @@ async def _paths(run: RunContext) -> str:
     for path in paths:
         accept = FHIR_JSON if path.startswith(f"{run.base}/ImagingStudy/") else DICOM
         answer = await run.client.request(path, accept=accept, images=True)
+        if 200 <= answer.status < 300 and accept == DICOM:
+            instances_in(run, answer)  # Another study is worse than an odd spelling of this one.
         if not 400 <= answer.status < 500:
             shown = path.removeprefix(root).removeprefix(run.base)
             shown = shown.replace(study, "<UID>").replace(absent, "<made-up>")
@@ -172,7 +168,7 @@ async def _writes(run: RunContext) -> str:
         answer = await run.client.request(url, method=method, headers={"Content-Type": FHIR_JSON})
         if answer.status in (400, 412, 415, 422):
             raise NotTested(f"{method} brings {answer.status}: with a body it might write")
-        _refused(answer, method, (401, 403, 404, 405, 501))
+        raise_if_served(answer, method, is_write=True)
         statuses.add(answer.status)
     return f"POST, PUT, PATCH, DELETE: {', '.join(map(str, sorted(statuses)))}"
 
@@ -187,25 +183,35 @@ async def _stores(run: RunContext) -> str:
         answer = await run.client.request(url, method=method, accept=DICOM_JSON, headers=headers)
         if answer.status in (400, 409, 415):
             raise NotTested(f"{method} brings {answer.status}: with a body it might store")
-        _refused(answer, method, (401, 403, 404, 405, 501))
+        raise_if_served(answer, method, is_write=True)
     return "STOW-RS and DELETE are refused"
 
 
-def _refused(answer: Response, what: str, statuses: tuple[int, ...]) -> None:
-    if answer.status not in statuses:
-        raise Violated(f"{what}: {answer}")
+def raise_if_served(
+    answer: Response, what: str, level: RequirementLevel = SHALL, *, is_write: bool = False
+) -> None:
+    """Raise ``Violated`` of ``level`` for a success, or for data in a denial.
+
+    An empty list, or no content, denies what was to be read. What is neither a success nor a clear
+    denial is ``Violated``, too, at the lowest level.
+    """
+    is_empty = answer.status == 204 or (answer.status == 200 and answer.body.strip() == b"[]")
+    if is_empty and not is_write:
+        return
     is_dicom = answer.media_type in ("multipart/related", "application/dicom")
-    if is_dicom or answer.body[128:132] == b"DICM":
-        raise Violated(f"{what}: a denial with DICOM data: {answer}")
+    if 200 <= answer.status < 300 or is_dicom or answer.body[128:132] == b"DICM":
+        raise Violated(f"{what}: {answer}", level=level)
+    if not (400 <= answer.status < 500 or answer.status == 501):
+        raise Violated(f"{what}: {answer}", level=WISH)
 
 
 REFUSALS = (
-    Check(45, "a made-up ImagingStudy or Endpoint", _absent_read),
-    Check(42, "a made-up study, in every form", _absent_study),
-    Check(42, "another study's series in this study", _other_series),
-    Check(12, "images below another patient's address", _other_root),
-    Check(51, "a changed capability URL", _altered),
-    Check(42, "odd spellings of paths", _paths),
-    Check(11, "writes to FHIR", _writes),
-    Check(11, "writes to DICOMweb", _stores),
+    Check(45, SHALL, "a made-up ImagingStudy or Endpoint", _absent_read),
+    Check(42, SHALL, "a made-up study, in every form", _absent_study),
+    Check(42, SHALL, "another study's series in this study", _other_series),
+    Check(12, SHALL, "images below another patient's address", _other_root),
+    Check(51, SHALL, "a changed capability URL", _altered),
+    Check(42, WISH, "odd spellings of paths", _paths),
+    Check(11, SHALL, "writes to FHIR", _writes),
+    Check(11, SHALL, "writes to DICOMweb", _stores),
 )

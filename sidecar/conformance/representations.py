@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from urllib.parse import urljoin
 
-from sidecar.conformance.client import NotTested, Response, Violated
-from sidecar.conformance.context import DICOM_JSON, Check, RunContext, plural
+from sidecar.conformance.context import DICOM_JSON, Check, RunContext
+from sidecar.conformance.levels import SHOULD, WISH, Leaked, NotTested, Violated
 from sidecar.conformance.multipart import parts_of
+from sidecar.conformance.reading import plural
+from sidecar.conformance.response import Response
 from sidecar.conformance.retrieval import instances_of, rows_of
 from sidecar.conformance.rows import Row, number, text
 
@@ -45,10 +47,10 @@ async def _metadata(run: RunContext, url: str) -> Rows:
     answer = await run.client.request(f"{url}/metadata", accept=DICOM_JSON, images=True)
     answer.raise_if_not_offered()
     if answer.stopped is not None:
-        raise NotTested(answer.stopped)
+        raise NotTested(f"it was {answer.stopped}")
     rows = rows_of(answer)
     if any(text(row, "StudyInstanceUID") != run.study for row in rows):
-        raise Violated("metadata of another study")
+        raise Leaked("metadata of another study")
     patients = {text(row, "PatientID") or "" for row in rows}
     if len(patients) > 1 or (run.patients_inside and not patients <= run.patients_inside):
         raise Violated("the PatientID in the metadata is another than in the instances")
@@ -100,7 +102,7 @@ async def _frame(run: RunContext) -> str:
 def _offered(answer: Response) -> None:
     answer.raise_if_not_offered()
     if answer.status in (400, 502, 504):
-        raise NotTested(f"the archive cannot do it with this image: {answer.status}")
+        raise NotTested(f"it is not offered for this image ({answer.status})")
     answer.expect()
 
 
@@ -130,11 +132,11 @@ def _links(row: Row) -> Iterator[str]:
 
 
 REPRESENTATIONS = (
-    Check(41, "metadata of a study", _metadata_of_study),
-    Check(41, "metadata of a series", _metadata_of_series),
-    Check(41, "metadata of an instance", _metadata_of_instance),
-    Check(41, "an instance, rendered", _rendered),
-    Check(41, "an instance's thumbnail", _thumbnail),
-    Check(41, "a frame", _frame),
-    Check(42, "bulk data", _bulk_data),
+    Check(41, SHOULD, "metadata of a study", _metadata_of_study),
+    Check(41, SHOULD, "metadata of a series", _metadata_of_series),
+    Check(41, SHOULD, "metadata of an instance", _metadata_of_instance),
+    Check(41, SHOULD, "an instance, rendered", _rendered),
+    Check(41, WISH, "an instance's thumbnail", _thumbnail),
+    Check(41, SHOULD, "a frame", _frame),
+    Check(42, WISH, "bulk data", _bulk_data),
 )

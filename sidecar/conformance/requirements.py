@@ -1,10 +1,13 @@
 """Texts of the requirements that a client can check (docs/conformance.md has all of them)."""
 
+from sidecar.conformance.levels import MAY, SHALL, WISH
+
 REQUIREMENTS = {
     1: "The EHR's .well-known/smart-configuration has smart-imaging-access among its capabilities, "
     "or names the imaging server's FHIR base in associated_endpoints with it.",
-    2: "capabilities has smart-imaging-access and app-launch and/or backend-services of the guide; "
-    "with backend-services, grant_types_supported has client_credentials.",
+    2: "Beside smart-imaging-access stands app-launch and/or backend-services of the guide. With "
+    "app-launch, grant_types_supported has authorization_code; with backend-services it has "
+    "client_credentials, and private_key_jwt and its algorithms are listed.",
     3: "[base]/.well-known/smart-configuration and [base]/metadata (a CapabilityStatement, "
     "fhirVersion 4.0.1) are there without a token, for pages in browsers, too.",
     10: "Each FHIR request and each retrieval needs an active token; else 401 "
@@ -21,18 +24,20 @@ REQUIREMENTS = {
     "_include=ImagingStudy:endpoint; patient=Patient/123, subject=Patient/123 and POST "
     "[base]/ImagingStudy/_search mean the same.",
     21: "Searches are filtered by _lastUpdated and started when the client supplies them.",
-    22: "A search for a patient who is not the token's is a 403, not an empty Bundle.",
+    22: "A search for a patient who is not the token's, or outside a Backend Services client's "
+    "access, is a 403, not an empty Bundle.",
     23: "While a search takes longer, 503 with Retry-After in seconds.",
     24: "A search is answered by a searchset Bundle of application/fhir+json with total, link "
     "self, and search.mode match or include of each entry.",
     25: "A client need not fetch again what it has.",
     30: "An ImagingStudy has id, one identifier urn:dicom:uid with urn:oid:<UID>, status, subject, "
-    "modality, endpoint.",
-    31: "An Endpoint has requires-access-token once, status active, connectionType dicom-wado-rs, "
-    "payloadType, and as address the WADO-RS base URL.",
+    "modality.",
+    31: "An Endpoint has status active, connectionType dicom-wado-rs, payloadType, and as address "
+    "the WADO-RS base URL; by the texts of 2026-08 also requires-access-token once.",
     32: "The address follows [base]/Patient/123/$wado-rs (the guide's forerunner of 2021).",
-    33: "An address that is for one token alone stands in a contained Endpoint or a urn:uuid: "
-    "entry, never in a stable Endpoint/<id>.",
+    33: "An Endpoint that stands in one answer alone (urn:uuid:) is on the same page as each study "
+    "that refers to it, with and without _include.",
+    39: "Each retrieval carries the access token of the search; without one it is a 401.",
     40: "GET [address]/studies/{uid} with Accept: multipart/related; type=application/dicom; "
     "transfer-syntax=* returns the whole study, an instance a part, stored bytes untouched.",
     41: "Series, instance, metadata, frames, rendered and bulk data should be there; what comes is "
@@ -49,6 +54,8 @@ REQUIREMENTS = {
     53: "Lifetimes and revocation of capability URLs are documented.",
     54: "Credentials do not get about: no token in addresses, answers are not for shared caches, "
     "capability URLs are not sent on as referrers.",
+    55: "After a 401 or 403 of a retrieval, a search by patient and identifier brings an Endpoint "
+    "that works.",
     60: "Accesses are recorded.",
 }
 
@@ -61,15 +68,13 @@ ACCEPT = "What comes is what Accept asks for; when it cannot be had, 406 (RFC 91
 """Texts for checks of what other standards demand."""
 
 BEYOND_A_CLIENT = {
-    11: "other scopes than this token's need other tokens",
-    13: "needs a Backend Services client",
-    14: "needs a token without a patient in context",
-    15: "needs a token with several grants",
-    16: "needs an authorization server that fails",
-    17: "cannot be seen from outside",
-    45: "whether another patient's study is refused as an absent one needs to know of one",
-    52: "a capability URL's lifetime is not waited for",
-    53: "stands in the server's documents",
-    60: "cannot be seen from outside",
+    11: (SHALL, "other scopes than this token's need other tokens"),
+    14: (SHALL, "it needs a token with patient/ scopes and no patient"),
+    15: (SHALL, "it needs a token with several grants"),
+    16: (SHALL, "it needs an authorization server that fails"),
+    17: (MAY, "it cannot be seen from outside"),
+    52: (SHALL, "the end of a capability URL's lifetime is not waited for"),
+    53: (SHALL, "it stands in the server's documents"),
+    60: (WISH, "it cannot be seen from outside"),
 }
-"""Requirements that a client with one patient's token cannot check, and why."""
+"""Requirements that no client can check with the tokens that it may have: level, and why."""

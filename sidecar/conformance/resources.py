@@ -2,20 +2,14 @@
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urljoin
 
 from yarl import URL
 
-from sidecar.conformance.client import NotTested, Violated
-from sidecar.conformance.context import (
-    Check,
-    RunContext,
-    objects,
-    patient_of,
-    plural,
-    raise_for_faults,
-    uid_of,
-)
-from sidecar.conformance.filters import endpoint_of
+from sidecar.conformance.context import Check, Fault, RunContext, raise_for_faults
+from sidecar.conformance.filters import endpoint_of, references
+from sidecar.conformance.levels import BASE, MAY, SHALL, SHOULD, WISH, Guide, NotTested, Violated
+from sidecar.conformance.reading import objects, patient_of, plural, resources, subject_of, uid_of
 from sidecar.conformance.rows import is_uid
 
 Resource = dict[str, Any]
@@ -32,6 +26,7 @@ _CONNECTION_TYPE = {
     "system": "http://terminology.hl7.org/CodeSystem/endpoint-connection-type",
     "code": "dicom-wado-rs",
 }
+_SHOULD_HAVE = ("started", "numberOfSeries", "numberOfInstances", "series")
 _DRAWABLE = {"CR", "CT", "DX", "MG", "MR", "NM", "PT", "US", "XA"}
 """Modalities whose instances have pixels."""
 
@@ -44,29 +39,30 @@ async def _studies(run: RunContext) -> str:
     return plural(len(studies), "study")
 
 
-def _faults_of_study(study: Resource) -> Iterator[str]:
+def _faults_of_study(study: Resource) -> Iterator[Fault]:
     identifiers = objects(study.get("identifier"))
     values = [str(item.get("value")) for item in identifiers if item.get("system") == UID_SYSTEM]
     if len(values) != 1:
-        yield f"{len(values)} identifiers with system {UID_SYSTEM}"
+        yield SHALL, f"{len(values)} identifiers with system {UID_SYSTEM}"
     elif uid_of(study) is None or not values[0].startswith("urn:oid:"):
-        yield f"identifier {UID_SYSTEM} is not urn:oid:<UID>"
+        yield SHALL, f"identifier {UID_SYSTEM} is not urn:oid:<UID>"
     if not isinstance(study.get("id"), str):
-        yield "no id"
+        yield BASE, "no id"
     if str(study.get("status")) not in _STATUS:
-        yield "no status, or none of R4"
+        yield SHALL, "no status, or none of R4"
     if patient_of(study) is None:
-        yield "subject is no reference to a Patient"
-    if not objects(study.get("endpoint")):
-        yield "no endpoint"
+        # Without a literal reference it may still be a Patient.
+        literal = subject_of(study) and not subject_of(study).startswith(("#", "urn:"))
+        level = SHALL if literal or not study.get("subject") else WISH
+        yield level, "subject is no reference to Patient/<id>"
     modalities = objects(study.get("modality"))
     if not modalities:
-        yield "no modality"
+        yield SHALL, "no modality"
     elif any(
         coding.get("system") != DICOM_TERMINOLOGY or not isinstance(coding.get("code"), str)
         for coding in modalities
     ):
-        yield f"modality is no Coding of {DICOM_TERMINOLOGY}"
+        yield BASE, f"modality is no Coding of {DICOM_TERMINOLOGY}"
 
 
 async def _recommended(run: RunContext) -> str:
@@ -75,32 +71,36 @@ async def _recommended(run: RunContext) -> str:
     raise_for_faults(
         (fault for study in studies for fault in _faults_of_recommended(study)), len(studies)
     )
-    names = ("started", "numberOfSeries", "numberOfInstances", "series")
-    counts = {name: sum(name not in study for study in studies) for name in names}
+    counts = {name: sum(name not in study for study in studies) for name in _SHOULD_HAVE}
     missing = ", ".join(f"{name} in {count}" for name, count in counts.items() if count)
+    if never := [name for name, count in counts.items() if count == len(studies)]:
+        raise Violated(f"no study has {', '.join(never)}")
     return f"right where it is there; not there: {missing or 'nothing'} (of {len(studies)})"
 
 
-def _faults_of_recommended(study: Resource) -> Iterator[str]:
+def _faults_of_recommended(study: Resource) -> Iterator[Fault]:
     for name in ("numberOfSeries", "numberOfInstances"):
         count = study.get(name, 0)
         if not isinstance(count, int) or isinstance(count, bool) or count < 0:
-            yield f"{name} is no count"
+            yield BASE, f"{name} is no count"
     all_series = objects(study.get("series"))
     for series in all_series:
         if not _has_uid(series):
-            yield "series.uid is no UID"
+            yield BASE, "series.uid is no UID"
         modality = series.get("modality")
         if not isinstance(modality, dict) or modality.get("system") != DICOM_TERMINOLOGY:
-            yield f"series.modality is no Coding of {DICOM_TERMINOLOGY}"
+            yield BASE, f"series.modality is no Coding of {DICOM_TERMINOLOGY}"
         for instance in objects(series.get("instance")):
             sop_class = instance.get("sopClass")
             code = str(sop_class.get("code")) if isinstance(sop_class, dict) else ""
             if not _has_uid(instance) or not is_uid(code.removeprefix("urn:oid:")):
-                yield "series.instance without uid, or sopClass urn:oid:<UID>"
+                yield (
+                    BASE,
+                    "series.instance without uid, or sopClass urn:oid:<UID>",
+                )
     count = study.get("numberOfSeries")
     if all_series and isinstance(count, int) and count != len(all_series):
-        yield "numberOfSeries is not how many series there are"
+        yield SHOULD, "numberOfSeries is not how many series there are"
 
 
 def _has_uid(element: Resource) -> bool:
@@ -110,22 +110,68 @@ def _has_uid(element: Resource) -> bool:
 
 
 async def _endpoints(run: RunContext) -> str:
-    """Check each Endpoint, and choose the first study with a usable address for the retrievals."""
+    """Check each Endpoint, and choose the first study with a usable address for the retrievals.
+
+    A study need not have one: a server leaves out what the client may not have.
+    """
     studies = run.known_studies()
-    faults = []
+    faults: list[Fault] = []
+    addresses: list[str] = []
+    without = 0
     for study in sorted(studies, key=_effort):
-        for element in objects(study.get("endpoint")):
-            reference = str(element.get("reference"))
+        names = references(study)
+        without += not names
+        for reference in names:
             endpoint = await _resolved(run, study, reference)
-            if endpoint is None:
-                faults.append("an endpoint that cannot be resolved")
-                continue
-            faults += _faults_of_endpoint(endpoint)
-            _choose(run, study, endpoint, is_local=reference.startswith(("#", "urn:uuid:")))
-    if run.root is not None:
+            if endpoint is not None:
+                addresses.append(str(endpoint.get("address")).rstrip("/"))
+                faults += _faults_of_endpoint(endpoint)
+                _choose(run, study, endpoint)
+    if run.root is not None and run.needs_token:
         run.client.trust(run.root)
+        run.is_local = await _is_of_one_study(run, run.root, addresses)
+    if not addresses:
+        raise NotTested("no study has an Endpoint that is there")
     raise_for_faults(faults, len(studies))
-    return f"the Endpoints of {plural(len(studies), 'study')}"
+    also = f"; {plural(without, 'study')} without one" if without else ""
+    return f"the Endpoints of {plural(len(studies), 'study')}{also}"
+
+
+async def _is_of_one_study(run: RunContext, root: str, addresses: list[str]) -> bool:
+    """Return whether an address is a capability URL, as far as can be seen.
+
+    It is when it is for one of several studies, or another one in another answer.
+    """
+    if f"/Patient/{run.patient}/" in root:
+        return False
+    if len(addresses) > 1:
+        return addresses.count(root) == 1
+    anew = await run.search(("_include", "ImagingStudy:endpoint"))
+    endpoints = resources(anew, "Endpoint")
+    for study in resources(anew, "ImagingStudy"):
+        endpoints += objects(study.get("contained"))
+    return all(str(endpoint.get("address")).rstrip("/") != root for endpoint in endpoints)
+
+
+async def _flagged(run: RunContext) -> str:
+    """Check the extension requires-access-token, which the texts of 2026-08 demand."""
+    studies = run.known_studies()
+    known = [endpoint_of(run, study, name) for study in studies for name in references(study)]
+    flags = [_flags(endpoint) for endpoint in known if endpoint is not None]
+    if not flags:
+        raise NotTested("no study has an Endpoint that is there")
+    raise_for_faults(
+        (
+            (
+                SHALL,
+                f"{len(values)} extensions requires-access-token with valueBoolean",
+            )
+            for values in flags
+            if len(values) != 1 or not isinstance(values[0], bool)
+        ),
+        len(flags),
+    )
+    return "each Endpoint has it once"
 
 
 def _effort(study: Resource) -> tuple[bool, bool, int]:
@@ -138,29 +184,28 @@ def _effort(study: Resource) -> tuple[bool, bool, int]:
 
 async def _resolved(run: RunContext, study: Resource, reference: str) -> Resource | None:
     endpoint = endpoint_of(run, study, reference)
-    if endpoint is None and reference.startswith("Endpoint/"):
-        answer = await run.client.request(run.url(reference))
+    url = urljoin(run.base + "/", reference)
+    if endpoint is None and url.startswith(run.url("Endpoint/")):
+        answer = await run.client.request(url)
         if answer.status == 200:
             endpoint = run.endpoints[reference] = answer.resource("Endpoint")
     return endpoint
 
 
-def _faults_of_endpoint(endpoint: Resource) -> Iterator[str]:
-    flags = _flags(endpoint)
-    if len(flags) != 1 or not isinstance(flags[0], bool):
-        yield f"{len(flags)} extensions requires-access-token with valueBoolean"
+def _faults_of_endpoint(endpoint: Resource) -> Iterator[Fault]:
     if endpoint.get("status") != "active":
-        yield "status is not active"
+        yield BASE, "status is not active"
     connection_type = endpoint.get("connectionType")
     if (
         not isinstance(connection_type, dict)
         or not _CONNECTION_TYPE.items() <= connection_type.items()
     ):
-        yield "connectionType is not the Coding dicom-wado-rs"
+        yield SHALL, "connectionType is not the Coding dicom-wado-rs"
     if not objects(endpoint.get("payloadType")):
-        yield "no payloadType"
+        yield BASE, "no payloadType"
     if not _is_root(endpoint.get("address")):
-        yield "address is no http(s) URL to which /studies/<UID> can be appended"
+        level = WISH if "?" in str(endpoint.get("address")) else SHALL
+        yield level, "address is no http(s) URL to which /studies/<UID> can be appended"
 
 
 def _flags(endpoint: Resource) -> list[Any]:
@@ -180,20 +225,24 @@ def _is_root(address: Any) -> bool:
     return url.scheme in ("http", "https") and bool(url.host) and not extra
 
 
-def _choose(run: RunContext, study: Resource, endpoint: Resource, *, is_local: bool) -> None:
+def _choose(run: RunContext, study: Resource, endpoint: Resource) -> None:
     uid, address = uid_of(study), endpoint.get("address")
     if run.study is None and uid is not None and isinstance(address, str) and _is_root(address):
         run.study, run.root = uid, address.rstrip("/")
-        run.is_local = is_local and f"/Patient/{run.patient}/" not in address
+        if run.guide is Guide.AUGUST and _flags(endpoint) == [False]:
+            run.needs_token = False
+            run.client.trust_without_token(run.root)
 
 
 async def _read_study(run: RunContext) -> str:
     listed = run.known_studies()[0]
     answer = await run.client.request(run.url(f"ImagingStudy/{listed.get('id')}"))
+    answer.raise_if_not_offered()
     study = answer.resource("ImagingStudy")
     if study.get("id") != listed.get("id") or uid_of(study) != uid_of(listed):
         raise Violated("another study than the one of this id")
-    raise_for_faults(_faults_of_study(study), 1)
+    known = set(_faults_of_study(listed))  # Another check has told of them.
+    raise_for_faults((fault for fault in _faults_of_study(study) if fault not in known), 1)
     if patient_of(study) != patient_of(listed):
         raise Violated("its subject is another than in the search")
     return "the same study"
@@ -203,19 +252,19 @@ async def _read_endpoint(run: RunContext) -> str:
     run.known_studies()
     for reference, listed in run.endpoints.items():
         if reference.startswith("Endpoint/"):
-            endpoint = (await run.client.request(run.url(reference))).resource("Endpoint")
-            raise_for_faults(_faults_of_endpoint(endpoint), 1)
-            if endpoint.get("address") != listed.get("address"):
+            answer = await run.client.request(run.url(reference))
+            answer.raise_if_not_offered()
+            if answer.resource("Endpoint").get("address") != listed.get("address"):
                 raise Violated("its address is another than in the search")
             return "the same address"
-    raise NotTested("no Endpoint of its own: they are contained")
+    raise NotTested("no Endpoint has an id of its own")
 
 
 async def _address(run: RunContext) -> str:
     root, _ = run.known_study()
     suffix = f"/Patient/{run.known_patient()}/$wado-rs"
     if not root.replace("%24", "$").endswith(suffix):
-        raise NotTested("the address is another, which newer texts allow")
+        raise NotTested("the address is another, as texts since 2021 allow")
     return "[base]/Patient/<id>/$wado-rs"
 
 
@@ -227,12 +276,14 @@ async def _response_local(run: RunContext) -> str:
     return "each Endpoint with an id of its own needs the token"
 
 
+_AUGUST = {Guide.AUGUST: SHALL}
 RESOURCES = (
-    Check(30, "what each ImagingStudy must have", _studies),
-    Check(30, "what each ImagingStudy should have", _recommended),
-    Check(31, "each Endpoint", _endpoints),
-    Check(32, "the Endpoint's address", _address),
-    Check(33, "addresses for one token alone", _response_local),
-    Check(30, "read of an ImagingStudy", _read_study),
-    Check(31, "read of an Endpoint", _read_endpoint),
+    Check(30, SHALL, "what each ImagingStudy must have", _studies),
+    Check(30, SHOULD, "what each ImagingStudy should have", _recommended),
+    Check(31, SHALL, "each Endpoint", _endpoints),
+    Check(32, MAY, "the Endpoint's address", _address),
+    Check(31, _AUGUST, "the extension requires-access-token", _flagged),
+    Check(33, _AUGUST, "addresses for one token alone", _response_local),
+    Check(30, BASE, "read of an ImagingStudy", _read_study),
+    Check(31, BASE, "read of an Endpoint", _read_endpoint),
 )

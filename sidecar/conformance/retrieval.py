@@ -3,34 +3,29 @@
 import hashlib
 from typing import Any
 
-from sidecar.conformance.client import NotTested, Response, Violated
-from sidecar.conformance.context import (
-    DICOM,
-    DICOM_JSON,
-    Check,
-    RunContext,
-    SeenInstance,
-    plural,
-    uid_of,
-)
+from sidecar.conformance.context import DICOM, DICOM_JSON, Check, RunContext, SeenInstance
+from sidecar.conformance.levels import MAY, SHALL, SHOULD, WISH, Leaked, NotTested, Violated
 from sidecar.conformance.multipart import Identity, Truncated, identity_of, parts_of
+from sidecar.conformance.reading import plural, uid_of
 from sidecar.conformance.requirements import ACCEPT
+from sidecar.conformance.response import Response
 from sidecar.conformance.rows import Row, number, text
 
 
 async def _query(run: RunContext) -> str:
     """Check that QIDO-RS brings this patient's studies alone: those of the search."""
     root, study = run.known_study()
+    run.raise_if_service()
     rows = await _rows(run, f"{root}/studies")
     run.rows = rows
     known = {uid_of(imaging_study) for imaging_study in run.known_studies()}
     listed = [text(row, "StudyInstanceUID") for row in rows]
     if run.has_all_pages and any(uid not in known for uid in listed):
-        raise Violated("QIDO-RS lists a study that the search for ImagingStudy does not have")
+        raise Leaked("QIDO-RS lists a study that the search for ImagingStudy does not have")
     answer = await run.client.request(f"{root}/studies?PatientID=*", accept=DICOM_JSON)
     everybody = rows_of(answer) if answer.status == 200 and run.has_all_pages else []
     if any(text(row, "StudyInstanceUID") not in known for row in everybody):
-        raise Violated("PatientID=* lists a study that the search for ImagingStudy does not have")
+        raise Leaked("PatientID=* lists a study that the search for ImagingStudy does not have")
     if study not in listed and len(rows) < 100:  # Lists may be cut by the server.
         raise Violated("QIDO-RS does not list a study whose address this is")
     run.patient_ids |= {patient_id for row in rows if (patient_id := text(row, "PatientID"))}
@@ -40,13 +35,13 @@ async def _query(run: RunContext) -> str:
 async def _query_instances(run: RunContext) -> str:
     url = run.study_url()
     if not run.rows:
-        raise NotTested("QIDO-RS was not answered")
+        raise NotTested("QIDO-RS had no answer")
     for level in ("series", "instances"):
         rows = await _rows(run, f"{url}/{level}")
         if not rows:
             raise Violated(f"no {level} in a study")
         if any(text(row, "StudyInstanceUID") not in (run.study, None) for row in rows):
-            raise Violated(f"{level} of another study")
+            raise Leaked(f"{level} of another study")
     run.instances = run.instances or instances_of(rows)
     return f"{plural(len(rows), 'instance')}, all of the study"
 
@@ -55,7 +50,7 @@ async def _rows(run: RunContext, url: str) -> list[dict[str, Any]]:
     answer = await run.client.request(url, accept=DICOM_JSON)
     if answer.status == 204:
         return []
-    answer.raise_if_not_offered()
+    answer.raise_if_not_offered(400, 403, 404, 405, 406, 415, 501)
     return rows_of(answer)
 
 
@@ -80,7 +75,7 @@ def instances_of(rows: list[Row]) -> list[SeenInstance]:
 async def _study(run: RunContext) -> str:
     answer = await _retrieved(run, run.study_url())
     try:
-        instances = _of_study(run, answer)
+        instances = instances_in(run, answer)
     except Truncated:
         # Without an end the study is not whole. The next check fails if it looks whole.
         raise Violated("the multipart has no end") from None
@@ -104,12 +99,12 @@ async def _retrieved(run: RunContext, url: str) -> Response:
     return await run.client.request(url, accept=DICOM, images=True)
 
 
-def _of_study(run: RunContext, answer: Response) -> list[Identity]:
+def instances_in(run: RunContext, answer: Response) -> list[Identity]:
     """Return the instances of a multipart, each of the study. Raises ``Violated``."""
     instances = [identity_of(part.content) for part in parts_of(answer, "application/dicom")]
     run.patients_inside |= {instance.patient_id for instance in instances}
     if any(instance.study != run.study for instance in instances):
-        raise Violated("an instance of another study")
+        raise Leaked("an instance of another study")
     return instances
 
 
@@ -120,7 +115,9 @@ async def _whole(run: RunContext) -> str:
     counts += [number(row, "NumberOfStudyRelatedInstances") for row in _rows_of_study(run)]
     announced = {count for count in counts if isinstance(count, int)}
     if not run.instances:
-        parts_of(await _retrieved(run, url), "application/dicom")
+        answer = await _retrieved(run, url)
+        if answer.status == 200:
+            parts_of(answer, "application/dicom")
         raise NotTested("the study could not be retrieved")
     if not run.has_whole_study:
         raise NotTested("the study was not read to its end")
@@ -129,6 +126,7 @@ async def _whole(run: RunContext) -> str:
     retrieved = plural(len(run.instances), "instance")
     if announced != {len(run.instances)}:
         counted = " or ".join(map(str, sorted(announced)))
+        run.has_whole_study = False  # What others bring is not held against it.
         raise Violated(f"{retrieved} came, announced were {counted}")
     return f"{retrieved}, as announced"
 
@@ -146,7 +144,8 @@ async def _one_patient(run: RunContext) -> str:
     if len(run.patients_inside) > 1:
         raise Violated("instances of several PatientIDs came for one study")
     if listed and run.patients_inside != listed:
-        raise Violated("the PatientID in the instances is not that of the study in QIDO-RS")
+        what = "the PatientID in the instances is not that of the study in QIDO-RS"
+        raise Violated(what, level=WISH)  # Archives correct what instances as stored have.
     return "one PatientID in the study's instances" + (", the same in QIDO-RS" if listed else "")
 
 
@@ -154,7 +153,7 @@ async def _series(run: RunContext) -> str:
     url, instance = run.known_instance()
     answer = await _retrieved(run, f"{url}/series/{instance.series}")
     answer.raise_if_not_offered()
-    instances = _of_study(run, answer)
+    instances = instances_in(run, answer)
     if any(other.series != instance.series for other in instances):
         raise Violated("an instance of another series")
     if run.has_whole_study and answer.stopped is None:
@@ -170,13 +169,13 @@ async def _instance(run: RunContext) -> str:
     url, instance = run.known_instance()
     answer = await _retrieved(run, f"{url}/{instance.path}")
     answer.raise_if_not_offered()
-    instances = _of_study(run, answer)
+    instances = instances_in(run, answer)
     if [other.uid for other in instances] != [instance.uid]:
         raise Violated(f"{plural(len(instances), 'instance')}, or another one")
     if instance.digest is None:
         return "that instance alone"
     if instances[0].digest != instance.digest:
-        raise Violated("other bytes than in the whole study")
+        raise Violated("other bytes than in the whole study", level=SHALL)
     return "that instance alone, the bytes that came with the whole study"
 
 
@@ -199,7 +198,7 @@ async def _head(run: RunContext) -> str:
     url, instance = run.known_instance()
     address = f"{url}/{instance.path}"
     answer = await run.client.request(address, method="HEAD", accept=DICOM)
-    answer.raise_if_not_offered(405, 501)
+    answer.raise_if_not_offered(403, 405, 501)
     if answer.status != 200 or answer.media_type != "multipart/related":
         raise Violated(f"HEAD: {answer}")
     return "200, multipart/related"
@@ -214,14 +213,14 @@ async def _accept(run: RunContext) -> str:
 
 
 RETRIEVAL = (
-    Check(42, "QIDO-RS below the address", _query),
-    Check(40, "a whole study", _study),
-    Check(43, "nothing is missing in it", _whole),
-    Check(42, "QIDO-RS below a study", _query_instances),
-    Check(41, "a series", _series),
-    Check(40, "an instance", _instance),
-    Check(41, "an instance without multipart", _single),
-    Check(42, "the instances are of one patient", _one_patient),
-    Check(41, "HEAD of an instance", _head),
-    Check(41, "Accept: nonsense", _accept, ACCEPT),
+    Check(42, MAY, "QIDO-RS below the address", _query),
+    Check(40, SHALL, "a whole study", _study),
+    Check(43, SHALL, "nothing is missing in it", _whole),
+    Check(42, MAY, "QIDO-RS below a study", _query_instances),
+    Check(41, SHOULD, "a series", _series),
+    Check(40, SHOULD, "an instance", _instance),
+    Check(41, WISH, "an instance without multipart", _single),
+    Check(42, SHALL, "the instances are of one patient", _one_patient),
+    Check(41, WISH, "HEAD of an instance", _head),
+    Check(41, WISH, "Accept: nonsense", _accept, ACCEPT),
 )

@@ -1,12 +1,15 @@
 """All checks of conformance in their order. A failed check does not stop the others."""
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from sidecar.conformance import discovery, tokens
-from sidecar.conformance.client import Limits, NotTested, Violated, connected
-from sidecar.conformance.context import Check, RunContext, patient_in
+from sidecar.conformance.client import Client, Limits, connected
+from sidecar.conformance.context import Check, RunContext
 from sidecar.conformance.filters import FILTERS
 from sidecar.conformance.finding import Finding, State
+from sidecar.conformance.further_tokens import FURTHER
+from sidecar.conformance.levels import SHALL, Guide, NotTested, RequirementLevel, Violated, level_in
+from sidecar.conformance.reading import patient_in
 from sidecar.conformance.refusals import REFUSALS
 from sidecar.conformance.representations import REPRESENTATIONS
 from sidecar.conformance.requirements import REQUIREMENTS
@@ -28,6 +31,7 @@ CHECKS: tuple[Check, ...] = (
     *RETRIEVAL,
     *REPRESENTATIONS,
     *REFUSALS,
+    *FURTHER,
     *tokens.LAST,
     *WHOLE_RUN,
     *BEYOND,
@@ -35,55 +39,100 @@ CHECKS: tuple[Check, ...] = (
 """A check may use what earlier checks have stored in the ``RunContext``."""
 
 
-async def conformance(
-    base: str,
-    token: str | None,
-    patient: str | None,
-    origin: str | None = None,
-    *,
-    limits: Limits = _LIMITS,
-) -> list[Finding]:
-    """Check the server whose FHIR base is ``base`` from outside, as an app with ``token``.
+@dataclass(frozen=True, slots=True)
+class ServerUnderTest:
+    """What is checked, with what: FHIR base, tokens, and what cannot be learnt from these.
 
-    ``patient`` is the FHIR id of the token's patient. ``origin`` is that of the app's pages, for
-    CORS; without it a made-up origin is used.
+    - ``token``: a patient's access token; ``patient``: the patient's FHIR id
+    - ``other_token``, ``other_patient``: a second patient's
+    - ``backend_token``: a Backend Services client's, which takes the place of a missing ``token``
+    - ``expired_token``: one that was good once
+    - ``origin``: that of an app's pages, for CORS; without it a made-up one is used
+    - ``guide``: the text of the guide
     """
-    async with connected(base.rstrip("/"), token, limits) as client:
-        run = RunContext(client, patient or patient_in(token))
-        run.origin = origin or run.origin
-        findings = {check: await _finding(check, run) for check in CHECKS}
-        if not client.was_reached:
+
+    base: str
+    token: str | None = field(default=None, repr=False)
+    patient: str | None = None
+    other_token: str | None = field(default=None, repr=False)
+    other_patient: str | None = None
+    backend_token: str | None = field(default=None, repr=False)
+    expired_token: str | None = field(default=None, repr=False)
+    origin: str | None = None
+    guide: Guide = Guide.SEPTEMBER
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """All tokens that were given."""
+        given = (self.token, self.other_token, self.backend_token, self.expired_token)
+        return tuple(token for token in given if token is not None)
+
+
+async def conformance(server: ServerUnderTest, *, limits: Limits = _LIMITS) -> list[Finding]:
+    """Check a server from outside, as an app would see it."""
+    token = server.token or server.backend_token
+    async with connected(server.base.rstrip("/"), token, limits) as client:
+        run = _context(client, server)
+        findings = {
+            check: await _finding(check, level, run)
+            for check in CHECKS
+            if (level := level_in(server.guide, check.levels)) is not None
+        }
+        if not client.record.was_reached:
             findings = {check: _not_reached(check, finding) for check, finding in findings.items()}
     # The sort is stable: checks of the same requirement stay in their order.
     ordered = sorted(findings, key=lambda check: check.number)
-    return [_without(token, findings[check]) for check in ordered]
+    return [_without(server.tokens, findings[check]) for check in ordered]
 
 
-async def _finding(check: Check, run: RunContext) -> Finding:
+def _context(client: Client, server: ServerUnderTest) -> RunContext:
+    def holding(token: str | None) -> Client | None:
+        return None if token is None else client.holding(token)
+
+    run = RunContext(
+        client,
+        server.patient or patient_in(server.token),
+        guide=server.guide,
+        other=holding(server.other_token),
+        other_patient=server.other_patient or patient_in(server.other_token),
+        backend=holding(server.backend_token),
+        expired=holding(server.expired_token),
+        is_service=server.token is None and server.backend_token is not None,
+    )
+    run.origin = server.origin or run.origin
+    return run
+
+
+async def _finding(check: Check, level: RequirementLevel, run: RunContext) -> Finding:
     name = f"SIA-{check.number} {check.title}"
     requirement = check.requirement or REQUIREMENTS[check.number]
     try:
-        return Finding(name, State.OK, await check.function(run))
+        return Finding(name, State.OK, await check.function(run), level=level)
     except NotTested as error:
-        return Finding(name, State.SKIP, str(error))
+        return Finding(name, State.SKIP, f"not tested, because {error}", level=level)
     except Violated as error:
-        return Finding(
-            name, State.FAIL, str(error), " ".join(filter(None, (error.hint, requirement)))
-        )
+        hint = " ".join(filter(None, (error.hint, requirement)))
+        return _broken(name, str(error), hint, error.level or level)
     except Exception as error:  # Any answer of a server must become a finding.
         text = f"the answer cannot be read ({type(error).__name__})"
-        return Finding(name, State.FAIL, text, requirement)
+        return _broken(name, text, requirement, level)
+
+
+def _broken(name: str, text: str, hint: str, level: RequirementLevel) -> Finding:
+    state = State.FAIL if level is SHALL else State.WARN
+    return Finding(name, state, text, hint, level)
 
 
 def _not_reached(check: Check, finding: Finding) -> Finding:
-    """Return the finding; if it was skipped, say that the server was not reached."""
+    """Return the finding as that of a server that was not reached."""
     if finding.state is State.SKIP and check not in BEYOND:
-        return replace(finding, text="the server was not reached")
-    return finding
+        return replace(finding, text="not tested, because the server was not reached")
+    return replace(finding, state=State.FAIL) if finding.state is State.WARN else finding
 
 
-def _without(token: str | None, finding: Finding) -> Finding:
-    """Return the finding without the token in its text."""
-    if token is None or token not in finding.text:
-        return finding
-    return replace(finding, text=finding.text.replace(token, "(the token)"))
+def _without(tokens: tuple[str, ...], finding: Finding) -> Finding:
+    """Return the finding without any of the tokens in its text."""
+    text = finding.text
+    for token in tokens:
+        text = text.replace(token, "(the token)")
+    return replace(finding, text=text)

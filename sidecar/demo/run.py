@@ -232,6 +232,7 @@ def demo_document(
                 "private_key_file": str(key_file),
                 "key_id": KEY_ID,
                 "algorithm": "ES384",
+                "scope": "system/Patient.rs",
             },
         },
         "pacs": pacs,

@@ -2,8 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,18 +17,34 @@ from sidecar.common.loading_cache import LoadingCache
 log = logging.getLogger(__name__)
 
 LIMIT_BYTES = 1_048_576
+LISTS = (
+    "code_challenge_methods_supported",
+    "grant_types_supported",
+    "scopes_supported",
+    "token_endpoint_auth_methods_supported",
+    "token_endpoint_auth_signing_alg_values_supported",
+)
+"""Members that say what the authorization server takes (RFC 8414, SMART App Launch 2.2)."""
 _NO_ANSWER = frozenset({"timeout", "unreachable"})
 
 
 @dataclass(frozen=True, slots=True)
 class SmartConfiguration:
-    """Endpoints as absolute URLs, ``None`` where the EHR names none."""
+    """Endpoints as absolute URLs, ``None`` where the EHR names none.
+
+    ``authorization_metadata``: those of ``LISTS`` that the EHR publishes.
+    """
 
     introspection_endpoint: str | None
     token_endpoint: str | None
     authorization_endpoint: str | None
     issuer: str | None
     jwks_uri: str | None = None
+    authorization_metadata: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def _is_list_of_texts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
 
 
 def _unavailable(failure: FetchFailed) -> Unavailable:
@@ -126,6 +142,9 @@ class Discovery:
             authorization_endpoint=self._endpoint(body, "authorization_endpoint"),
             issuer=issuer if isinstance(issuer, str) else None,
             jwks_uri=self._endpoint(body, "jwks_uri"),
+            authorization_metadata={
+                name: tuple(body[name]) for name in LISTS if _is_list_of_texts(body.get(name))
+            },
         )
 
     def _endpoint(self, body: dict[str, Any], name: str) -> str | None:

@@ -77,6 +77,16 @@ def _display(name: str, group: str) -> str:
     return " ".join(part.strip() for part in order if part.strip())
 
 
+def name_texts(row: Row, keyword: str) -> list[str]:
+    """Return what a person's name is found by: as it is displayed, and each part of it."""
+    displayed = person(row, keyword)
+    if displayed is None:
+        return []
+    groups = person_name_groups(row, keyword).values()
+    parts = [part for group in groups for part in re.split(r"[\^\s]+", group) if part]
+    return [displayed["display"], *parts]
+
+
 def concepts(row: Row, keyword: str) -> list[Json] | None:
     """Return a code sequence (PS3.3 8.8) as CodeableConcepts."""
     found = [concept for item in sequence(row, keyword) if (concept := _concept(item))]
@@ -117,9 +127,14 @@ def reasons(row: Row) -> list[Json] | None:
     return concepts(row, "AdmittingDiagnosesCodeSequence")
 
 
+def placer_order_number(row: Row) -> str | None:
+    """Return the number that the order has at whoever placed it."""
+    return printable(row, "PlacerOrderNumberImagingServiceRequest")
+
+
 def based_on(row: Row) -> list[Json] | None:
     """Return the order, by its placer order number."""
-    number = printable(row, "PlacerOrderNumberImagingServiceRequest")
+    number = placer_order_number(row)
     if number is None:
         return None
     kind = {"coding": [{"system": _V2_IDENTIFIER_TYPE, "code": "PLAC"}]}

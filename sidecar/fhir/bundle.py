@@ -50,6 +50,8 @@ def searchset(
         links.append({"relation": "next", "url": _link(fhir_base, named, sealed)})
     if search.ignored and not search.result.only_total:
         text = "Ignored search parameters: " + ", ".join(search.ignored)
+        if search.is_widened:
+            text += ". There may be more studies than were asked for."
         outcome = operation_outcome("not-supported", text, severity="warning")
         url = uuid.uuid5(uuid.NAMESPACE_URL, text).urn
         entries = [*entries, entry(url, outcome, "outcome")]

@@ -1,12 +1,21 @@
 """CapabilityStatement and smart-configuration, which need no token (SIA-2, 3)."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sidecar.fhir.search_parameters import PARAMETERS
 
-APP_LAUNCH = "http://fhir.org/argonaut/smart-imaging/capabilities/app-launch"
-BACKEND_SERVICES = "http://fhir.org/argonaut/smart-imaging/capabilities/backend-services"
+GUIDE = "http://fhir.org/argonaut/smart-imaging"
+APP_LAUNCH = f"{GUIDE}/capabilities/app-launch"
+BACKEND_SERVICES = f"{GUIDE}/capabilities/backend-services"
+_DEFINITIONS = {
+    "patient": "clinical-patient",
+    "identifier": "clinical-identifier",
+    "_id": "Resource-id",
+    "_lastUpdated": "Resource-lastUpdated",
+}
+"""R4's SearchParameters that have another id than ``ImagingStudy-<name>``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +43,24 @@ class OfferedFeatures:
             *(["system/ImagingStudy.rs"] if self.backend_services else ()),
         ]
 
-    def grant_types(self) -> list[str]:
-        """Return the grant types by which clients get tokens."""
+    def authorization_metadata(self) -> dict[str, list[str]]:
+        """Return what the EHR's smart-configuration has to say of its authorization server.
+
+        What Backend Services clients need of it are SMART's discovery requirements for asymmetric
+        client authentication.
+        """
         switched = (
             (self.app_launch, "authorization_code"),
             (self.backend_services, "client_credentials"),
         )
-        return [name for on, name in switched if on]
+        metadata = {
+            "grant_types_supported": [name for on, name in switched if on],
+            "scopes_supported": self.scopes(),
+        }
+        if self.backend_services:
+            metadata["token_endpoint_auth_methods_supported"] = ["private_key_jwt"]
+            metadata["token_endpoint_auth_signing_alg_values_supported"] = ["RS384", "ES384"]
+        return metadata
 
 
 def capability_statement(
@@ -50,7 +70,13 @@ def capability_statement(
     read = [{"code": "read"}]
     # A chain is no parameter of its own; the documentation of patient names it.
     parameters = [
-        {"name": name, "type": parameter.kind, "documentation": parameter.documentation}
+        {
+            "name": name,
+            "definition": "http://hl7.org/fhir/SearchParameter/"
+            + _DEFINITIONS.get(name, f"ImagingStudy-{name}"),
+            "type": parameter.kind,
+            "documentation": parameter.documentation,
+        }
         for name, parameter in PARAMETERS.items()
         if parameter.kind and "." not in name
     ]
@@ -78,9 +104,12 @@ def capability_statement(
         security["extension"] = [{"url": uris, "extension": endpoints}]
     return {
         "resourceType": "CapabilityStatement",
+        "url": f"{fhir_base}/metadata",
+        "name": "SmartImagingAccessSidecar",
         "status": "active",
         "date": released,
         "kind": "instance",
+        "instantiates": [f"{GUIDE}/CapabilityStatement/smart-imaging-server"],
         "software": {"name": "SMART Imaging Access sidecar", "version": version},
         "implementation": {
             "description": "Imaging studies of the hospital's archive",
@@ -95,12 +124,17 @@ def capability_statement(
                 "resource": [
                     {
                         "type": "ImagingStudy",
+                        "supportedProfile": [f"{GUIDE}/StructureDefinition/smart-imaging-study"],
                         "interaction": [*read, {"code": "search-type"}],
-                        "conditionalRead": "not-match",
+                        "conditionalRead": "full-support",
                         "searchInclude": ["ImagingStudy:endpoint"],
                         "searchParam": parameters,
                     },
-                    {"type": "Endpoint", "interaction": read},
+                    {
+                        "type": "Endpoint",
+                        "supportedProfile": [f"{GUIDE}/StructureDefinition/smart-wado-endpoint"],
+                        "interaction": read,
+                    },
                     {"type": "StructureDefinition", "interaction": read},
                 ],
                 "operation": [
@@ -115,19 +149,28 @@ def capability_statement(
 
 
 def ehr_snippet(fhir_base: str, offered: OfferedFeatures) -> dict[str, Any]:
-    """Return our part of the EHR's ``.well-known/smart-configuration`` (SIA-1, 2), to paste in."""
-    return {"associated_endpoints": [{"url": fhir_base, "capabilities": offered.capabilities()}]}
+    """Return what the EHR's ``.well-known/smart-configuration`` has to have for us (SIA-1, 2)."""
+    endpoint = {"url": fhir_base, "capabilities": offered.capabilities()}
+    return {**offered.authorization_metadata(), "associated_endpoints": [endpoint]}
 
 
 def smart_configuration(
-    offered: OfferedFeatures, *, issuer: str | None, authorization: str | None, token: str | None
+    offered: OfferedFeatures,
+    published: Mapping[str, Sequence[str]],
+    *,
+    issuer: str | None,
+    authorization: str | None,
+    token: str | None,
 ) -> dict[str, Any]:
-    """Return our ``.well-known/smart-configuration``: tokens come from the EHR's endpoints."""
-    document: dict[str, Any] = {
-        "capabilities": offered.capabilities(),
-        "scopes_supported": offered.scopes(),
-        "grant_types_supported": offered.grant_types(),
-        "code_challenge_methods_supported": ["S256"],
-    }
+    """Return our ``.well-known/smart-configuration``: tokens come from the EHR's endpoints.
+
+    ``published``: what the EHR's own says of its authorization server, which it knows better.
+    """
     known = {"issuer": issuer, "authorization_endpoint": authorization, "token_endpoint": token}
-    return document | {name: value for name, value in known.items() if value is not None}
+    return {
+        **offered.authorization_metadata(),
+        "code_challenge_methods_supported": ["S256"],
+        **published,
+        "capabilities": offered.capabilities(),
+        **{name: value for name, value in known.items() if value is not None},
+    }

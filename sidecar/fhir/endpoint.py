@@ -5,11 +5,10 @@ from typing import Any
 from urllib.parse import quote
 
 REQUIRES_ACCESS_TOKEN = (
-    "http://fhir.org/argonaut/smart-imaging/StructureDefinition/requires-access-token"
+    "http://fhir.org/argonaut/smart-imaging/StructureDefinition/requires-access-token",
+    "http://hl7.org/fhir/smart-app-launch/StructureDefinition/requires-access-token",
 )
-REQUIRES_ACCESS_TOKEN_2023 = (
-    "http://hl7.org/fhir/smart-app-launch/StructureDefinition/requires-access-token"
-)
+"""The extension of earlier texts, of August 2026 and of 2023. The guide has it no more."""
 OPERATION = "$wado-rs"
 CONTAINED_ID = "e"
 
@@ -18,12 +17,12 @@ CONTAINED_ID = "e"
 class Endpoints:
     """Maker of Endpoints. ``fhir_base`` is our FHIR base URL.
 
-    ``compat_2023`` adds the extension of the 2023 text.
+    ``requires_access_token`` adds the extension of earlier texts, in both of its forms.
     """
 
     fhir_base: str
     contained: bool = False
-    compat_2023: bool = False
+    requires_access_token: bool = False
 
     def address(self, patient: str) -> str:
         """Return a patient's (FHIR id) DICOMweb root, to which apps append ``/studies/{uid}``."""
@@ -47,11 +46,12 @@ class Endpoints:
         return {**self._resource(resource_id, address), "period": {"end": until}}
 
     def _resource(self, resource_id: str, address: str) -> dict[str, Any]:
-        urls = [REQUIRES_ACCESS_TOKEN, *([REQUIRES_ACCESS_TOKEN_2023] if self.compat_2023 else [])]
+        urls = REQUIRES_ACCESS_TOKEN if self.requires_access_token else ()
+        extensions = [{"url": url, "valueBoolean": True} for url in urls]
         return {
             "resourceType": "Endpoint",
             "id": resource_id,
-            "extension": [{"url": url, "valueBoolean": True} for url in urls],
+            **({"extension": extensions} if extensions else {}),
             "status": "active",
             "connectionType": {
                 "system": "http://terminology.hl7.org/CodeSystem/endpoint-connection-type",

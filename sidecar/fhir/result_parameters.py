@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sidecar.common.errors import BadRequest, NotAcceptable, NotSupported
+from sidecar.common.errors import BadRequest, Ignorable, NotAcceptable
 
 Json = Mapping[str, Any]
 
-SORTS = ("started", "-started", "_lastUpdated", "-_lastUpdated")
+SORTS = ("started", "-started", "_lastUpdated", "-_lastUpdated", "_id", "-_id")
+_INCLUDES = ("ImagingStudy:endpoint", "ImagingStudy:endpoint:Endpoint", "ImagingStudy:*", "*")
 _SUMMARIES = ("true", "false", "text", "data", "count")
 _TOTALS = ("none", "estimate", "accurate")
 _JSON_FORMATS = ("text/json", "application/json", "application/fhir+json")
@@ -86,7 +87,10 @@ class ResultParameters:
 def read_result(
     result: ResultParameters, name: str, value: str, *, maximum_count: int
 ) -> ResultParameters:
-    """Return ``result`` with a parameter of ``name`` read into it. Raises ``BadRequest``."""
+    """Return ``result`` with a parameter of ``name`` read into it.
+
+    Raises ``BadRequest``; ``Ignorable`` for other orders, and for resources that we do not have.
+    """
     match name:
         case "_include":
             _check_include(value)
@@ -119,10 +123,8 @@ def json_format(value: str) -> str:
 
 
 def _check_include(value: str) -> None:
-    if value not in ("ImagingStudy:endpoint", "ImagingStudy:endpoint:Endpoint", "*"):
-        raise NotSupported(
-            "Only _include=ImagingStudy:endpoint is supported.", reason="bad_include"
-        )
+    if value not in _INCLUDES:
+        raise Ignorable("Only _include=ImagingStudy:endpoint is supported.", reason="bad_include")
 
 
 def _number(value: str) -> int:
@@ -140,7 +142,7 @@ def _one_of(name: str, value: str, values: tuple[str, ...]) -> str:
 def _sort(value: str) -> tuple[str, ...]:
     names = tuple(value.split(","))
     if not set(names) <= set(SORTS) or len({name.lstrip("-") for name in names}) < len(names):
-        raise NotSupported(f"_sort takes {', '.join(SORTS)}, each once.", reason="bad_sort")
+        raise Ignorable(f"_sort takes {', '.join(SORTS)}, each once.", reason="bad_sort")
     return names
 
 

@@ -6,19 +6,23 @@ from dataclasses import dataclass, field
 from sidecar.fhir.cursor import Cursor
 from sidecar.fhir.dates import DateFilter
 from sidecar.fhir.result_parameters import ResultParameters
-from sidecar.fhir.token_search import TokenFilter
+from sidecar.fhir.token_search import TextFilter, TokenFilter
 
 
 @dataclass(frozen=True, slots=True)
 class IdentifierFilter:
-    """Alternatives of an ``identifier`` parameter: StudyInstanceUIDs, AccessionNumbers.
+    """Alternatives of ``identifier`` or ``basedon:identifier``.
 
-    ``any_uid``: every study matches.
+    These are StudyInstanceUIDs, AccessionNumbers and placer order numbers. ``any_uid``: every study
+    matches; ``any_accession``: every one with an accession number. ``negated``: ``:not``.
     """
 
-    uids: frozenset[str]
-    accession_numbers: frozenset[str]
+    uids: frozenset[str] = frozenset()
+    accession_numbers: frozenset[str] = frozenset()
     any_uid: bool = False
+    any_accession: bool = False
+    order_numbers: frozenset[str] = frozenset()
+    negated: bool = False
 
 
 @dataclass(slots=True)
@@ -28,10 +32,11 @@ class Search:
     - ``patients``: FHIR ids that the request names; all must be the token's (SIA-22)
     - ``patient_identifiers``: system (``None``: any) and value of each identifier that it names;
       all must be that patient's
-    - ``identifiers``, ``started``, ``last_updated``, ``tokens``: each element has alternatives, and
-      all elements must hold
+    - ``identifiers``, ``started``, ``last_updated``, ``tokens``, ``texts``: each element has
+      alternatives, and all elements must hold
     - ``missing``: parameters, and whether a study must have no such value
-    - ``used``: parameters as they were understood, for ``link.self``; ``ignored``: names of others
+    - ``used``: parameters as they were understood, for ``link.self``; ``ignored``: names of others;
+      ``is_widened``: one of these is a filter
     - ``after_text``: the sealed ``_after``; ``after``: the cursor in it
     """
 
@@ -41,12 +46,14 @@ class Search:
     started: list[tuple[DateFilter, ...]] = field(default_factory=list)
     last_updated: list[tuple[DateFilter, ...]] = field(default_factory=list)
     tokens: list[TokenFilter] = field(default_factory=list)
+    texts: list[TextFilter] = field(default_factory=list)
     missing: list[tuple[str, bool]] = field(default_factory=list)
     result: ResultParameters = field(default_factory=ResultParameters)
     after_text: str | None = None
     after: Cursor | None = None
     used: list[tuple[str, str]] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list, compare=False)
+    is_widened: bool = field(default=False, compare=False)
 
     @property
     def parameters(self) -> list[tuple[str, str]]:
@@ -62,10 +69,11 @@ class Search:
         dates = (tuple(self.started), tuple(self.last_updated))
         if any(date.prefix == "ap" for filters in dates for any_of in filters for date in any_of):
             return None
-        others = (tuple(self.identifiers), tuple(self.tokens), tuple(self.missing))
-        written = repr((*dates, *others, self.result.sort)).encode()
+        others = (self.identifiers, self.tokens, self.texts, self.missing, self.result.sort)
+        written = repr((*dates, *others)).encode()
         return hashlib.blake2b(written, digest_size=16).digest()
 
     def names(self) -> set[str]:
-        """Return the names of token and ``:missing`` parameters, which decide what to look up."""
-        return {token.name for token in self.tokens} | {name for name, _ in self.missing}
+        """Return the names of token, text and ``:missing`` parameters: what to look up."""
+        compared = {token.name for token in self.tokens} | {text.name for text in self.texts}
+        return compared | {name for name, _ in self.missing}

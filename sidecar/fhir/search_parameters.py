@@ -1,17 +1,17 @@
 """Search parameters of ImagingStudy and their readers (https://hl7.org/fhir/R4/search.html)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC
 
 from sidecar.access.facts import is_fhir_id
-from sidecar.common.errors import BadRequest
+from sidecar.common.errors import BadRequest, NotSupported
 from sidecar.dicom.uid import is_uid
 from sidecar.fhir.dates import parse_date_filter
 from sidecar.fhir.imaging_study import UID_SYSTEM, Site
 from sidecar.fhir.result_parameters import read_result
 from sidecar.fhir.search import IdentifierFilter, Search
-from sidecar.fhir.token_search import parse_token, split, unescaped
+from sidecar.fhir.token_search import alternatives, parse_text, parse_token, split, unescaped
 
 MAXIMUM_COUNT = 500
 OTHER_PATIENT = ""
@@ -43,24 +43,48 @@ def _identifier(search: Search, name: str, value: str, modifier: str | None, sit
 
     Alternatives are separated by commas.
     """
-    uids: set[str] = set()
-    accession_numbers: set[str] = set()
-    any_uid = False
-    for alternative in split(value, ","):
-        *systems, code = (unescaped(part) for part in split(alternative, "|"))
-        system = systems[0] if systems else None
-        if len(systems) > 1:
-            continue
-        is_accession = system in (None, site.accession_system or "")
-        if is_accession and code and not code.startswith("urn:oid:"):
-            accession_numbers.add(code)
-        if system is None and is_uid(code.removeprefix("urn:oid:")):
-            uids.add(code.removeprefix("urn:oid:"))
-        elif system in (UID_SYSTEM, "urn:ietf:rfc:3986"):
-            any_uid = any_uid or (system == UID_SYSTEM and not code)
-            uids |= {code.removeprefix("urn:oid:")} if code else set()
+    found = list(alternatives(value))
+    numbers = [pair for pair in found if not pair[1].startswith("urn:oid:")]
+    uids = {
+        code.removeprefix("urn:oid:")
+        for system, code in found
+        if (system in (UID_SYSTEM, "urn:ietf:rfc:3986") and code)
+        or (system is None and is_uid(code.removeprefix("urn:oid:")))
+    }
     search.identifiers.append(
-        IdentifierFilter(frozenset(uids), frozenset(accession_numbers), any_uid)
+        IdentifierFilter(
+            frozenset(uids),
+            _accession_numbers(numbers, site),
+            any_uid=(UID_SYSTEM, "") in found,
+            any_accession=_is_any_accession(found, site),
+            negated=modifier == "not",
+        )
+    )
+
+
+def _accession_numbers(found: Iterable[tuple[str | None, str]], site: Site) -> frozenset[str]:
+    systems = (None, site.accession_system or "")
+    return frozenset(code for system, code in found if code and system in systems)
+
+
+def _is_any_accession(found: Collection[tuple[str | None, str]], site: Site) -> bool:
+    return bool(site.accession_system) and (site.accession_system, "") in found
+
+
+def _order(search: Search, name: str, value: str, modifier: str | None, site: Site) -> None:
+    """Read the order's identifiers: placer order numbers, and accession numbers."""
+    if modifier is None:
+        raise NotSupported(
+            "The archive knows orders by identifier alone: use basedon:identifier.",
+            reason="unsupported_filter",
+        )
+    found = list(alternatives(value))
+    search.identifiers.append(
+        IdentifierFilter(
+            accession_numbers=_accession_numbers(found, site),
+            any_accession=_is_any_accession(found, site),
+            order_numbers=frozenset(code for system, code in found if code and not system),
+        )
     )
 
 
@@ -75,7 +99,21 @@ def _dates(into: str) -> "Reader":
 
 
 def _token(search: Search, name: str, value: str, modifier: str | None, site: Site) -> None:
-    search.tokens.append(parse_token(name, value, negated=modifier == "not"))
+    if modifier == "text":
+        search.texts.append(parse_text(name, value))
+    else:
+        search.tokens.append(parse_token(name, value, negated=modifier == "not"))
+
+
+def _name(search: Search, name: str, value: str, modifier: str | None, site: Site) -> None:
+    search.texts.append(parse_text(name, value))
+
+
+def _unsupported(search: Search, name: str, value: str, modifier: str | None, site: Site) -> None:
+    raise NotSupported(
+        f"The filter {name} is not supported: the archive does not know of it.",
+        reason="unsupported_filter",
+    )
 
 
 def _uid(search: Search, name: str, value: str, modifier: str | None, site: Site) -> None:
@@ -112,10 +150,29 @@ class Parameter:
     modifiers: tuple[str, ...] = ()
 
 
-_TOKEN_MODIFIERS = ("not", "missing")
+_MISSING = ("missing",)
+_TOKEN = ("not", "missing")
 # subject:Patient=123 names the type of the reference (R4 search.html#reference).
-_REFERENCE_MODIFIERS = ("Patient", "identifier")
-CHAINS = ("patient.identifier", "subject.identifier")
+_PATIENT = ("Patient", "identifier", "missing")
+CHAINS = {
+    f"{reference}{kind}.{name}": f"{reference}.{name}"
+    for references, kinds, name in (
+        (("patient", "subject"), ("", ":Patient"), "identifier"),
+        (
+            ("referrer", "performer", "interpreter"),
+            ("", ":Practitioner", ":PractitionerRole"),
+            "name",
+        ),
+    )
+    for reference in references
+    for kind in kinds
+}
+"""Chains as they may be written -> the parameter."""
+NAMES_IN_R5 = {"based-on": "basedon", "body-site": "bodysite"}
+"""Names that are others in R5 -> the parameter (https://hl7.org/fhir/R5/imagingstudy.html#search)."""
+
+RESULTS = ("_include", "_count", "_sort", "_summary", "_elements", "_total", "_format", "_pretty")
+"""Parameters that say what is returned of the studies, and how."""
 
 PARAMETERS: dict[str, Parameter] = {
     "patient": Parameter(
@@ -123,9 +180,9 @@ PARAMETERS: dict[str, Parameter] = {
         "reference",
         "Patient/[id] or [id]: the patient of the access token; also "
         "patient.identifier=system|value",
-        _REFERENCE_MODIFIERS,
+        _PATIENT,
     ),
-    "subject": Parameter(_patient, "reference", "The same as patient", _REFERENCE_MODIFIERS),
+    "subject": Parameter(_patient, "reference", "The same as patient", _PATIENT),
     "patient.identifier": Parameter(
         read_patient_identifier, "token", "system|value of the access token's patient"
     ),
@@ -137,26 +194,49 @@ PARAMETERS: dict[str, Parameter] = {
         "token",
         "urn:oid:[StudyInstanceUID], urn:dicom:uid|urn:oid:[UID], or an accession number, with or "
         "without its system",
-        ("missing",),
+        _TOKEN,
     ),
-    "started": Parameter(_dates("started"), "date", "When the study began", ("missing",)),
+    "started": Parameter(_dates("started"), "date", "When the study began", _MISSING),
     "_lastUpdated": Parameter(
-        _dates("last_updated"), "date", "When this server first saw the study as it is now"
+        _dates("last_updated"),
+        "date",
+        "When this server first saw the study as it is now",
+        _MISSING,
     ),
     "_id": Parameter(
-        _token, "token", "The study's id: its StudyInstanceUID where that has at most 64 characters"
+        _token,
+        "token",
+        "The study's id: its StudyInstanceUID where that has at most 64 characters",
+        _TOKEN,
     ),
-    "modality": Parameter(_token, "token", "A modality of the study, such as CT", _TOKEN_MODIFIERS),
-    "status": Parameter(_token, "token", "available", _TOKEN_MODIFIERS),
+    "modality": Parameter(_token, "token", "A modality of the study, such as CT", _TOKEN),
+    "status": Parameter(_token, "token", "available", _TOKEN),
     "bodysite": Parameter(
-        _token, "token", "BodyPartExamined of a series, such as CHEST", _TOKEN_MODIFIERS
+        _token, "token", "BodyPartExamined of a series, such as CHEST", (*_TOKEN, "text")
     ),
-    "series": Parameter(_uid, "token", "The UID of a series of the study", _TOKEN_MODIFIERS),
-    "instance": Parameter(_uid, "token", "The SOPInstanceUID of an instance of the study"),
-    "dicom-class": Parameter(_uid, "token", "The SOPClassUID of an instance of the study"),
-    "endpoint": Parameter(_endpoint, "reference", "Endpoint/[id]: the patient's"),
+    "reason": Parameter(_token, "token", "A code of the study's reason", (*_TOKEN, "text")),
+    "series": Parameter(_uid, "token", "The UID of a series of the study", _TOKEN),
+    "instance": Parameter(_uid, "token", "The SOPInstanceUID of an instance of the study", _TOKEN),
+    "dicom-class": Parameter(_uid, "token", "The SOPClassUID of an instance of the study", _TOKEN),
+    "endpoint": Parameter(
+        _endpoint, "reference", "Endpoint/[id]: the patient's", ("Endpoint", "missing")
+    ),
+    # Only by identifier, only by name: the CapabilityStatement does not name them.
+    "basedon": Parameter(_order, modifiers=("identifier", "missing")),
+    "referrer": Parameter(_unsupported, modifiers=_MISSING),
+    "performer": Parameter(_unsupported, modifiers=_MISSING),
+    "interpreter": Parameter(_unsupported, modifiers=_MISSING),
+    "referrer.name": Parameter(_name),
+    "performer.name": Parameter(_name),
+    "interpreter.name": Parameter(_name),
     "_after": Parameter(_after),
-} | dict.fromkeys(
-    ("_include", "_count", "_sort", "_summary", "_elements", "_total", "_format", "_pretty"),
-    Parameter(_result),
-)
+    **dict.fromkeys(RESULTS, Parameter(_result)),
+    "_include": Parameter(_result, modifiers=("iterate", "recurse")),
+    # An ImagingStudy here has no value of these: :missing is answered.
+    **dict.fromkeys(
+        ("encounter", "_tag", "_profile", "_security", "_source"),
+        Parameter(_unsupported, modifiers=_MISSING),
+    ),
+    # Filters of R4 that are not here.
+    **dict.fromkeys(("_filter", "_query", "_text", "_content", "_list"), Parameter(_unsupported)),
+}

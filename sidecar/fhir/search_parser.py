@@ -1,26 +1,34 @@
 """Parser of ``GET [base]/ImagingStudy?…`` (SIA-20..24; https://hl7.org/fhir/R4/search.html).
 
-Parameters that we do not know, and those without a value, are ignored and left out of
-``link.self``, or refused when the client prefers ``handling=strict``. Modifiers and chains that we
-do not have are refused, as R4 demands.
+What may be ignored is left out of ``link.self`` and named, or refused when the client prefers
+``handling=strict``. Other filters, modifiers and chains that we do not have are refused
+(docs/decisions/0054-forgive-what-shows-nobody-else.md).
 """
 
 import re
 from collections.abc import Sequence
+from typing import NoReturn
 from urllib.parse import urlencode
 
-from sidecar.common.errors import BadRequest, NotSupported
+from sidecar.common.errors import BadRequest, Ignorable, NotSupported
 from sidecar.fhir.imaging_study import Site
 from sidecar.fhir.search import Search
-from sidecar.fhir.search_parameters import CHAINS, PARAMETERS, read_patient_identifier
+from sidecar.fhir.search_parameters import (
+    CHAINS,
+    NAMES_IN_R5,
+    PARAMETERS,
+    RESULTS,
+    Parameter,
+    read_patient_identifier,
+)
 
 MAXIMUM_PARAMETERS = 50
 MAXIMUM_LENGTH = 7_000
 """Characters of all parameters, encoded: they stand in the links of each page."""
 MAXIMUM_ALTERNATIVES = 500
 """Limit of values in all parameters; those that commas separate count separately."""
-_SHOWN_NAME = re.compile(r"[A-Za-z_-]{1,40}", re.ASCII)
-_NEEDS_VALUE = frozenset({"_id", "identifier", "series", "instance", "endpoint"})
+_SHOWN_NAME = re.compile(r"[A-Za-z_-]{1,40}(?::[a-z-]{1,20})?", re.ASCII)
+_NEEDS_VALUE = frozenset({"_id", "identifier", "series", "instance", "endpoint", "basedon"})
 """Parameters that identify studies."""
 _REFUSES_EMPTY = frozenset(
     {"patient", "subject", "patient.identifier", "subject.identifier", "_after"}
@@ -39,32 +47,41 @@ def parse_search(
     search = Search()
     for name, value in parameters:
         base, modifier = _name(name)
-        known = PARAMETERS.get(base)
-        if known is None and not base.startswith("_"):
-            _refuse_chains(name)
-        if known is None:
-            _unknown(base, strict=strict)
-            _ignore(search, base)
-            continue
-        if modifier is not None and modifier not in known.modifiers:
-            raise NotSupported(
-                f"The search parameter {base} has no such modifier here.", reason="bad_modifier"
-            )
-        if len(value) > 4_096 or not value.isprintable():
-            raise BadRequest(
-                f"The value of {base} is too long or has control characters.", reason="bad_value"
-            )
-        if _is_empty(base, value, strict=strict):
-            _ignore(search, name)
-            continue
-        if modifier == "missing":
-            search.missing.append((base, _boolean(base, value)))
-        elif modifier == "identifier":
-            read_patient_identifier(search, base, value, modifier, site)
+        try:
+            _read(search, base, modifier, value, site)
+        except Ignorable as ignorable:
+            if strict:
+                raise
+            search.is_widened = search.is_widened or ignorable.widens
+            _ignore(search, name, base)
         else:
-            known.read(search, base, value, modifier, site)
-        search.used.append((base if modifier == "Patient" else name, value))
+            search.used.append((base if modifier == "Patient" else name, value))
+    if search.is_widened and search.result.only_total:
+        # There is no entry to say that it was ignored; the number would be another search's.
+        raise NotSupported(
+            "A total alone is not counted without a filter of the search.", reason="widened_total"
+        )
     return search
+
+
+def _read(search: Search, base: str, modifier: str | None, value: str, site: Site) -> None:
+    """Read a parameter into ``search``. Raises ``BadRequest``; ``Ignorable`` before it is read."""
+    known = PARAMETERS.get(base)
+    if known is None:
+        _refuse_unknown(base)
+    if modifier is not None and modifier not in known.modifiers:
+        _refuse_modifier(base, modifier, known)
+    if len(value) > 4_096 or not value.isprintable():
+        raise BadRequest(
+            f"The value of {base} is too long or has control characters.", reason="bad_value"
+        )
+    _check_has_value(base, value)
+    if modifier == "missing":
+        search.missing.append((base, _boolean(base, value)))
+    elif modifier == "identifier" and base in ("patient", "subject"):
+        read_patient_identifier(search, base, value, modifier, site)
+    else:
+        known.read(search, base, value, modifier, site)
 
 
 def _check_size(parameters: Sequence[tuple[str, str]]) -> None:
@@ -84,51 +101,49 @@ def _check_size(parameters: Sequence[tuple[str, str]]) -> None:
 
 
 def _name(name: str) -> tuple[str, str | None]:
-    """Return the parameter and its modifier; a chain to Patient.identifier is a parameter."""
-    chain = name.replace(":Patient.", ".", 1)
-    if chain in CHAINS:
-        return chain, None
-    base, _, modifier = name.partition(":")
-    return base, modifier or (None if base == name else "")
+    """Return the parameter and its modifier; a chain that we have is a parameter."""
+    if name in CHAINS:
+        return CHAINS[name], None
+    written, _, modifier = name.partition(":")
+    base = NAMES_IN_R5.get(written, written)
+    return base, modifier or (None if written == name else "")
 
 
-def _refuse_chains(name: str) -> None:
-    if "." in name:
+def _refuse_unknown(name: str) -> NoReturn:
+    if "." in name and not name.startswith("_"):
         raise NotSupported("Chained search parameters are not supported.", reason="chained")
+    is_shown = _SHOWN_NAME.fullmatch(name)
+    named = f"search parameter {name}" if is_shown else "name of a search parameter"
+    # What other resources say of a study is not here; the patient's own studies are.
+    raise Ignorable(
+        f"The {named} is not supported (Prefer: handling=strict).",
+        reason="strict",
+        widens=name == "_has",
+    )
 
 
-def _unknown(name: str, *, strict: bool) -> None:
-    if name in ("_has", "_filter", "_query", "_revinclude", "_text", "_content", "_list"):
-        # These parameters select: without them the answer would be another search's.
-        raise NotSupported(
-            f"The search parameter {name} is not supported.", reason="unsupported_parameter"
-        )
-    if strict:
-        is_shown = _SHOWN_NAME.fullmatch(name)
-        named = f"search parameter {name}" if is_shown else "name of a search parameter"
-        raise NotSupported(
-            f"The {named} is not supported (Prefer: handling=strict).", reason="strict"
-        )
+def _refuse_modifier(name: str, modifier: str, known: Parameter) -> NoReturn:
+    text, reason = f"The search parameter {name} has no such modifier here.", "bad_modifier"
+    if name in RESULTS:
+        raise Ignorable(text, reason=reason)
+    if modifier == "text" and known.kind == "token":
+        raise Ignorable(text, reason=reason, widens=True)
+    raise NotSupported(text, reason=reason)
 
 
-def _is_empty(name: str, value: str, *, strict: bool) -> bool:
-    """Return whether a parameter has no value and is ignored.
-
-    Raises ``BadRequest`` when it must have one.
-    """
+def _check_has_value(name: str, value: str) -> None:
+    """Raise ``Ignorable`` for a parameter without a value, ``BadRequest`` when it must have one."""
     if value.strip(",") or name in _REFUSES_EMPTY:
-        return False
+        return
     if name in _NEEDS_VALUE:
         raise BadRequest(f"The search parameter {name} has no value.", reason="bad_value")
-    if strict:
-        raise NotSupported(
-            f"The search parameter {name} has no value (Prefer: handling=strict).", reason="strict"
-        )
-    return True
+    raise Ignorable(
+        f"The search parameter {name} has no value (Prefer: handling=strict).", reason="strict"
+    )
 
 
-def _ignore(search: Search, name: str) -> None:
-    shown = name if _SHOWN_NAME.fullmatch(name.partition(":")[0]) else "…"
+def _ignore(search: Search, name: str, base: str) -> None:
+    shown = next(filter(_SHOWN_NAME.fullmatch, (name, base)), "…")
     if shown not in search.ignored:
         search.ignored.append(shown)
 

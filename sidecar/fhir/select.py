@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from sidecar.common.slices import in_slices
 from sidecar.dicom.json_model import Row, text, texts
+from sidecar.fhir.attributes import name_texts, placer_order_number, reasons
 from sidecar.fhir.cursor import Cursor
 from sidecar.fhir.dates import DateFilter, DateRange
 from sidecar.fhir.imaging_study import (
@@ -20,6 +21,10 @@ from sidecar.fhir.token_search import TokenFilter, Value
 
 STATUS_SYSTEM = "http://hl7.org/fhir/imagingstudy-status"
 DEFAULT_SORT = ("-started",)
+_OF_EACH_STUDY = frozenset(
+    {"_id", "_lastUpdated", "identifier", "patient", "subject", "instance", "dicom-class"}
+)
+"""Parameters of which each study has a value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +114,21 @@ def _place(
         return lambda study: ((-study.start,), study.uid)
 
     def place(study: ListedStudy) -> tuple[tuple[int, ...], str]:
-        values = {"started": study.start, "_lastUpdated": microseconds(seen[study.uid])}
-        keys = [-values[name[1:]] if name.startswith("-") else values[name] for name in sort]
+        values = [_sort_value(study, name.removeprefix("-"), seen) for name in sort]
+        keys = [-one if name[0] == "-" else one for name, one in zip(sort, values, strict=True)]
         return tuple(keys), study.uid
 
     return place
+
+
+def _sort_value(study: ListedStudy, name: str, seen: Mapping[str, datetime]) -> int:
+    match name:
+        case "started":
+            return study.start
+        case "_lastUpdated":
+            return microseconds(seen[study.uid])
+    # The number has the order of the id, and can be negative.
+    return int.from_bytes(study.id.encode().ljust(64, b"\0"))
 
 
 def _is_wanted(
@@ -122,6 +137,7 @@ def _is_wanted(
     return (
         _passes_by_row(study, search, seen)
         and all(_has(study, token, details) for token in search.tokens)
+        and all(text.matches(_texts(study, text.name, details)) for text in search.texts)
         and all(_is_missing(study, name, details) is wanted for name, wanted in search.missing)
     )
 
@@ -145,11 +161,16 @@ def satisfies(study: ListedStudy, search: Search) -> bool:
 
 
 def _is_identified(study: ListedStudy, wanted: IdentifierFilter) -> bool:
-    return (
+    number = study.accession_number
+    is_named = (
         wanted.any_uid
         or study.uid in wanted.uids
-        or study.accession_number in wanted.accession_numbers
+        or number in wanted.accession_numbers
+        or (wanted.any_accession and number is not None)
     )
+    if not is_named and wanted.order_numbers:
+        is_named = placer_order_number(study.row) in wanted.order_numbers
+    return is_named is not wanted.negated
 
 
 def _passes(filters: Iterable[tuple[DateFilter, ...]], value: DateRange | None) -> bool:
@@ -161,19 +182,52 @@ def _passes(filters: Iterable[tuple[DateFilter, ...]], value: DateRange | None) 
 
 def _has(study: ListedStudy, wanted: TokenFilter, details: Details) -> bool:
     if details.holding and wanted in details.holding:
-        return study.uid in details.holding[wanted]
+        return (study.uid in details.holding[wanted]) is not wanted.negated
     return wanted.matches(_values(study, wanted.name, details))
 
 
 def _is_missing(study: ListedStudy, name: str, details: Details) -> bool:
-    if name == "started":
-        return study.began is None
-    return name != "identifier" and not _values(study, name, details)
+    match name:
+        case "started":
+            return study.began is None
+        case "basedon":
+            return placer_order_number(study.row) is None
+        case "reason":
+            return reasons(study.row) is None
+        case "referrer" | "interpreter" | "performer":
+            return not _texts(study, name + ".name", details)
+        case _ if name in _OF_EACH_STUDY:
+            return False
+    return not _values(study, name, details)
+
+
+def _series(study: ListedStudy, details: Details) -> Sequence[Row]:
+    return details.series.get(study.uid, ()) if study.series is None else study.series
+
+
+def _texts(study: ListedStudy, name: str, details: Details) -> list[str]:
+    """Return the study's texts for a text parameter."""
+    match name:
+        case "referrer.name":
+            return name_texts(study.row, "ReferringPhysicianName")
+        case "interpreter.name":
+            return name_texts(study.row, "NameOfPhysiciansReadingStudy")
+        case "performer.name":
+            keywords = ("PerformingPhysicianName", "OperatorsName")
+            series = _series(study, details)
+            return [text for row in series for one in keywords for text in name_texts(row, one)]
+        case "reason":
+            shown = reasons(study.row) or ()
+            codings = [coding for reason in shown for coding in reason.get("coding", ())]
+            found = [reason.get("text") for reason in shown]
+            return [text for text in (*found, *(one.get("display") for one in codings)) if text]
+        case _:
+            return [code for _, code in _values(study, name, details)]
 
 
 def _values(study: ListedStudy, name: str, details: Details) -> list[Value]:
     """Return the study's values for a token parameter."""
-    series = details.series.get(study.uid, ()) if study.series is None else study.series
+    series = _series(study, details)
     match name:
         case "_id":
             return [("", study.id)]
@@ -185,6 +239,11 @@ def _values(study: ListedStudy, name: str, details: Details) -> list[Value]:
         case "bodysite":
             sites = [value.strip() for part in series for value in texts(part, "BodyPartExamined")]
             return [("", body_site) for body_site in sites if body_site]
+        case "reason":
+            codings = [
+                one for reason in reasons(study.row) or () for one in reason.get("coding", ())
+            ]
+            return [(coding.get("system", ""), coding["code"]) for coding in codings]
         case "series":
             # R4's element is an id, which has no system.
             uids = [text(part, "SeriesInstanceUID") for part in series]

@@ -1,7 +1,11 @@
-"""Token parameters: ``system|code``, ``code``, ``|code``, ``system|`` (R4 search.html#token)."""
+"""Token parameters: ``system|code``, ``code``, ``|code``, ``system|``; and texts.
+
+R4 search.html#token, search.html#string.
+"""
 
 import re
-from collections.abc import Callable, Collection
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 _PIECES = re.compile(r"\\.|.", re.DOTALL)
@@ -47,6 +51,42 @@ class TokenFilter:
         return any_code or (None, code) in self._named or (system, code) in self._named
 
 
+@dataclass(frozen=True, slots=True)
+class TextFilter:
+    """Name of a person, or ``:text``: the beginnings that a text may have, without case."""
+
+    name: str
+    beginnings: tuple[str, ...]
+    _lengths: frozenset[int] = field(init=False, repr=False, compare=False)
+    _folded: frozenset[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # What is nothing but accents begins no text, else it would begin each.
+        folded = frozenset(map(_folded, self.beginnings)) - {""}
+        object.__setattr__(self, "_folded", folded)
+        object.__setattr__(self, "_lengths", frozenset(map(len, folded)))
+
+    def matches(self, texts: Iterable[str]) -> bool:
+        """Return whether one of the texts begins so (R4 search.html#string)."""
+        return any(self._begins_so(_folded(text)) for text in set(texts))
+
+    def _begins_so(self, text: str) -> bool:
+        # As many look-ups as there are lengths, however many alternatives there are.
+        return any(text[:length] in self._folded for length in self._lengths)
+
+
+def _folded(text: str) -> str:
+    """Return the text without case and accents."""
+    letters = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(letter for letter in letters if not unicodedata.combining(letter))
+
+
+def parse_text(name: str, value: str) -> TextFilter:
+    """Return the filter of a text parameter, whose alternatives are separated by commas."""
+    found = (unescaped(alternative).strip() for alternative in split(value, ","))
+    return TextFilter(name, tuple(filter(None, found)))
+
+
 def parse_token(
     name: str, value: str, *, negated: bool = False, code: Callable[[str], str] = lambda code: code
 ) -> TokenFilter:
@@ -54,12 +94,16 @@ def parse_token(
 
     ``code`` brings codes into the form that values have.
     """
-    found = []
+    found = tuple(Alternative(system, code(written)) for system, written in alternatives(value))
+    return TokenFilter(name, found, negated)
+
+
+def alternatives(value: str) -> Iterator[tuple[str | None, str]]:
+    """Yield system (``None``: any) and code of each alternative that has a meaning."""
     for alternative in split(value, ","):
-        *systems, last = (unescaped(part) for part in split(alternative, "|"))
-        if len(systems) <= 1:  # Else it has no meaning, and matches nothing.
-            found.append(Alternative(systems[0] if systems else None, code(last)))
-    return TokenFilter(name, tuple(found), negated)
+        *systems, code = (unescaped(part) for part in split(alternative, "|"))
+        if len(systems) <= 1:
+            yield systems[0] if systems else None, code
 
 
 def split(value: str, separator: str) -> list[str]:

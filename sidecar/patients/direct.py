@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sidecar.access.facts import PatientIdentifier
+from sidecar.access.facts import KnownAs, PatientIdentifier, is_fhir_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,11 @@ class DirectMapping:
     ) -> frozenset[PatientIdentifier]:
         """Return the FHIR id as the patient's only identifier: it has no wildcards."""
         return frozenset({PatientIdentifier(patient, self.issuer)})
+
+    async def known_as(self, owners: KnownAs) -> frozenset[str]:
+        """Return the PatientID, if it is one and may be a FHIR id."""
+        patients = {owner.patient_id for owner in owners}
+        return frozenset(patients if len(patients) == 1 and all(map(is_fhir_id, patients)) else ())
 
     def named(self, system: str | None, value: str) -> frozenset[PatientIdentifier]:
         """Return the PatientID of an identifier in a FHIR search, none if it has a system."""

@@ -1,15 +1,18 @@
 """Mapping ``ehr``: read ``Patient/<id>`` at the EHR and pick its identifiers by system (SIA-17)."""
 
+import contextlib
 import logging
 import re
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
-from urllib.parse import urljoin, urlsplit
+from typing import Any, TypeVar
+from urllib.parse import urlencode, urljoin, urlsplit
 
-from sidecar.access.facts import PatientIdentifier, is_fhir_id
+from sidecar.access.decision import decide_owners
+from sidecar.access.facts import KnownAs, PatientIdentifier, is_fhir_id
 from sidecar.common.errors import BadGateway, Forbidden, Unavailable
 from sidecar.common.fetch import FetchedResponse, FetchFailed
 from sidecar.common.invalidation import FRESH_SECONDS, NEGATIVE_SECONDS, Invalidation
@@ -19,6 +22,10 @@ from sidecar.patients.validity import is_current
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+MOST_FOUND = 20
+"""Patients of one search for an owner: more than one in use are nobody's."""
 _LASTING_FAILURES = frozenset({"wrong_shape", "wrong_resource"})
 """Reasons of failures that another request does not mend."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -118,6 +125,22 @@ class EhrMapping:
             raise Forbidden(record.refusal.text, reason=record.refusal.reason)
         return record.identifiers
 
+    async def known_as(self, owners: KnownAs) -> frozenset[str]:
+        """Return the FHIR ids of the patients in use whom the PACS knows by all of ``owners``.
+
+        The EHR is searched; of what it finds each Patient is read as ``identifiers`` does. For
+        nobody it is searched for a number that nobody has: time tells nothing (SIA-45). Raises what
+        ``identifiers`` raises but ``Forbidden``.
+        """
+        numbers = {owner.patient_id for owner in owners if owner.is_searchable()}
+        values = ",".join(
+            f"{_escaped(system)}|{_escaped(number)}"
+            for number in sorted(numbers) or [secrets.token_hex(8)]
+            for system in self._issuers
+        )
+        query = urlencode({"identifier": values, "_count": MOST_FOUND})
+        return await self._ask(f"Patient?{query}", lambda response: self._owners(response, owners))
+
     def named(self, system: str | None, value: str) -> frozenset[PatientIdentifier]:
         """Return what an identifier in a FHIR search is at the PACS. ``None``: of any system."""
         return frozenset(
@@ -132,13 +155,18 @@ class EhrMapping:
 
     async def _look_up(self, patient: str) -> _PatientRecord:
         try:
-            answer = await self._client.read(f"Patient/{patient}")
-            return _PatientRecord(
-                await answer.read(lambda response: self._identifiers(response, patient))
+            identifiers = await self._ask(
+                f"Patient/{patient}", lambda response: self._identifiers(response, patient)
             )
+            return _PatientRecord(identifiers)
         except NotInUse as refusal:
             log.warning(refusal.log, extra={"reason": refusal.reason})
             return _PatientRecord(frozenset(), refusal.with_traceback(None))
+
+    async def _ask(self, reference: str, reader: Callable[[FetchedResponse], T]) -> T:
+        try:
+            answer = await self._client.read(reference)
+            return await answer.read(reader)
         except FetchFailed as failure:
             log.error(
                 "the EHR's Patient cannot be read",
@@ -155,17 +183,32 @@ class EhrMapping:
                 reason="patient_" + failure.reason,
             ).because(failure.detail) from None
 
+    def _owners(self, response: FetchedResponse, owners: KnownAs) -> frozenset[str]:
+        """Return the Patients of a searchset whose are all of ``owners``, of one page."""
+        _raise_if_refused(response)
+        if response.status != 200:
+            raise FetchFailed("unexpected_status", f"status {response.status}")
+        bundle = response.strict_json_object()
+        entries, links = bundle.get("entry", []), bundle.get("link", [])
+        if bundle.get("resourceType") != "Bundle" or not isinstance(entries, list):
+            raise FetchFailed("wrong_resource")
+        if any(not isinstance(link, dict) or link.get("relation") == "next" for link in links):
+            return frozenset()  # There may be one more on the next page.
+        found = set()
+        for entry in entries:
+            resource = entry.get("resource") if isinstance(entry, dict) else None
+            patient = resource.get("id") if isinstance(resource, dict) else None
+            if not isinstance(resource, dict) or resource.get("resourceType") != "Patient":
+                continue  # An OperationOutcome, for instance.
+            if not isinstance(patient, str) or not is_fhir_id(patient):
+                raise FetchFailed("wrong_resource")
+            with contextlib.suppress(NotInUse):
+                if decide_owners(owners, self.pick(resource, patient)) is None:
+                    found.add(patient)
+        return frozenset(found)
+
     def _identifiers(self, response: FetchedResponse, patient: str) -> frozenset[PatientIdentifier]:
-        if response.status in (401, 403):
-            log.error(
-                "the EHR refused our own credentials for reading Patient: check patients.client",
-                extra={"reason": "patient_refused", "upstream_status": response.status},
-            )
-            raise BadGateway(
-                "This server may not read the hospital's patient record. "
-                "Its operators have been told.",
-                reason="patient_refused",
-            )
+        _raise_if_refused(response)
         if response.status in (404, 410):
             return frozenset()
         if response.status in _REDIRECTS and self._leads_to_another(
@@ -216,6 +259,23 @@ class EhrMapping:
                     "an identifier of the EHR cannot be searched for exactly and is left out"
                 )
         return frozenset(identifiers)
+
+
+def _raise_if_refused(response: FetchedResponse) -> None:
+    if response.status in (401, 403):
+        log.error(
+            "the EHR refused our own credentials for reading Patient: check patients.client",
+            extra={"reason": "patient_refused", "upstream_status": response.status},
+        )
+        raise BadGateway(
+            "This server may not read the hospital's patient record. Its operators have been told.",
+            reason="patient_refused",
+        )
+
+
+def _escaped(text: str) -> str:
+    """Return a part of a token in a search (R4 search.html#escaping)."""
+    return "".join("\\" + letter if letter in "\\|,$" else letter for letter in text)
 
 
 def _check_in_use(resource: Mapping[str, Any], patient: str) -> None:

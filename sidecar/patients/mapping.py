@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from sidecar.access.facts import PatientIdentifier
+from sidecar.access.facts import KnownAs, PatientIdentifier
 
 
 class PatientMapping(Protocol):
@@ -12,6 +12,9 @@ class PatientMapping(Protocol):
         self, patient: str, *, fresh: bool = False
     ) -> frozenset[PatientIdentifier]:
         """Return the identifiers, possibly none. ``fresh``: read them anew, at a limited rate."""
+
+    async def known_as(self, owners: KnownAs) -> frozenset[str]:
+        """Return the FHIR ids of the patients whom the PACS knows by all of ``owners``."""
 
     def named(self, system: str | None, value: str) -> frozenset[PatientIdentifier]:
         """Return what an identifier in a FHIR search is at the PACS, possibly nothing."""

@@ -34,6 +34,13 @@ class AuditRepository(Section):
     """update: events are stored under ids of ours, so that an event that is sent twice after a
     crash is stored once.
     """
+    patient_reference: Literal["absolute", "relative", "logical"] = "logical"
+    """How events name a patient of the EHR, also those in a file.
+
+    logical: by an identifier, the URL there, which every server takes. absolute: a reference by
+    URL, which HAPI refuses unless it is told otherwise. relative: for a server that has the EHR's
+    patients under the same ids.
+    """
 
 
 class AuditSpool(Section):

@@ -1,9 +1,20 @@
 """The settings of listeners, logs and older forms (``server``, ``log``, ``compat``)."""
 
+from ipaddress import ip_network
 from typing import Annotated, Literal
 
 from sidecar.settings.section import Section
-from sidecar.settings.types import Origin, Port, Seconds, SecondsFromZero, Text, Url, before, number
+from sidecar.settings.types import (
+    Origin,
+    Port,
+    Seconds,
+    SecondsFromZero,
+    Text,
+    Url,
+    before,
+    checked,
+    number,
+)
 
 MOST_WORKERS = 64
 
@@ -13,6 +24,19 @@ def _workers(value: object) -> object:
     if number != "auto" and (type(number) is not int or not 1 <= number <= MOST_WORKERS):
         raise ValueError(f"must be auto or a number from 1 to {MOST_WORKERS}")
     return number
+
+
+def _check_network(value: str) -> None:
+    try:
+        has_all = ip_network(value).prefixlen == 0
+    except ValueError:  # Its own text quotes the value.
+        raise ValueError("must be an address or a network, such as 10.0.0.0/8") from None
+    if has_all:  # Each client could say where it is.
+        raise ValueError("must not be all addresses")
+
+
+Network = Annotated[str, checked(_check_network)]
+"""An IP address, or a network in CIDR form (RFC 4632) without host bits."""
 
 
 class Server(Section):
@@ -41,6 +65,11 @@ class Server(Section):
     """Port of the admin listener."""
     public_url: Url = "http://localhost:8080"
     """Our base URL as apps see it. Links are built from it."""
+    forwarded_allow_ips: tuple[Network, ...] = ()
+    """Addresses or networks of the reverse proxies in front of us, such as 10.0.0.0/8.
+
+    Their Forwarded or X-Forwarded-For says which client it is, for the audit trail.
+    """
     cors_origins: tuple[Origin, ...] = ("*",)
     """Origins whose pages may call us. * is any origin."""
     wado_uri: bool = False
@@ -56,8 +85,11 @@ class Server(Section):
 class Compat(Section):
     """Older forms that are written beside the current ones."""
 
-    guide_2023: bool = False
-    """Also write what apps of the 2023 text expect: its requires-access-token extension."""
+    requires_access_token: bool = False
+    """Also write the extension requires-access-token: true, for apps of earlier texts.
+
+    Endpoints have it in two forms: that of August 2026, and that of 2023.
+    """
 
 
 class Log(Section):

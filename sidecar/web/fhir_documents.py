@@ -68,6 +68,7 @@ class FhirDocuments:
             ehr = SmartConfiguration(None, None, None, None)
         return smart_configuration(
             self._offered,
+            ehr.authorization_metadata,
             issuer=ehr.issuer,
             authorization=ehr.authorization_endpoint,
             token=ehr.token_endpoint,

@@ -1,7 +1,7 @@
 """Answer ImagingStudy searches and reads, and reads of Endpoint (SIA-20..24, 31)."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aiohttp import web
@@ -228,16 +228,18 @@ class ImagingFhir:
         """
         record = http[RECORD]
         token = await self._authorizer.token(record, authorization(http))
-        permit = await self._authorizer.permit(record, token, Interaction.READ)
-        version, result = how_to_read(http)
         wanted = http[TARGET].segments[2]
+        uid = wanted if is_study_id(wanted) and is_uid(wanted) else None
+        if uid is not None:
+            record.part = Part(uid)
+        permit = await self._authorizer.permit_read(
+            record, token, lambda: self._authorizer.owners(token, uid)
+        )
+        version, result = how_to_read(http)
         if not is_study_id(wanted):
             raise NotFound("There is no such resource.", reason="unknown_id")
         await hold_place(http, self._limits.search(token))
         fresh = wants_fresh(http)
-        uid = wanted if is_uid(wanted) else None
-        if uid is not None:
-            record.part = Part(uid)
         request = await self._authorizer.authorize(
             record, token, permit, wanted, study=uid, fresh=fresh
         )
@@ -258,15 +260,36 @@ class ImagingFhir:
             StudyAnswer(request, view, snapshot, seen, version, result, {}),
         )
         body = found.resource
-        return answer_parts(http, [body], version=version, identity=body, pretty=result.pretty)
+        return answer_parts(
+            http,
+            [body],
+            version=version,
+            identity=body,
+            pretty=result.pretty,
+            last_modified=self._last_modified(view, seen[study.uid]),
+        )
+
+    def _last_modified(self, view: VisibleStudies, seen: datetime) -> datetime | None:
+        """Return the second of the last change, ``None`` where the answer may change without one.
+
+        It may within that second, and when what is shown of the study is decided anew.
+        """
+        changed = seen.replace(microsecond=0)
+        is_over = self._catalog.now() >= changed + timedelta(seconds=1)
+        return changed if is_over and view.visible is ALL_STUDIES else None
 
     async def read_endpoint(self, http: web.Request) -> web.Response:
         """Answer ``GET [base]/Endpoint/{id}``: the standing Endpoint of the patient (SIA-31)."""
         record = http[RECORD]
         token = await self._authorizer.token(record, authorization(http))
-        permit = await self._authorizer.permit(record, token, Interaction.READ)
+        wanted = http[TARGET].segments[2]
+
+        async def owners() -> tuple[str, ...]:
+            return (wanted,) if is_fhir_id(wanted) else ()
+
+        permit = await self._authorizer.permit_read(record, token, owners)
         version, result = how_to_read(http)
         own = () if self._endpoints.contained else (permit.patient,)
-        self._authorizer.unless_own(record, http[TARGET].segments[2], own, shared=())
+        self._authorizer.unless_own(record, wanted, own, shared=())
         resource = subset(self._endpoints.resource(permit.patient), result)
         return answer(http, resource, version=version, pretty=result.pretty)

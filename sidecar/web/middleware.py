@@ -23,6 +23,7 @@ from sidecar.common.spans import STATUS, Span, Tracing, span
 from sidecar.telemetry.logs import log_request
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web import errors
+from sidecar.web.forwarded import ForwardedClients
 from sidecar.web.target import Target, authority_of, parse_target
 from sidecar.web.transfer_timeout import LEAST_BYTES_PER_SECOND, send_whole
 
@@ -57,11 +58,12 @@ def observe_requests(
     is_draining: Callable[[], bool],
     tracing: Tracing,
     public_url: str,
+    clients: ForwardedClients,
 ) -> Middleware:
     """Return the middleware that observes requests.
 
     ``is_draining()``: whether the server is ending. ``public_url``: our own, for targets in
-    absolute form.
+    absolute form. ``clients`` tells whose request it is.
     """
     own = authority_of(public_url)
 
@@ -84,7 +86,9 @@ def observe_requests(
         started = time.perf_counter()
         route = request.match_info.route
         record = request[RECORD] = AccessRecord(
-            os.urandom(8).hex(), request.remote, route.name or "unknown"
+            os.urandom(8).hex(),
+            clients.address(request.remote, request.headers),
+            route.name or "unknown",
         )
         with tracing.request(
             request.method,

@@ -4,6 +4,8 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from typing import Any
 
 import orjson
@@ -154,21 +156,38 @@ def answer_parts(
     identity: bytes,
     pretty: bool = False,
     gzip: bool = True,
+    last_modified: datetime | None = None,
 ) -> web.Response:
     """Return the answer of a resource whose JSON is ``parts``, or a 304.
 
     ``gzip``: the answer may be compressed. ``identity``: what of it does not differ each time.
+    ``last_modified``: its Last-Modified, which brings a 304 in If-Modified-Since.
     """
     tag = f'W/"{hashlib.blake2b(identity + version.encode(), digest_size=12).hexdigest()}"'
-    if request.method in ("GET", "HEAD") and {"*", tag.removeprefix("W/")} & _tags(request):
-        return web.Response(status=304, headers={hdrs.ETAG: tag})
+    headers: dict[str, str] = {hdrs.ETAG: tag}
+    if last_modified is not None:
+        headers[hdrs.LAST_MODIFIED] = format_datetime(last_modified.astimezone(UTC), usegmt=True)
+    if request.method in ("GET", "HEAD") and _has_it(request, tag, headers.get(hdrs.LAST_MODIFIED)):
+        return web.Response(status=304, headers=headers)
     if pretty:
         parts = [orjson.dumps(orjson.loads(b"".join(parts)), option=orjson.OPT_INDENT_2)]
     content_type = (
         FHIR_JSON if version == DEFAULT_VERSION else f"{FHIR_JSON}; fhirVersion={version}"
     )
-    headers: dict[str, str] = {hdrs.CONTENT_TYPE: content_type + "; charset=utf-8", hdrs.ETAG: tag}
+    headers[hdrs.CONTENT_TYPE] = content_type + "; charset=utf-8"
     return in_pieces(parts, headers, gzip=gzip and accepts_gzip(request))
+
+
+def _has_it(request: web.Request, tag: str, last_modified: str | None) -> bool:
+    """Return whether the client has the answer, by If-None-Match, else by If-Modified-Since.
+
+    The time must be the very one that we gave (RFC 9110 13.1.3 and 13.2.2). A client's own clock
+    does not say what it was shown: another worker may have answered from an older list.
+    """
+    if hdrs.IF_NONE_MATCH in request.headers:
+        return bool({"*", tag.removeprefix("W/")} & _tags(request))
+    since = request.headers.getall(hdrs.IF_MODIFIED_SINCE, ())
+    return last_modified is not None and list(since) == [last_modified]
 
 
 def _tags(request: web.Request) -> set[str]:

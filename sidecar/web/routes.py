@@ -18,6 +18,7 @@ from sidecar.web.dicomweb_handlers import DicomWeb
 from sidecar.web.errors import json_response
 from sidecar.web.fhir_documents import FhirDocuments
 from sidecar.web.fhir_handlers import ImagingFhir
+from sidecar.web.forwarded import ForwardedClients
 from sidecar.web.middleware import add_headers, observe_requests
 
 REQUEST_BODY_BYTES = 65_536
@@ -45,6 +46,7 @@ def create_public(
     *,
     cors_origins: Sequence[str],
     public_url: str,
+    forwarded_allow_ips: Sequence[str],
     wado_uri: bool,
     capabilities: bool,
     is_draining: Callable[[], bool],
@@ -54,11 +56,22 @@ def create_public(
     """Return the public application.
 
     ``wado_uri`` adds that route (PS3.18 chapter 9), ``capabilities`` those of SIA-50.
-    ``public_url``: our own, for targets in absolute form. ``customize`` may add routes, ``GET /``
+    ``public_url``: our own, for targets in absolute form. ``forwarded_allow_ips``: networks of
+    trusted proxies. ``customize`` may add routes, ``GET /``
     among them (the demo's page).
     """
     app = web.Application(
-        middlewares=[observe_requests(metrics, audit, is_draining, tracing, public_url)],
+        middlewares=[
+            observe_requests(
+                metrics,
+                audit,
+                is_draining,
+                tracing,
+                public_url,
+                ForwardedClients(forwarded_allow_ips),
+            ),
+            _options,
+        ],
         client_max_size=REQUEST_BODY_BYTES,
     )
     # No credentials: we use no cookies, and a page's script must show its token itself.
@@ -85,11 +98,15 @@ def create_public(
     extension = f"/fhir/StructureDefinition/{frames.ID}"
     add("structure-definition", extension, documents.structure_definition)
     add("imaging-study-search", "/fhir/ImagingStudy", fhir.search)
-    add("imaging-study-search-post", "/fhir/ImagingStudy/_search", fhir.search, hdrs.METH_POST)
+    by_either = (hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_POST)
+    add("imaging-study-search-post", "/fhir/ImagingStudy/_search", fhir.search, *by_either)
     add("imaging-study-read", "/fhir/ImagingStudy/{id}", fhir.read)
     add("endpoint-read", "/fhir/Endpoint/{id}", fhir.read_endpoint)
     of_patient = "/fhir/Patient/{patient}"
-    add("imaging-study-compartment", of_patient + "/ImagingStudy", fhir.search_compartment)
+    compartment = of_patient + "/ImagingStudy"
+    add("imaging-study-compartment", compartment, fhir.search_compartment)
+    posted = compartment + "/_search"
+    add("imaging-study-compartment-post", posted, fhir.search_compartment, *by_either)
     add("patient-wado-rs", of_patient + "/$wado-rs/{tail:.+}", dicomweb.below_patient)
     add("wado-rs", "/wado-rs/{tail:.+}", dicomweb.below_token)
     if wado_uri:
@@ -119,6 +136,22 @@ def _cors_headers(origins: Sequence[str], origin: str | None) -> dict[str, str]:
         hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: allowed,
         hdrs.ACCESS_CONTROL_EXPOSE_HEADERS: ",".join(_EXPOSED),
     }
+
+
+@web.middleware
+async def _options(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Say which methods a resource has, for OPTIONS that is no preflight (RFC 9110 9.3.7)."""
+    headers = request.headers
+    is_preflight = hdrs.ORIGIN in headers and hdrs.ACCESS_CONTROL_REQUEST_METHOD in headers
+    resource = request.match_info.route.resource
+    if request.method != hdrs.METH_OPTIONS or is_preflight or resource is None:
+        return await handler(request)
+    methods = {route.method for route in resource}
+    if hdrs.METH_ANY in methods:
+        return await _unknown(request)
+    answered = dict(request.app[CORS](headers.get(hdrs.ORIGIN)))
+    answered[hdrs.ALLOW] = ", ".join(sorted(methods))
+    return web.Response(status=204, headers=answered)
 
 
 async def _pointer(request: web.Request) -> web.Response:

@@ -12,6 +12,7 @@ from sidecar.fhir.select import Details
 from sidecar.fhir.token_search import TokenFilter
 
 _OF_INSTANCES = {"instance": "SOPInstanceUID", "dicom-class": "SOPClassUID"}
+_OF_SERIES = {"bodysite", "series", "performer", "performer.name"}
 _UID_SYSTEMS = (None, UID_SYSTEM, "urn:ietf:rfc:3986")
 """Systems of a UID; that of an instance may also have none, for R4's element is an id."""
 
@@ -37,7 +38,7 @@ async def search_details(
     """
     names = search.names()
     unknown = [study for study in studies if study.series is None]
-    wants_series = bool(names & {"bodysite", "series"}) or (
+    wants_series = bool(names & _OF_SERIES) or (
         "modality" in names and not all(study.names_modalities for study in unknown)
     )
     uids = [study.uid for study in studies]

@@ -42,7 +42,7 @@ PATIENT_DENIALS: list[tuple[Token, Interaction, str | None, Policy, Reason]] = [
     (token(exp=NOW - 1), RETRIEVE, None, ON, Reason.EXPIRED_TOKEN),
     (token(exp=0), READ, "p1", OFF, Reason.EXPIRED_TOKEN),
     (token(), SEARCH, "p1", OFF, Reason.APP_LAUNCH_OFF),
-    (token("system/*.rs"), SEARCH, "p1", OFF, Reason.APP_LAUNCH_OFF),
+    (token("system/*.rs"), SEARCH, "p1", OFF, Reason.INSUFFICIENT_SCOPE),
     (token(""), SEARCH, "p1", ON, Reason.INSUFFICIENT_SCOPE),
     (token("openid fhirUser launch/patient"), SEARCH, "p1", ON, Reason.INSUFFICIENT_SCOPE),
     (token("patient/ImagingStudy.r"), SEARCH, "p1", ON, Reason.INSUFFICIENT_SCOPE),

@@ -21,7 +21,7 @@ from tests.tables.search_attacks import PATHS, VALUES
 
 SECONDS = 4
 NAMES = (*PARAMETERS, "_has:x", "foo")
-MODIFIERS = ("", "", ":not", ":missing", ":exact", ":identifier", ":Patient", ":")
+MODIFIERS = ("", "", ":not", ":missing", ":exact", ":identifier", ":Patient", ":text", ":")
 ACCEPTS = (
     "application/fhir+json",
     "*/*",

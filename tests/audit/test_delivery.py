@@ -348,3 +348,24 @@ async def test_a_server_that_answers_too_late_gets_less_at_a_time(tmp_path: Path
         )
         assert 0 < line.outcome("undelivered") < 40
     assert sorted(numbers(repository)) == list(range(64))
+
+
+async def test_the_log_says_why_an_event_is_rejected(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By the code of the server's OperationOutcome: its text may quote the event."""
+    server = FhirRepository()
+    server.of_event = lambda event: 422 if event["number"] == 1 else 201
+    issue = {"severity": "error", "code": "invariant", "diagnostics": "Patient/p1"}
+
+    def explain(answer: dict[str, Any]) -> dict[str, Any]:
+        for entry in answer["entry"]:
+            entry["response"]["outcome"] = {"resourceType": "OperationOutcome", "issue": [issue]}
+        return answer
+
+    server.mangle = explain
+    async with line_to(tmp_path, server) as line:
+        line.tell(range(3))
+        await wait_until_async("it is rejected", lambda: line.outcome("rejected") == 1)
+    details = [vars(one).get("detail") for one in caplog.records if "rejected" in one.msg]
+    assert details == ["status 422, invariant"]

@@ -2,42 +2,18 @@
 
 import json
 from base64 import b64decode
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from fhir.resources.R4B.auditevent import AuditEvent
 
-from sidecar.access.facts import Part, Token
-from sidecar.audit.event import REFUSED, SERIOUS, SUCCESS, AuditSource, audit_line
-from sidecar.audit.record import AccessRecord
+from sidecar.access.facts import Part
+from sidecar.audit.event import REFUSED, SERIOUS, PatientReference
+from tests.audit.events import SOURCE, change, event, read, record, searched
+from tests.audit.profiles import breaches
+from tests.tables.balp import BREACHES
 
-SOURCE = AuditSource("smart-imaging-sidecar 1", "https://ehr.example.org/fhir", "Example Hospital")
-TOKEN = Token(
-    (), 9e9, patient="p1", client_id="viewer", subject="user-7", issuer="https://ehr.example.org"
-)
 BALP = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit."
-
-
-def record(route: str, **changes: Any) -> AccessRecord:
-    """Of a permitted request."""
-    values: dict[str, Any] = {
-        "address": "192.0.2.1",
-        "route": route,
-        "token": TOKEN,
-        "token_hash": "ab" * 16,
-        "patient": "p1",
-    } | changes
-    return AccessRecord("r1", **values)
-
-
-def event(of: AccessRecord, outcome: str = SUCCESS) -> dict[str, Any]:
-    """The event, which must be valid FHIR."""
-    line = audit_line(
-        of, SOURCE, recorded="2026-11-25T01:00:00.000+00:00", outcome=outcome, step="status 200"
-    )
-    AuditEvent.model_validate_json(line)
-    built: dict[str, Any] = json.loads(line)
-    return built
 
 
 def entity(built: dict[str, Any], code: str) -> dict[str, Any]:
@@ -60,7 +36,7 @@ def test_a_search_is_a_patient_query() -> None:
         "search",
         "E",
     )
-    assert entity(built, "1")["what"]["reference"] == "https://ehr.example.org/fhir/Patient/p1"
+    assert entity(built, "1")["name"] == "Patient/p1"
     query = b64decode(entity(built, "24")["query"]).decode()
     assert query == "/fhir/ImagingStudy?patient=p1&access_token=masked"
 
@@ -69,7 +45,7 @@ def test_a_search_names_what_another_patient_has_as_well() -> None:
     """So that operators find the study: nowhere else is it named (docs/runbook.md)."""
     asked = record("imaging-study-search", left_out=frozenset({"1.2.4", "1.2.3"}))
     asked.searches("/fhir/ImagingStudy", [("patient", "p1")])
-    found = [(one["type"], one["valueString"]) for one in entity(event(asked), "24")["detail"]]
+    found = [(one["type"], one["valueString"]) for one in entity(event(asked), "4")["detail"]]
     assert found == [("shared_uid", "1.2.3"), ("shared_uid", "1.2.4")]
 
 
@@ -85,6 +61,74 @@ def test_a_read_is_a_patient_read() -> None:
         "system": "urn:dicom:uid",
         "value": "urn:oid:1.2.3",
     }
+
+
+def test_the_read_of_an_endpoint_is_one_of_a_patient() -> None:
+    built = event(record("endpoint-read"))
+    assert built["meta"]["profile"] == [BALP + "PatientRead"]
+    data = entity(built, "4")
+    assert data["what"]["identifier"]["value"] == "https://imaging.example.org/fhir/Endpoint/p1"
+    refused = event(record("endpoint-read", reason="unknown_id"), REFUSED)
+    assert [one["type"]["code"] for one in refused["entity"]] == ["1", "XrequestId"]
+
+
+@pytest.mark.parametrize("route", ["imaging-study-search", "imaging-study-read", "endpoint-read"])
+@pytest.mark.parametrize("unknown", ["address", "patient", "search", "part"])
+def test_an_event_that_cannot_be_of_a_profile_claims_none(route: str, unknown: str) -> None:
+    """For instance behind a socket that has no address."""
+    asked = record(route, part=None if route == "imaging-study-search" else Part("1.2.3"))
+    if route == "imaging-study-search":
+        asked.searches("/fhir/ImagingStudy", [])
+    setattr(asked, unknown, None)
+    needs = {
+        "imaging-study-search": {"address", "patient", "search"},
+        "imaging-study-read": {"address", "patient", "part"},
+        "endpoint-read": {"address", "patient"},
+    }
+    asked.part = None if route == "endpoint-read" else asked.part
+    assert ("meta" in event(asked)) == (unknown not in needs[route])
+
+
+@pytest.mark.parametrize(("kind", "path", "value"), BREACHES.values(), ids=BREACHES)
+def test_a_breach_of_a_profile_is_seen(kind: str, path: str, value: Any) -> None:
+    """So that the other tests can fail."""
+    built = event(searched() if kind == "search" else read())
+    assert not breaches(built)
+    change(built, path, value)
+    assert breaches(built)
+
+
+URL = "https://ehr.example.org/fhir/Patient/p1"
+LOGICAL = {"type": "Patient", "identifier": {"system": "urn:ietf:rfc:3986", "value": URL}}
+
+
+@pytest.mark.parametrize(
+    ("patients", "what"),
+    [
+        ("logical", LOGICAL),
+        ("absolute", {"reference": URL}),
+        ("relative", {"reference": "Patient/p1"}),
+    ],
+)
+def test_how_a_patient_is_named(patients: PatientReference, what: dict[str, Any]) -> None:
+    source = replace(SOURCE, patients=patients)
+    asked = record("imaging-study-read", part=Part("1.2.3"))
+    assert entity(event(asked, source=source), "1")["what"] == what
+    # No client keeps its refusal out of the repository by what it asks for.
+    for named in ("a b", "a/../b", "x" * 65, "#1", "p1?a=b", ""):
+        refused = record("imaging-study-search", patient=named, reason="other_patient")
+        assert "reference" not in entity(event(refused, REFUSED, source), "1")["what"]
+
+
+def test_data_flow_from_us_unless_they_are_asked_for() -> None:
+    """PS3.15 A.5.3, as in BALP: a client that reads is the destination."""
+    for asked in (record("wado-rs", part=Part("1.2.3")), record("wado-rs", instances=True)):
+        assert _types(event(asked)) == ["110152", "110153", "IRCP"]
+    assert _types(event(record("wado-rs", is_query=True))) == ["110153", "110152", "IRCP"]
+
+
+def _types(built: dict[str, Any]) -> list[str]:
+    return [one["type"]["coding"][0]["code"] for one in built["agent"]]
 
 
 def test_a_retrieval_is_an_export_of_the_part() -> None:
@@ -120,6 +164,9 @@ def test_who_it_was(route: str) -> None:
     assert server["who"]["display"] == SOURCE.name
     assert user["who"]["identifier"] == {"value": "user-7", "system": "https://ehr.example.org"}
     assert user["requestor"] is True
+    assert [one.get("altId") for one in built["agent"]] == ["viewer", None, "user-7"]
+    assert [one["name"] for one in built["agent"]] == ["viewer", SOURCE.name, "user-7"]
+    assert server["network"] == {"address": SOURCE.fhir_base, "type": "5"}
     assert user["policy"] == ["urn:smart-imaging-sidecar:token:" + "ab" * 16]
     assert built["source"]["site"] == "Example Hospital"
     assert entity(built, "XrequestId")["what"]["identifier"]["value"] == "r1"
@@ -191,4 +238,4 @@ def test_an_event_stays_short(value: str) -> None:
         "imaging-study-search", left_out=frozenset(f"{number:0128}" for number in range(1_000))
     )
     asked.searches("/fhir/ImagingStudy", [("identifier", value)] * 50)
-    assert len(json.dumps(event(asked))) < 4_096
+    assert event(asked)["meta"]

@@ -15,7 +15,7 @@ from sidecar.audit.sinks import FileSink, StdoutSink
 from sidecar.audit.trail import AuditTrail
 from sidecar.common.errors import Unavailable
 
-SOURCE = AuditSource("test", "https://ehr.example.org/fhir")
+SOURCE = AuditSource("test", "https://ehr.example.org/fhir", "https://imaging.example.org/fhir")
 
 
 def record() -> AccessRecord:

@@ -8,7 +8,15 @@ from typing import Any, cast
 
 import pytest
 
-from sidecar.access.facts import AnswerKind, Part, PatientIdentifier, Policy, StudyFacts, Token
+from sidecar.access.facts import (
+    AnswerKind,
+    KnownAs,
+    Part,
+    PatientIdentifier,
+    Policy,
+    StudyFacts,
+    Token,
+)
 from sidecar.access.permits import (
     HeaderPermit,
     Interaction,
@@ -88,6 +96,10 @@ class Patients:
         if isinstance(self.known, Exception):
             raise self.known
         return self.known
+
+    async def known_as(self, owners: KnownAs) -> frozenset[str]:
+        """As the mapping ``direct`` does."""
+        return frozenset(owner.patient_id for owner in owners)
 
     def named(self, system: str | None, value: str) -> frozenset[PatientIdentifier]:
         """Every identifier system is the PACS's."""

@@ -25,11 +25,13 @@ def keys_file(tmp_path: Path) -> Path:
     return file
 
 
-async def endpoint_of(us: aiohttp.ClientSession, url: str, query: str = "") -> dict[str, Any]:
+async def endpoint_of(
+    us: aiohttp.ClientSession, url: str, query: str = "", headers: dict[str, str] = HEADERS
+) -> dict[str, Any]:
     """The study's own Endpoint, an entry of the same Bundle (SIA-33); its address is on this test's
     own port.
     """
-    async with us.get(f"{url}/fhir/ImagingStudy{query}", headers=HEADERS) as found:
+    async with us.get(f"{url}/fhir/ImagingStudy{query}", headers=headers) as found:
         bundle = await found.json()
         assert found.status == 200, bundle
         assert found.headers["Cache-Control"] == "private, no-store"

@@ -10,13 +10,14 @@ import aiohttp
 import pytest
 from prometheus_client import generate_latest
 
-from sidecar.fhir.endpoint import REQUIRES_ACCESS_TOKEN
 from tests.authorization.capability_urls import HEADERS, bound, endpoint_of, keys_file
 from tests.common.peer import all_that_is_said
-from tests.fakes.archive import STUDY, ScriptedPacs
-from tests.fakes.ehr import PATIENT, ScriptedEhr
+from tests.fakes.archive import STUDY, RowArchive, ScriptedPacs
+from tests.fakes.ehr import PATIENT, ScriptedEhr, to_the_token
 from tests.fakes.retrievals import MULTIPART, PART, answer
-from tests.fakes.site import sidecar_between
+from tests.fakes.site import PUBLIC_URL, sidecar_between
+from tests.fhir.profile import check_bundle
+from tests.fhir.rows import row
 from tests.waiting import wait_until_async
 
 __all__ = ["keys_file"]
@@ -54,7 +55,7 @@ async def test_an_address_works_with_its_token_alone(
             aiohttp.ClientSession() as us,
         ):
             endpoint = await endpoint_of(us, url)
-            assert endpoint["extension"] == [{"url": REQUIRES_ACCESS_TOKEN, "valueBoolean": True}]
+            assert "extension" not in endpoint
             assert endpoint["period"]["end"]
             root = endpoint["address"]
             assert root.startswith(f"{url}/capability/one.")
@@ -212,6 +213,26 @@ async def test_what_the_token_may_do_now_is_what_counts(
         assert last == wanted
 
 
+async def test_after_a_refusal_a_new_search_brings_an_address_that_works(keys_file: Path) -> None:
+    """SIA-55: the app's token ended and it has another; the old address is a 401, then a 403."""
+    ehr = ScriptedEhr()
+    tokens, new = {"cache": {"ttl_seconds": 0.01}}, {"Authorization": "Bearer refreshed"}
+    query = f"?patient={PATIENT}&identifier=urn:oid:{STUDY}"
+    async with (
+        sidecar_between(ehr, pacs(), tokens=tokens, capabilities=bound(keys_file)) as (url, _),
+        aiohttp.ClientSession() as us,
+    ):
+        old = f"{(await endpoint_of(us, url, query))['address']}/studies/{STUDY}"
+        ehr.answer = to_the_token({"active": False}, unknown=ehr.answer)
+        last = await wait_until_async(
+            "the token's end", lambda: status(us, old, HEADERS), lambda found: found != 200
+        )
+        assert last == 401
+        assert await status(us, old, new) == 403
+        root = (await endpoint_of(us, url, query, new))["address"]
+        assert await status(us, f"{root}/studies/{STUDY}", new) == 200
+
+
 async def test_an_address_whose_token_cannot_be_checked_is_not_served(keys_file: Path) -> None:
     """SIA-16."""
     ehr = ScriptedEhr()
@@ -297,3 +318,32 @@ async def test_the_trail_names_the_token_and_not_the_address(
     assert len(events) >= 4
     named = [json.dumps(event) for event in events]
     assert all("app" in one and PATIENT in one for one in named)
+
+
+async def test_each_page_has_the_endpoints_of_its_studies(keys_file: Path) -> None:
+    """SIA-33: of these alone, each its own, without ``_include``."""
+    series = {"SeriesInstanceUID": "1.2.3", "Modality": "CT", "PatientID": PATIENT}
+    rows = [row(StudyInstanceUID=f"1.2.840.{number}", **series) for number in (1, 2, 3)]
+    async with (
+        sidecar_between(ScriptedEhr(), RowArchive(*rows), capabilities=bound(keys_file)) as (
+            url,
+            _,
+        ),
+        aiohttp.ClientSession(headers=HEADERS) as us,
+    ):
+        following, studies, roots = f"{url}/fhir/ImagingStudy?_count=2", [], set()
+        while following:
+            async with us.get(following) as found:
+                bundle = await found.json(content_type=None)
+            check_bundle(bundle)
+            entries = bundle["entry"]
+            matches = [one["resource"] for one in entries if one["search"]["mode"] == "match"]
+            local = {one["fullUrl"]: one["resource"] for one in entries[len(matches) :]}
+            named = [one["endpoint"][0]["reference"] for one in matches]
+            assert list(local) == named
+            studies += [one["id"] for one in matches]
+            roots |= {one["address"] for one in local.values()}
+            links = {link["relation"]: link["url"] for link in bundle["link"]}
+            following = links.get("next", "").replace(PUBLIC_URL, url)
+        assert sorted(studies) == ["1.2.840.1", "1.2.840.2", "1.2.840.3"]
+        assert len(roots) == 3

@@ -2,15 +2,18 @@
 (SIA-11, 16).
 """
 
+from urllib.parse import parse_qsl
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.access.scopes import parse_scope
-from sidecar.authorization.scope_constraints import Constraints
+from sidecar.authorization.scope_constraints import EVALUATED, Constraints
 from sidecar.authorization.study_facts import described, without_hidden
 from sidecar.fhir.imaging_study import Site, modality_codes
 from tests.fhir.rows import row
+from tests.tables.search_forms import FORMS
 
 SITE = Site("https://ehr.example.org/fhir")
 CONSTRAINTS = Constraints(SITE)
@@ -111,6 +114,14 @@ def test_what_is_not_understood(constraint: str) -> None:
     else:
         assert not CONSTRAINTS.understands(constraint)
     assert CONSTRAINTS.satisfied([constraint], ROW, SERIES) == frozenset()
+
+
+@pytest.mark.parametrize("query", sorted({form.query for form in FORMS}))
+def test_what_a_search_may_have_and_a_constraint_may_not(query: str) -> None:
+    """What a search forgives, and what it can do more, permits nothing in a scope."""
+    names = {name for name, _ in parse_qsl(query, keep_blank_values=True)}
+    understood = CONSTRAINTS.understands(query)
+    assert not understood if names - EVALUATED else understood
 
 
 @pytest.mark.parametrize(("length", "is_understood"), [(1_000, True), (1_001, False)])

@@ -11,7 +11,7 @@ from sidecar.authorization.limits import RequestLimits
 from sidecar.bootstrap.build import _catalog
 from sidecar.fhir.catalog import postgresql
 from sidecar.fhir.catalog.catalog import MemoryStore
-from sidecar.fhir.endpoint import REQUIRES_ACCESS_TOKEN, REQUIRES_ACCESS_TOKEN_2023
+from sidecar.fhir.endpoint import REQUIRES_ACCESS_TOKEN
 from tests.fakes.archive import RowArchive
 from tests.fakes.ehr import PATIENT, ScriptedEhr
 from tests.fakes.site import HEADERS, sidecar_between, site_settings
@@ -64,15 +64,14 @@ def test_clocks_of_a_shared_database_may_differ(
         catalog.close()
 
 
-@pytest.mark.parametrize(
-    ("on", "urls"),
-    [(False, [REQUIRES_ACCESS_TOKEN]), (True, [REQUIRES_ACCESS_TOKEN, REQUIRES_ACCESS_TOKEN_2023])],
-)
-async def test_the_guide_of_2023_is_one_switch(on: bool, urls: list[str]) -> None:
+@pytest.mark.parametrize(("on", "urls"), [(False, ()), (True, REQUIRES_ACCESS_TOKEN)])
+async def test_what_earlier_texts_had_is_one_switch(on: bool, urls: tuple[str, ...]) -> None:
+    """SIA-31."""
+    compat = {"requires_access_token": on}
     async with (
-        sidecar_between(ScriptedEhr(), RowArchive(), compat={"guide_2023": on}) as (url, _),
+        sidecar_between(ScriptedEhr(), RowArchive(), compat=compat) as (url, _),
         aiohttp.ClientSession(headers=HEADERS) as us,
         us.get(f"{url}/fhir/Endpoint/{PATIENT}") as answer,
     ):
         endpoint = await answer.json(content_type=None)
-    assert [extension["url"] for extension in endpoint["extension"]] == urls
+    assert tuple(extension["url"] for extension in endpoint.get("extension", ())) == urls

@@ -13,6 +13,7 @@ from aiohttp import web
 from sidecar.audit.spool import Spool, segment_names
 from sidecar.conformance.finding import Finding, State
 from sidecar.server.listener import listen
+from tests.audit.profiles import breaches
 from tests.check.scripted_site import Pacs, found
 from tests.fakes.ehr import ScriptedEhr
 
@@ -28,9 +29,9 @@ async def test_the_audit_sink_is_looked_at_and_not_touched(
     assert (await found(ehr, pacs, audit=absent))["audit.sink"].state is State.FAIL
 
 
-def statement(*interactions: str, system: str = "batch") -> dict[str, Any]:
+def statement(*interactions: str, system: str = "batch", **more: Any) -> dict[str, Any]:
     """A CapabilityStatement that offers this for AuditEvent."""
-    event = {"type": "AuditEvent", "interaction": [{"code": code} for code in interactions]}
+    event = {"type": "AuditEvent", "interaction": [{"code": code} for code in interactions]} | more
     return {"rest": [{"mode": "server", "resource": [event], "interaction": [{"code": system}]}]}
 
 
@@ -40,6 +41,20 @@ REPOSITORIES: list[tuple[int, Any, dict[str, Any], State, str]] = [
     (200, statement("create"), {"interaction": "update"}, State.WARN, "update for AuditEvent"),
     (200, statement("create", system="search-system"), {}, State.WARN, "batch_size: 1"),
     (200, statement("create", system="search-system"), {"batch_size": 1}, State.OK, ""),
+    (200, statement("create", referencePolicy=["local"]), {}, State.OK, ""),
+    *(
+        (200, made, {"patient_reference": how}, state, says)
+        for how, policy, says in (
+            ("absolute", "local", "allows external references"),
+            ("relative", "enforced", "has the patients"),
+        )
+        for made, state, says in (
+            (statement("create", referencePolicy=["literal", policy]), State.WARN, says),
+            (statement("create") | {"software": {"name": "HAPI FHIR Server"}}, State.WARN, says),
+            (statement("create", referencePolicy=["literal"]), State.OK, ""),
+        )
+    ),
+    (200, statement("create", referencePolicy=1), {}, State.WARN, "anything"),
     (200, {"rest": []}, {}, State.WARN, "anything"),
     (200, [], {}, State.WARN, "anything"),
     (401, {}, {}, State.FAIL, "401"),
@@ -78,6 +93,61 @@ async def test_the_audit_repository(
     assert says in f"{finding}"
     assert asked == [("GET", "/fhir/metadata")]
     assert not (tmp_path / "spool").exists()
+
+
+def issue(severity: str, code: str) -> dict[str, Any]:
+    return {"issue": [{"severity": severity, "code": code}]}
+
+
+VALIDATION: list[tuple[int, Any, Any, State, str, int]] = [
+    (200, issue("warning", "processing"), None, State.OK, "fhir", 2),
+    (200, issue("error", "invariant"), issue("error", "value"), State.WARN, "value", 2),
+    (422, issue("fatal", "p1"), issue("fatal", "p1"), State.WARN, "unknown", 2),
+    (412, issue("error", "value"), issue("warning", "value"), State.OK, "BALP's profiles", 4),
+    (404, issue("error", "not-supported"), None, State.OK, "fhir", 2),
+    (501, "no", None, State.OK, "fhir", 2),
+]
+"""Status, and answer to an event with a profile and to one without -> finding, requests."""
+
+
+@pytest.mark.parametrize(
+    ("status", "with_profile", "without", "state", "says", "requests"), VALIDATION
+)
+async def test_an_audit_repository_that_validates(
+    ehr: ScriptedEhr,
+    pacs: Pacs,
+    tmp_path: Path,
+    status: int,
+    with_profile: Any,
+    without: Any,
+    state: State,
+    says: str,
+    requests: int,
+) -> None:
+    """It is sent events that it does not keep, of the profiles."""
+    sent: list[Any] = []
+    operation = [{"name": "validate"}]
+
+    async def metadata(request: web.Request) -> web.Response:
+        return web.json_response(statement("create", operation=operation))
+
+    async def validate(request: web.Request) -> web.Response:
+        sent.append(json.loads(await request.read()))
+        return web.json_response(with_profile if "meta" in sent[-1] else without, status=status)
+
+    app = web.Application()
+    app.router.add_get("/fhir/metadata", metadata)
+    app.router.add_post("/fhir/AuditEvent/$validate", validate)
+    async with listen(app, "127.0.0.1", 0) as port:
+        audit = {
+            "sink": "fhir",
+            "repository": {"url": f"http://127.0.0.1:{port}/fhir"},
+            "spool": {"folder": str(tmp_path / "spool")},
+        }
+        finding = (await found(ehr, pacs, audit=audit))["audit.repository"]
+    assert (finding.state, says in f"{finding}") == (state, True)
+    assert len(sent) == requests
+    assert not any(map(breaches, (one for one in sent if "meta" in one)))
 
 
 async def test_an_audit_repository_that_is_not_there(

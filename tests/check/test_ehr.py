@@ -59,6 +59,21 @@ async def test_a_patient_record_that_refuses_us(ehr: ScriptedEhr, pacs: Pacs) ->
     assert (await found(ehr, pacs, **mapping))["patients.mapping"].state is State.OK
 
 
+@pytest.mark.parametrize("is_on", [True, False])
+async def test_an_ehr_whose_patients_cannot_be_searched(
+    ehr: ScriptedEhr, pacs: Pacs, is_on: bool
+) -> None:
+    """Backend Services clients read by it, apps do not."""
+    ehr.search_status = 403
+    sections: dict[str, Any] = {
+        "patients": {"mapping": "ehr", "identifiers": [{"system": "urn:x"}]},
+        "access": {"backend_services": is_on},
+    }
+    finding = (await found(ehr, pacs, **sections))["patients.mapping"]
+    assert finding.state is (State.WARN if is_on else State.OK)
+    assert ("system/Patient.rs" in str(finding.hint)) is is_on
+
+
 async def test_a_fixed_introspection_url_needs_no_discovery(ehr: ScriptedEhr, pacs: Pacs) -> None:
     ehr.configuration_status = 500
     async with served(ehr, pacs) as settings:
@@ -103,6 +118,32 @@ async def test_a_smart_configuration_without_an_issuer(
     finding = (await found(ehr, pacs, ehr={"issuer": issuer}))["ehr.smart_configuration"]
     assert finding.state is State.WARN
     assert ("set ehr.issuer" in str(finding.hint)) == (issuer is None)
+
+
+@pytest.mark.parametrize("said", [{}, {"grant_types_supported": ["authorization_code"]}])
+async def test_an_ehr_that_does_not_announce_backend_services(
+    ehr: ScriptedEhr, pacs: Pacs, said: dict[str, Any]
+) -> None:
+    """SIA-2: clients look for it there; with the lists it is fine, and without the mode as well."""
+    endpoints = ("introspection_endpoint", "token_endpoint", "authorization_endpoint")
+    known = dict.fromkeys(endpoints, "http://ehr.example.org") | {"issuer": "http://x"}
+    whole = {
+        "grant_types_supported": ["client_credentials"],
+        "token_endpoint_auth_methods_supported": ["private_key_jwt"],
+    }
+    for configuration, is_on, state in (
+        (known | said, True, State.WARN),
+        (known | said, False, State.OK),
+        (known | whole, True, State.OK),
+    ):
+        ehr.configuration = configuration
+        access = {"backend_services": is_on, "clients": {"app": {"patients": ["p1"]}}}
+        finding = (await found(ehr, pacs, access=access if is_on else {}))[
+            "ehr.smart_configuration"
+        ]
+        assert finding.state is state
+        text = "no client_credentials in grant_types_supported and no private_key_jwt in "
+        assert (text in finding.text) is (state is State.WARN)
 
 
 async def test_a_needed_issuer_that_nothing_names(ehr: ScriptedEhr, pacs: Pacs) -> None:

@@ -9,6 +9,7 @@ FACES: dict[type[Problem], tuple[int, str]] = {
     errors.Problem: (500, "exception"),
     errors.BadRequest: (400, "invalid"),
     errors.NotSupported: (400, "not-supported"),
+    errors.Ignorable: (400, "not-supported"),
     errors.Forbidden: (403, "forbidden"),
     errors.NotFound: (404, "not-found"),
     errors.NotAcceptable: (406, "not-supported"),

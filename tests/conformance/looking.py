@@ -3,13 +3,16 @@
 import asyncio
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
 
 from sidecar.conformance.client import Limits
 from sidecar.conformance.finding import Finding, State, as_json, table
-from sidecar.conformance.run import conformance
+from sidecar.conformance.levels import RequirementLevel
+from sidecar.conformance.report import html, junit
+from sidecar.conformance.run import ServerUnderTest, conformance
 from sidecar.server.listener import listen
 from tests.conformance.small_server import (
     NAME,
@@ -28,30 +31,37 @@ LIMITS = Limits(
 
 
 async def found(
-    app: web.Application, token: str | None = TOKEN, limits: Limits = LIMITS
+    app: web.Application, token: str | None = TOKEN, limits: Limits = LIMITS, **further: Any
 ) -> list[Finding]:
     """What is found of it; whatever it is, the token and the patient are not named, and it does not
     take long.
     """
     async with listen(app, "127.0.0.1", 0) as port:
-        return await looked(f"http://127.0.0.1:{port}/fhir", token, limits)
+        return await looked(f"http://127.0.0.1:{port}/fhir", token, limits, **further)
 
 
-async def looked(base: str, token: str | None = TOKEN, limits: Limits = LIMITS) -> list[Finding]:
+async def looked(
+    base: str, token: str | None = TOKEN, limits: Limits = LIMITS, **further: Any
+) -> list[Finding]:
+    server = ServerUnderTest(base, token, **further)
     async with asyncio.timeout(WAIT_SECONDS):
-        findings = await conformance(base, token, None, limits=limits)
+        findings = await conformance(server, limits=limits)
     said = table(findings) + as_json(findings)
-    for secret in (token or TOKEN, PATIENT, PATIENT_ID, NAME, *STUDIES):
+    said += html("x", server.guide, findings, datetime.now(UTC))
+    said += junit("x", server.guide, findings)
+    for secret in (*server.tokens, TOKEN, PATIENT, PATIENT_ID, NAME, *STUDIES):
         assert secret not in said
-    assert "cannot be read" not in said
+    assert "cannot be read" not in said, said
     return findings
 
 
-def problems(findings: list[Finding]) -> dict[str, int]:
-    """What was checked and is not kept, with its number."""
-    return {
-        checked(finding): number(finding) for finding in findings if finding.state is State.FAIL
-    }
+def problems(findings: list[Finding]) -> dict[str, str]:
+    """What was checked and is not kept, with its level. A broken SHALL alone is a failure."""
+    broken = [finding for finding in findings if finding.state in (State.FAIL, State.WARN)]
+    for finding in broken:
+        assert finding.level is not None
+        assert (finding.state is State.FAIL) is (finding.level is RequirementLevel.SHALL)
+    return {checked(finding): str(finding.level) for finding in broken}
 
 
 def number(finding: Finding) -> int:

@@ -10,8 +10,8 @@ from typing import Any
 
 from aiohttp import web
 
-from sidecar.fhir.capability_statement import APP_LAUNCH
-from sidecar.fhir.endpoint import REQUIRES_ACCESS_TOKEN
+from sidecar.conformance.resources import REQUIRES_ACCESS_TOKEN
+from sidecar.fhir.capability_statement import APP_LAUNCH, BACKEND_SERVICES
 from sidecar.fhir.imaging_study import DICOM_TERMINOLOGY
 from tests.dicom_instances import dataset, encoded
 
@@ -20,8 +20,32 @@ PATIENT = "small-patient"
 PATIENT_ID = "P-4711"
 NAME = "Roe^Richard"
 STUDIES = {"1.2.840.9.1": "CT", "1.2.840.9.2": "MR"}
+OTHER_TOKEN, OTHER_PATIENT, OTHER_STUDY = "another-token~" * 2, "other-patient", "1.2.840.7.1"
+BACKEND_TOKEN, EXPIRED_TOKEN = "a-token-of-a-service", "a-token-that-was-good"
+PATIENTS = {TOKEN: PATIENT, OTHER_TOKEN: OTHER_PATIENT, BACKEND_TOKEN: PATIENT}
+TOKENS: dict[str, Any] = {
+    "patient": PATIENT,
+    "other_token": OTHER_TOKEN,
+    "other_patient": OTHER_PATIENT,
+    "backend_token": BACKEND_TOKEN,
+    "expired_token": EXPIRED_TOKEN,
+}
+"""All that the kit can be given beside a token."""
+OWNED = {PATIENT: STUDIES, OTHER_PATIENT: {OTHER_STUDY: "CT"}}
 _UPDATED, _STARTED = "2026-01-02T03:04:05.000Z", "2024-02-29T09:15:00Z"
 _COUNT = 2
+
+CONFIGURATION = {
+    "capabilities": ["smart-imaging-access", APP_LAUNCH],
+    "grant_types_supported": ["authorization_code"],
+}
+BOTH_MODES = {
+    "capabilities": ["smart-imaging-access", APP_LAUNCH, BACKEND_SERVICES],
+    "grant_types_supported": ["authorization_code", "client_credentials"],
+    "token_endpoint_auth_methods_supported": ["private_key_jwt"],
+    "token_endpoint_auth_signing_alg_values_supported": ["RS384", "ES384"],
+    "scopes_supported": ["patient/ImagingStudy.rs", "system/ImagingStudy.rs"],
+}
 
 Change = Callable[[web.Request, web.Response], Awaitable[web.StreamResponse]]
 """What a broken server does with an answer that was right."""
@@ -76,6 +100,8 @@ class SmallServer:
     Authorization.
     """
 
+    has_backend_services = False
+
     def __init__(self, change: Change = sound) -> None:
         self._change = change
         self.seen: list[tuple[str, str, str | None]] = []
@@ -100,21 +126,26 @@ class SmallServer:
                 status=204, headers={"Access-Control-Allow-Headers": "Authorization"}
             )
         if path == "/fhir/.well-known/smart-configuration":
-            return web.json_response({"capabilities": ["smart-imaging-access", APP_LAUNCH]})
+            return web.json_response(CONFIGURATION)
         if path == "/fhir/metadata":
             return fhir(_METADATA)
-        if request.headers.get("Authorization") != f"Bearer {TOKEN}":
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if token not in PATIENTS:
             refused = outcome(401)
             refused.headers["WWW-Authenticate"] = "Bearer"
             return refused
+        if token == BACKEND_TOKEN and not self.has_backend_services:
+            return outcome(403)
+        patient = PATIENTS[token]
         if request.method not in ("GET", "HEAD") and path != "/fhir/ImagingStudy/_search":
             return outcome(405)
         if path.startswith("/dicom/studies"):
-            return _dicomweb(path.removeprefix("/dicom/studies"), request.headers.get("Accept", ""))
-        return await _fhir(request, path)
+            path = path.removeprefix("/dicom/studies")
+            return dicomweb(path, request.headers.get("Accept", ""), patient)
+        return await _fhir(request, path, patient)
 
 
-async def _fhir(request: web.Request, path: str) -> web.Response:
+async def _fhir(request: web.Request, path: str, patient: str) -> web.Response:
     base = f"{request.url.origin()}/fhir"
     if "fhir" not in request.headers.get("Accept", ""):
         return outcome(406)
@@ -123,8 +154,8 @@ async def _fhir(request: web.Request, path: str) -> web.Response:
             **request.query,
             **{name: str(value) for name, value in (await request.post()).items()},
         }
-        return _tagged(request, _search(base, parameters))
-    if path.removeprefix("/fhir/ImagingStudy/") in STUDIES:
+        return _tagged(request, search(base, parameters, patient))
+    if path.removeprefix("/fhir/ImagingStudy/") in OWNED[patient]:
         return _tagged(request, fhir(study(path.removeprefix("/fhir/ImagingStudy/"))))
     return fhir(endpoint(base)) if path == "/fhir/Endpoint/e1" else outcome(404)
 
@@ -136,17 +167,18 @@ def _tagged(request: web.Request, response: web.Response) -> web.Response:
     return response
 
 
-def _search(base: str, parameters: dict[str, str]) -> web.Response:
-    patient = parameters.get("patient") or parameters.get("subject") or PATIENT
-    if patient.removeprefix("Patient/") != PATIENT:
+def search(base: str, parameters: dict[str, str], patient: str) -> web.Response:
+    """The answer to a search with a patient's token."""
+    asked = parameters.get("patient") or parameters.get("subject") or patient
+    if asked.removeprefix("Patient/") != patient:
         return outcome(403)
-    found = [one for one in map(study, STUDIES) if _matches(one, parameters)]
+    all_of_them = [study(uid, patient) for uid in OWNED[patient]]
+    found = [one for one in all_of_them if _matches(one, parameters)]
     begin, count = int(parameters.get("_page", 0)), int(parameters.get("_count", 10))
-    links = [{"relation": "self", "url": f"{base}/ImagingStudy?patient={PATIENT}"}]
+    links = [{"relation": "self", "url": f"{base}/ImagingStudy?patient={patient}"}]
     if begin + count < len(found):
-        links.append(
-            {"relation": "next", "url": f"{base}/ImagingStudy?_count={count}&_page={begin + count}"}
-        )
+        following = f"patient={patient}&_count={count}&_page={begin + count}"
+        links.append({"relation": "next", "url": f"{base}/ImagingStudy?{following}"})
     entries = [entry(base, one, "match") for one in found[begin : begin + count]]
     entries += [entry(base, endpoint(base), "include")] if "_include" in parameters else []
     bundle = {"resourceType": "Bundle", "type": "searchset", "total": len(found), "link": links}
@@ -174,7 +206,7 @@ def entry(base: str, resource: dict[str, Any], mode: str) -> dict[str, Any]:
     return {"fullUrl": url, "resource": resource, "search": {"mode": mode}}
 
 
-def study(uid: str) -> dict[str, Any]:
+def study(uid: str, patient: str = PATIENT) -> dict[str, Any]:
     """An ImagingStudy."""
     modality = {"system": DICOM_TERMINOLOGY, "code": STUDIES.get(uid, "CT")}
     return {
@@ -184,7 +216,7 @@ def study(uid: str) -> dict[str, Any]:
         "status": "available",
         "identifier": [{"system": "urn:dicom:uid", "value": f"urn:oid:{uid}"}],
         "started": _STARTED,
-        "subject": {"reference": f"Patient/{PATIENT}"},
+        "subject": {"reference": f"Patient/{patient}"},
         "modality": [modality],
         "endpoint": [{"reference": "Endpoint/e1"}],
         "numberOfSeries": 1,
@@ -212,13 +244,14 @@ _RESOURCE = re.compile(
 )
 
 
-def _dicomweb(path: str, accept: str) -> web.Response:
+def dicomweb(path: str, accept: str, patient: str) -> web.Response:
+    """The answer to a retrieval or QIDO-RS with a patient's token; ``path`` is below /studies."""
     if path == "":
-        return _rows([row(uid, 0) for uid in STUDIES])
+        return _rows([row(uid, 0) for uid in OWNED[patient]])
     match = _RESOURCE.fullmatch(path)
     uid, series, single, form = match.groups() if match else ("", None, None, None)
     numbers = [number for number in range(1, _COUNT + 1) if single in (None, f"{uid}.1.{number}")]
-    if uid not in STUDIES or series not in (None, f"{uid}.1") or not numbers:
+    if uid not in OWNED[patient] or series not in (None, f"{uid}.1") or not numbers:
         return outcome(404)
     if form is not None:
         return _rows(

@@ -5,9 +5,10 @@ ends soon.
 import pytest
 from aiohttp import web
 
-from sidecar.conformance.client import Response, Violated
 from sidecar.conformance.finding import State, table
-from sidecar.conformance.run import conformance
+from sidecar.conformance.levels import SHALL, WISH, Violated
+from sidecar.conformance.response import Response
+from sidecar.conformance.run import ServerUnderTest, conformance
 from sidecar.conformance.whole_run import _is_outcome
 from sidecar.server.listener import listen
 from tests.common.peer import NO_HEADERS
@@ -20,12 +21,16 @@ from tests.conformance.looking import (
     on,
     problems,
 )
+from tests.conformance.right_servers import CapabilityServer
 from tests.conformance.small_server import (
     STUDIES,
     TOKEN,
+    TOKENS,
     SmallServer,
+    instance,
+    multipart,
 )
-from tests.tables.conformance_faults import CORS, FAULTS
+from tests.tables.conformance_faults import CORS, FAULTS, FURTHER_FAULTS
 
 
 async def test_a_sound_server_has_no_problem() -> None:
@@ -44,6 +49,7 @@ async def test_without_a_token_what_is_open_is_looked_at() -> None:
     findings = await found(server.app(), None)
     assert problems(findings) == {}
     assert {number(finding) for finding in findings if finding.state is State.OK} == {
+        1,
         2,
         3,
         10,
@@ -60,6 +66,33 @@ async def test_a_fault_is_named_by_its_requirement(fault: str) -> None:
     assert problems(findings) == expected, table(findings)
 
 
+@pytest.mark.parametrize("fault", FURTHER_FAULTS)
+async def test_a_fault_that_further_tokens_show(fault: str) -> None:
+    change, expected = FURTHER_FAULTS[fault]
+    findings = await found(SmallServer(change).app(), **TOKENS)
+    assert problems(findings) == expected, table(findings)
+
+
+async def test_a_capability_that_opens_more() -> None:
+    """The patient's other study by one study's address: SIA-51, and its series under this one."""
+
+    class Wide(CapabilityServer):
+        def _retrieved(self, request: web.Request, authorization: str) -> web.Response:
+            name, _, rest = request.path.removeprefix("/once/").partition("/studies/")
+            if name in self.issued:
+                self.issued[name] = rest.partition("/")[0], self.issued[name][1]
+            if "/series/1.2.840.9.2.1" in rest:
+                return multipart(instance("1.2.840.9.2", 1))
+            return super()._retrieved(request, authorization)
+
+    found_problems = problems(await found(Wide().app(), **TOKENS))
+    assert found_problems.pop("odd spellings of paths") == WISH
+    assert found_problems == {
+        "a changed capability URL": SHALL,
+        "another study's series in this study": SHALL,
+    }
+
+
 async def test_a_base_among_the_ehrs_associated_endpoints() -> None:
     """SIA-1: the finding names associated_endpoints, by a whole sentence."""
 
@@ -74,7 +107,7 @@ async def test_a_base_among_the_ehrs_associated_endpoints() -> None:
     (leads,) = [f for f in await found(SmallServer(change).app()) if number(f) == 1]
     assert leads.state is State.OK
     assert leads.text == (
-        "the EHR that the studies' subject names has this base among its associated_endpoints"
+        "this base's smart-configuration has this base among its associated_endpoints"
     )
 
 
@@ -88,7 +121,8 @@ async def test_cors_for_an_apps_own_pages_alone() -> None:
 
     async with listen(SmallServer(registered).app(), "127.0.0.1", 0) as port:
         base = f"http://127.0.0.1:{port}/fhir"
-        own = await conformance(base, TOKEN, None, "https://registered.example.org", limits=LIMITS)
+        server = ServerUnderTest(base, TOKEN, origin="https://registered.example.org")
+        own = await conformance(server, limits=LIMITS)
         assert problems(own) == {}
         assert problems(await looked(base)) == {name: CORS[name] for name in list(CORS)[1:]}
 
@@ -104,8 +138,8 @@ async def test_a_junk_token_that_opens_everything() -> None:
 
     app.router.add_route("*", "/{path:.*}", trusting)
     assert problems(await found(app)) == {
-        "FHIR with a made-up token": 10,
-        "images without a token, or with a made-up one": 10,
+        "FHIR with a made-up token": "SHALL",
+        "images without a token, or with a made-up one": "SHALL",
     }
 
 
@@ -123,14 +157,12 @@ async def test_a_token_that_is_not_active_and_a_base_that_is_none() -> None:
         lambda request: request.path.endswith(("metadata", "smart-configuration")),
         lambda request, response: web.Response(status=404),
     )
-    documents = [
+    (document,) = [
         finding
         for finding in await found(SmallServer(absent).app())
         if number(finding) == 3 and finding.text.startswith("404")
     ]
-    assert len(documents) == 2
-    for finding in documents:
-        assert (finding.hint or "").startswith("Is the URL of --conformance the FHIR base"), finding
+    assert (document.hint or "").startswith("Is the URL of --conformance the FHIR base")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32-le"])

@@ -3,6 +3,7 @@
 import json
 
 from sidecar.conformance.finding import Finding, State, as_json, has_failed, table
+from sidecar.conformance.levels import BASE
 
 FINDINGS = [
     Finding("pacs.query", State.OK, "fine"),
@@ -43,6 +44,14 @@ def test_the_json_says_the_same() -> None:
         "text": "fine",
         "hint": None,
     }
+
+
+def test_a_level_stands_beside_the_name() -> None:
+    finding = Finding("SIA-3 metadata", State.WARN, "odd", "mend it", BASE)
+    assert table([finding]).splitlines()[0] == "warn  SIA-3 metadata (base FHIR)  odd"
+    document = json.loads(as_json([finding], guide="2026-09"))
+    assert document["guide"] == "2026-09"
+    assert document["findings"][0]["level"] == "base FHIR"
 
 
 def test_only_a_failure_fails() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from sidecar.conformance.client import Response
+from sidecar.conformance.response import Response
 from sidecar.conformance.rows import is_uid, number, text
 
 

@@ -8,6 +8,7 @@ from urllib.parse import quote_plus
 
 import aiohttp
 import pytest
+from fhir.resources.R4B.bundle import Bundle
 from fhir.resources.R4B.capabilitystatement import CapabilityStatement
 from fhir.resources.R4B.operationoutcome import OperationOutcome
 from fhir.resources.R4B.patient import Patient
@@ -173,6 +174,33 @@ async def test_a_patient_needs_a_token(ehr: Ehr, headers: dict[str, str]) -> Non
     assert ("error=" in response.headers["WWW-Authenticate"]) == bool(headers)
     assert response.headers["Access-Control-Allow-Origin"] == "http://127.0.0.1:5173"
     OperationOutcome.model_validate(await response.json(content_type=None))
+
+
+@pytest.mark.parametrize(
+    ("patient", "scope", "status"),
+    [
+        (None, "system/Patient.rs", 200),
+        (None, "system/Patient.r", 403),
+        (None, "system/Patient.read", 403),
+        ("peter", "system/Patient.rs", 403),
+        ("peter", "patient/Patient.rs", 403),
+    ],
+)
+async def test_the_backend_client_alone_searches_patients(
+    ehr: Ehr, patient: str | None, scope: str, status: int
+) -> None:
+    """By identifier: those who have one of them."""
+    bearer = {"Authorization": f"Bearer {ehr.app[STORE].issue(patient=patient, scope=scope)}"}
+    for wanted in ([], [PATIENTS[0]], PATIENTS[:2]):
+        value = ",".join(f"{MRN_SYSTEM}|{one.mrns[-1]}" for one in wanted) or f"{MRN_SYSTEM}|x"
+        answer = await ehr.get(f"/fhir/Patient?identifier={value}", headers=bearer)
+        assert answer.status == status
+        body = await answer.json(content_type=None)
+        if status == 200:
+            Bundle.model_validate(body)
+            found = {entry["resource"]["id"] for entry in body.get("entry", [])}
+            assert found == {one.id for one in wanted}
+    assert (await ehr.get("/fhir/Patient?identifier=x")).status == 401
 
 
 async def test_the_resources_are_valid_fhir(ehr: Ehr) -> None:

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from sidecar.common.errors import Unavailable
 from sidecar.common.fetch import FetchedResponse
-from sidecar.ehr.discovery import Discovery, SmartConfiguration
+from sidecar.ehr.discovery import LISTS, Discovery, SmartConfiguration
 from tests.common.peer import NO_HEADERS, Clock, Peer, Reply
 from tests.waiting import outlast
 
@@ -108,6 +108,23 @@ async def test_what_is_not_named_is_none(
     assert found == SmartConfiguration(None, None, None, None)
 
 
+async def test_what_the_authorization_server_takes(
+    peer: Peer, session: aiohttp.ClientSession
+) -> None:
+    """SIA-2: lists of texts; anything else counts as not said, and is no reason to fail."""
+    said = dict.fromkeys(LISTS, ("a", "b"))
+    for body, wanted in (
+        (said, said),
+        (said | {"response_types_supported": ["code"]}, said),
+        (dict.fromkeys(LISTS, "a"), {}),
+        (dict.fromkeys(LISTS, ()), {}),
+        (dict.fromkeys(LISTS, ("a", 1)), {}),
+    ):
+        peer.say(Reply(body))
+        found = await Discovery(session, peer.url, timeout_seconds=60).configuration()
+        assert found.authorization_metadata == wanted
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_a_fault_is_unavailable(
     peer: Peer, session: aiohttp.ClientSession, fault: str, caplog: pytest.LogCaptureFixture
@@ -146,9 +163,8 @@ async def test_it_is_asked_once_in_a_while(peer: Peer, session: aiohttp.ClientSe
     clock = Clock()
     peer.say(Reply(FOUND), Reply({}))
     discovery = Discovery(session, peer.url, timeout_seconds=60, ttl_seconds=3_600, clock=clock)
-    assert set(await asyncio.gather(*(discovery.configuration() for _ in range(100)))) == {
-        CONFIGURATION
-    }
+    together = await asyncio.gather(*(discovery.configuration() for _ in range(100)))
+    assert together == [CONFIGURATION] * 100
     clock.now += 3_599.9
     assert await discovery.configuration() == CONFIGURATION
     assert len(peer.asked) == 1

@@ -21,7 +21,8 @@ class ScriptedEhr:
       it. Text is sent as it is, anything else as JSON; with ``status``, after ``delay`` seconds.
     - ``issuer``: in the smart-configuration, which is sent with ``configuration_status``.
     - ``configuration``: takes the place of the smart-configuration as a whole.
-    - ``patients``: Patients, or their bytes, by their ids. To any other id the answer is 404.
+    - ``patients``: Patients, or their bytes, by their ids. To any other id the answer is 404. They
+      are searched by ``identifier``, with ``search_status``; ``searches`` has the values.
     - ``introspections``: how many there were; ``requests``: the header fields of each, names in
       lower case.
     """
@@ -42,6 +43,8 @@ class ScriptedEhr:
     configuration: dict[str, Any] | None = None
     issuer: str | None = None
     patients: dict[str, Any] = field(default_factory=dict)
+    search_status: int = 200
+    searches: list[str] = field(default_factory=list)
     requests: list[dict[str, str]] = field(default_factory=list)
 
     def app(self) -> web.Application:
@@ -50,6 +53,7 @@ class ScriptedEhr:
         app.router.add_get("/fhir/.well-known/smart-configuration", self._configuration)
         app.router.add_post("/introspect", self._introspect)
         app.router.add_post("/fhir/introspect", self._introspect)
+        app.router.add_get("/fhir/Patient", self._search)
         app.router.add_get("/fhir/Patient/{id}", self._patient)
         return app
 
@@ -71,6 +75,17 @@ class ScriptedEhr:
         if isinstance(answer, str):
             return web.Response(text=answer, status=self.status)
         return web.json_response(answer, status=self.status)
+
+    async def _search(self, request: web.Request) -> web.Response:
+        self.searches.append(request.query["identifier"])
+        wanted = request.query["identifier"].split(",")
+        entries = [
+            {"resource": found}
+            for found in self.patients.values()
+            if any(f"{one['system']}|{one['value']}" in wanted for one in found["identifier"])
+        ]
+        bundle = {"resourceType": "Bundle", "type": "searchset", "entry": entries}
+        return web.json_response(bundle, status=self.search_status)
 
     async def _patient(self, request: web.Request) -> web.Response:
         try:

@@ -30,7 +30,9 @@ NO_VIEWS = VisibleStudiesLookup(
     invalidation=Invalidation(),
 )
 """For a authorizer whose permits are never limited."""
-NO_AUDIT = AuditTrail(NoSink(), AuditSource("test", "https://ehr.example.org/fhir"), b"key")
+NO_AUDIT = AuditTrail(
+    NoSink(), AuditSource("test", "https://ehr.example.org/fhir", PUBLIC_URL + "/fhir"), b"key"
+)
 
 
 async def fetch_whole(url: str, headers: dict[str, str]) -> tuple[int, bytes, bool]:

@@ -3,8 +3,6 @@
 import copy
 from typing import Any
 
-from tests.fhir.profile import REQUIRES_ACCESS_TOKEN
-
 BASE = "https://imaging.example.org/fhir"
 GONE = object()
 """As a value in a table: the element is taken away."""
@@ -14,7 +12,6 @@ def endpoint(identity: str = "123") -> dict[str, Any]:
     return {
         "resourceType": "Endpoint",
         "id": identity,
-        "extension": [{"url": REQUIRES_ACCESS_TOKEN, "valueBoolean": True}],
         "status": "active",
         "connectionType": {
             "system": "http://terminology.hl7.org/CodeSystem/endpoint-connection-type",

@@ -1,5 +1,6 @@
 """What anybody may read of us without a token (SIA-2, 3)."""
 
+import re
 from datetime import UTC
 from typing import Any
 
@@ -14,7 +15,7 @@ from sidecar.fhir.capability_statement import (
     smart_configuration,
 )
 from sidecar.fhir.imaging_study import Site
-from sidecar.fhir.search_parameters import PARAMETERS
+from sidecar.fhir.search_parameters import CHAINS, PARAMETERS, RESULTS
 from sidecar.fhir.search_parser import parse_search
 
 BASE = "https://imaging.example.org/fhir"
@@ -30,7 +31,7 @@ def smart(**known: str | None) -> dict[str, Any]:
         "authorization": EHR + "/authorize",
         "token": EHR + "/token",
     }
-    return smart_configuration(OfferedFeatures(), **(ehr | known))
+    return smart_configuration(OfferedFeatures(), {}, **(ehr | known))
 
 
 def statement(document: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -56,6 +57,15 @@ def test_the_statement_says_what_we_are() -> None:
     assert found["implementation"]["url"] == BASE
     assert found["software"]["version"] == __version__
     assert found["format"] == ["application/fhir+json"]
+    assert found["url"] == BASE + "/metadata"
+    assert re.fullmatch("[A-Z][A-Za-z0-9_]{0,254}", found["name"])  # R4 cps-0.
+    guide = "http://fhir.org/argonaut/smart-imaging"
+    assert found["instantiates"] == [f"{guide}/CapabilityStatement/smart-imaging-server"]
+    for kind, profile in (
+        ("ImagingStudy", "smart-imaging-study"),
+        ("Endpoint", "smart-wado-endpoint"),
+    ):
+        assert resource(kind)["supportedProfile"] == [f"{guide}/StructureDefinition/{profile}"]
 
 
 def resource(kind: str) -> dict[str, Any]:
@@ -88,10 +98,28 @@ TYPES = {
     "modality": "token",
     "status": "token",
     "bodysite": "token",
+    "reason": "token",
     "series": "token",
     "instance": "token",
     "dicom-class": "token",
     "endpoint": "reference",
+}
+# The same page, and https://hl7.org/fhir/R4/searchparameter-registry.html.
+DEFINITIONS = {
+    "patient": "clinical-patient",
+    "subject": "ImagingStudy-subject",
+    "identifier": "clinical-identifier",
+    "started": "ImagingStudy-started",
+    "_lastUpdated": "Resource-lastUpdated",
+    "_id": "Resource-id",
+    "modality": "ImagingStudy-modality",
+    "status": "ImagingStudy-status",
+    "bodysite": "ImagingStudy-bodysite",
+    "reason": "ImagingStudy-reason",
+    "series": "ImagingStudy-series",
+    "instance": "ImagingStudy-instance",
+    "dicom-class": "ImagingStudy-dicom-class",
+    "endpoint": "ImagingStudy-endpoint",
 }
 EXAMPLES = {
     "patient": "123",
@@ -103,6 +131,7 @@ EXAMPLES = {
     "modality": "CT",
     "status": "available",
     "bodysite": "CHEST",
+    "reason": "http://snomed.info/sct|1",
     "series": "1.2.3",
     "instance": "urn:oid:1.2.3",
     "dicom-class": "urn:oid:1.2.840.10008.5.1.4.1.1.2",
@@ -111,27 +140,27 @@ EXAMPLES = {
 
 
 def test_the_statement_names_what_can_be_searched() -> None:
-    """Each parameter that it names is understood, and each that is understood and no result
-    parameter is named.
+    """Each parameter that it names is understood, and each that is understood in all of its
+    forms and no result parameter is named.
     """
     parameters = {
         parameter["name"]: parameter["type"]
         for parameter in resource("ImagingStudy")["searchParam"]
     }
     assert parameters == TYPES
-    assert set(PARAMETERS) - set(parameters) == {
-        "_include",
-        "_count",
-        "_sort",
-        "_summary",
-        "_elements",
-        "_total",
-        "_format",
-        "_pretty",
-        "_after",
-        "patient.identifier",
-        "subject.identifier",
+    definitions = {
+        parameter["name"]: parameter["definition"].rpartition("/SearchParameter/")
+        for parameter in resource("ImagingStudy")["searchParam"]
     }
+    assert {base for base, _, _ in definitions.values()} == {"http://hl7.org/fhir"}
+    assert {name: identity for name, (_, _, identity) in definitions.items()} == DEFINITIONS
+    chains = set(CHAINS.values())
+    partly = {"basedon", "referrer", "performer", "interpreter"}
+    missing_alone = {"encounter", "_tag", "_profile", "_security", "_source"}
+    refused = {"_filter", "_query", "_text", "_content", "_list"}
+    assert set(PARAMETERS) - set(parameters) - set(RESULTS) == (
+        {"_after"} | chains | partly | missing_alone | refused
+    )
     (include,) = resource("ImagingStudy")["searchInclude"]
     parse_search([*EXAMPLES.items(), ("_include", include)], Site(EHR, UTC), strict=True)
 
@@ -189,13 +218,39 @@ def test_what_is_not_known_is_left_out(argument: str, name: str) -> None:
 def test_what_is_switched_on_is_what_is_offered(app_launch: bool, backend_services: bool) -> None:
     """SIA-2: neither implies the other; in our own document and in the EHR's."""
     offered = OfferedFeatures(app_launch, backend_services)
-    document = smart_configuration(offered, issuer=EHR, authorization=None, token=EHR + "/token")
-    (ours,) = ehr_snippet(BASE, offered)["associated_endpoints"]
+    document = smart_configuration(
+        offered, {}, issuer=EHR, authorization=None, token=EHR + "/token"
+    )
+    snippet = ehr_snippet(BASE, offered)
+    (ours,) = snippet["associated_endpoints"]
     for capabilities in (document["capabilities"], ours["capabilities"]):
         assert "smart-imaging-access" in capabilities
         assert (APP_LAUNCH in capabilities) is app_launch
         assert (BACKEND_SERVICES in capabilities) is backend_services
-    assert ("client_credentials" in document["grant_types_supported"]) is backend_services
-    assert ("authorization_code" in document["grant_types_supported"]) is app_launch
-    assert ("system/ImagingStudy.rs" in document["scopes_supported"]) is backend_services
-    assert ("patient/ImagingStudy.rs" in document["scopes_supported"]) is app_launch
+    for said in (document, snippet):
+        assert ("client_credentials" in said["grant_types_supported"]) is backend_services
+        assert ("authorization_code" in said["grant_types_supported"]) is app_launch
+        assert ("system/ImagingStudy.rs" in said["scopes_supported"]) is backend_services
+        assert ("patient/ImagingStudy.rs" in said["scopes_supported"]) is app_launch
+        methods = said.get("token_endpoint_auth_methods_supported", ())
+        assert ("private_key_jwt" in methods) is backend_services
+        algorithms = said.get("token_endpoint_auth_signing_alg_values_supported", ())
+        assert ({"RS384", "ES384"} <= set(algorithms)) is backend_services
+
+
+def test_the_ehr_knows_its_authorization_server_better() -> None:
+    """SIA-2: what it publishes wins; what we are for is ours to say."""
+    published = {
+        "scopes_supported": ("system/*.rs",),
+        "grant_types_supported": ("client_credentials", "refresh_token"),
+        "token_endpoint_auth_signing_alg_values_supported": ("ES384",),
+    }
+    offered = OfferedFeatures(app_launch=False, backend_services=True)
+    document = smart_configuration(offered, published, issuer=EHR, authorization=None, token=None)
+    assert document == {
+        **published,
+        "token_endpoint_auth_methods_supported": ["private_key_jwt"],
+        "code_challenge_methods_supported": ["S256"],
+        "capabilities": ["smart-imaging-access", BACKEND_SERVICES],
+        "issuer": EHR,
+    }

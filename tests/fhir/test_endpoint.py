@@ -1,22 +1,25 @@
 """The Endpoint of a patient (SIA-31, 32)."""
 
-import pytest
 from fhir.resources.R4B.endpoint import Endpoint
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.fhir.endpoint import Endpoints
-from tests.fhir.profile import REQUIRES_ACCESS_TOKEN, REQUIRES_ACCESS_TOKEN_2023, check_endpoint
+from tests.fhir.profile import REQUIRES_ACCESS_TOKEN, check_endpoint
 
+ID = "6a9e4f0c-2f0b-4a55-9d2e-6f0f0f0f0f0f"
 BASE = "https://imaging.example.org/fhir"
 fhir_ids = st.from_regex(r"\A[A-Za-z0-9\-.]{1,64}\Z").filter(lambda text: text.strip(".") != "")
 
 
 @given(fhir_ids, st.booleans(), st.booleans())
-def test_every_endpoint_is_valid(patient: str, contained: bool, compat_2023: bool) -> None:
-    endpoint = Endpoints(BASE, contained=contained, compat_2023=compat_2023).resource(patient)
-    check_endpoint(endpoint)
-    Endpoint.model_validate(endpoint)
+def test_every_endpoint_is_valid(patient: str, contained: bool, older: bool) -> None:
+    endpoints = Endpoints(BASE, contained=contained, requires_access_token=older)
+    check_endpoint(endpoints.resource(patient))
+    Endpoint.model_validate(endpoints.resource(patient))
+    local = endpoints.capability("urn:uuid:" + ID, BASE, until="2026-09-30T00:00:00Z")
+    check_endpoint(local)
+    Endpoint.model_validate(local)
 
 
 @given(fhir_ids)
@@ -42,20 +45,19 @@ def test_a_contained_endpoint_is_referred_to_inside() -> None:
     assert endpoints.resource("123")["id"] == "e"
 
 
-@pytest.mark.parametrize(
-    ("compat_2023", "urls"),
-    [(False, [REQUIRES_ACCESS_TOKEN]), (True, [REQUIRES_ACCESS_TOKEN, REQUIRES_ACCESS_TOKEN_2023])],
-)
-def test_it_says_that_a_token_is_needed(compat_2023: bool, urls: list[str]) -> None:
-    """SIA-31: the 2023 URL only when asked for."""
-    extensions = Endpoints(BASE, compat_2023=compat_2023).resource("123")["extension"]
-    assert extensions == [{"url": url, "valueBoolean": True} for url in urls]
+def test_requires_access_token_is_there_only_when_it_is_asked_for() -> None:
+    """SIA-31: then in both of its forms, of a standing Endpoint and of a response-local one."""
+    extensions = [{"url": url, "valueBoolean": True} for url in REQUIRES_ACCESS_TOKEN]
+    for older, wanted in ((False, None), (True, extensions)):
+        endpoints = Endpoints(BASE, requires_access_token=older)
+        assert endpoints.resource("123").get("extension") == wanted
+        assert endpoints.capability("urn:uuid:" + ID, BASE, until="2026").get("extension") == wanted
 
 
 def test_two_patients_have_two_endpoints() -> None:
     """Nothing is shared between answers."""
     endpoints = Endpoints(BASE)
     first = endpoints.resource("1")
-    first["extension"].clear()
-    assert endpoints.resource("2")["extension"]
+    first["payloadType"].clear()
+    assert endpoints.resource("2")["payloadType"]
     assert endpoints.resource("1")["address"] != endpoints.resource("2")["address"]

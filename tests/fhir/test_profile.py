@@ -11,14 +11,14 @@ from fhir.resources.R4B.bundle import Bundle
 from tests.fhir.examples import BASE, GONE, broken, endpoint, good, study
 from tests.fhir.profile import (
     REQUIRES_ACCESS_TOKEN,
-    REQUIRES_ACCESS_TOKEN_2023,
     check_bundle,
     check_endpoint,
     check_imaging_study,
 )
 
 CODEABLE = {"coding": [{"system": "http://dicom.nema.org/resources/ontology/DCM", "code": "CT"}]}
-EXTENSION = {"url": REQUIRES_ACCESS_TOKEN, "valueBoolean": True}
+UUID = "urn:uuid:5d9f2b0a-0000-4000-8000-000000000000"
+EXTENSIONS = [{"url": url, "valueBoolean": True} for url in REQUIRES_ACCESS_TOKEN]
 UID_IDENTIFIER = {"system": "urn:dicom:uid", "value": "urn:oid:1.2.3"}
 
 # path, value, what the text says
@@ -106,14 +106,11 @@ STUDY: list[tuple[str, object, str]] = [
 ENDPOINT: list[tuple[str, object, str]] = [
     ("resourceType", "Location", "resourceType"),
     ("id", GONE, "id is missing"),
-    ("extension", GONE, "extension is missing"),
-    ("extension.0", {"url": "http://example.org/x", "valueBoolean": True}, "exactly once"),
-    ("extension.0.url", REQUIRES_ACCESS_TOKEN_2023, "exactly once"),
-    ("extension.1", EXTENSION, "exactly once"),
-    ("extension.0.valueBoolean", "true", "no boolean"),
-    ("extension.0.valueBoolean", GONE, "beside valueBoolean"),
-    ("extension.0.valueString", "true", "beside valueBoolean"),
-    ("extension.1", {"url": REQUIRES_ACCESS_TOKEN_2023, "valueBoolean": False}, "differ"),
+    ("extension", EXTENSIONS[:1], "neither gone nor there"),
+    ("extension", EXTENSIONS[1:], "neither gone nor there"),
+    ("extension", EXTENSIONS * 2, "neither gone nor there"),
+    ("extension", [one | {"valueBoolean": False} for one in EXTENSIONS], "neither gone nor there"),
+    ("extension", [{"url": one["url"]} for one in EXTENSIONS], "neither gone nor there"),
     ("status", GONE, "status"),
     ("status", "off", "status"),
     ("connectionType", GONE, "connectionType is missing"),
@@ -174,7 +171,8 @@ BUNDLE: list[tuple[str, object, str]] = [
         "not of one patient",
     ),
     ("entry.0.resource.endpoint.0.reference", "Endpoint/124", "leads to no entry"),
-    ("entry.2.fullUrl", "urn:uuid:5d9f2b0a-0000-4000-8000-000000000000", "leads to no entry"),
+    ("entry.0.resource.endpoint.0.reference", UUID, "leads to no entry"),
+    ("entry.2.fullUrl", UUID, "is not its UUID"),
     (
         "entry.3",
         {"fullUrl": BASE + "/Endpoint/9", "resource": endpoint("9"), "search": {"mode": "include"}},
@@ -225,14 +223,16 @@ def test_other_good_forms_pass() -> None:
     without_include = broken(good(), "entry.2", GONE)
     check_bundle(without_include)
     check_bundle(broken(without_include, "entry.0.resource", contained))
-    uuid = "urn:uuid:5d9f2b0a-0000-4000-8000-000000000000"
-    local = broken(good(), "entry.2.fullUrl", uuid)
-    for index in (0, 1):
-        local = broken(local, f"entry.{index}.resource.endpoint.0.reference", uuid)
-    check_bundle(local)
-    check_endpoint(
-        broken(endpoint(), "extension.1", {"url": REQUIRES_ACCESS_TOKEN_2023, "valueBoolean": True})
+    local = broken(
+        broken(good(), "entry.2.fullUrl", UUID),
+        "entry.2.resource.id",
+        UUID.removeprefix("urn:uuid:"),
     )
+    for index in (0, 1):
+        local = broken(local, f"entry.{index}.resource.endpoint.0.reference", UUID)
+    check_bundle(local)
+    check_endpoint(broken(endpoint(), "extension", EXTENSIONS))
+    check_endpoint(broken(endpoint(), "extension", [{"url": "http://example.org/x"}]))
 
 
 @pytest.mark.parametrize(

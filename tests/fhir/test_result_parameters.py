@@ -7,12 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.common.errors import BadRequest, NotAcceptable
+from sidecar.dicom.json_model import text
 from sidecar.fhir.catalog.catalog import Catalog
 from sidecar.fhir.endpoint import Endpoints
+from sidecar.fhir.imaging_study import study_id
 from sidecar.fhir.r5 import to_r5
 from sidecar.fhir.result_parameters import SORTS, ResultParameters, read_result, subset
 from sidecar.fhir.search import Search
-from tests.fhir.answers import NOW, REAL, answer, follow, found, link, parse, study, uids_of
+from sidecar.fhir.search_parser import parse_search
+from tests.fhir.answers import NOW, REAL, SITE, answer, follow, found, link, parse, study, uids_of
 
 DATED = [
     study("1.2.1", "20230101"),
@@ -68,10 +71,21 @@ def test_every_order_pages_through_everything(sort: str, count: int) -> None:
 @pytest.mark.parametrize(
     "value", ["modality", "started,-started", "started,started", "--started", "-"]
 )
-def test_other_orders_are_refused(value: str) -> None:
-    """Ignoring it would give another answer than was asked for."""
+def test_other_orders_are_ignored_as_a_whole(value: str) -> None:
+    """The studies are the same; the answer says that the order is not (decision 0054)."""
+    search = parse(("_sort", value))
+    assert (search.result.sort, search.ignored) == ((), ["_sort"])
     with pytest.raises(BadRequest):
-        parse(("_sort", value))
+        parse_search([("_sort", value)], SITE, strict=True)
+
+
+def test_by_id() -> None:
+    """As text, also that of a hashed id; both ways."""
+    rows = [study("1.2.10"), study("1.2.9"), study("1.2"), study("1." + "2" * 70)]
+    expected = sorted(study_id(text(one, "StudyInstanceUID") or "") for one in rows)
+    for sort, ids in (("_id", expected), ("-_id", expected[::-1])):
+        page = found(rows, parse(("_sort", sort)))
+        assert [one.id for one in page.studies] == ids
 
 
 @pytest.mark.parametrize("parameter", [("_summary", "count"), ("_count", "0")])
@@ -157,10 +171,11 @@ def test_nothing_else_is(value: str) -> None:
     ],
 )
 def test_less_of_an_endpoint(parameter: tuple[str, str], left: set[str]) -> None:
-    """What it must have stays, and so does whether it needs a token (SIA-31): else an app would not
+    """What it must have stays, and so does what earlier texts had (SIA-31): else an app would not
     know what it is.
     """
-    whole = Endpoints("https://imaging.example.org/fhir").resource("p1")
+    endpoints = Endpoints("https://imaging.example.org/fhir", requires_access_token=True)
+    whole = endpoints.resource("p1")
     found = subset(whole, read_result(ResultParameters(), *parameter, maximum_count=0))
     must = {"resourceType", "id", "meta", "extension", "status", "connectionType", "payloadType"}
     assert set(found) == must | left | {"address"}

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from sidecar.fhir.search import Search
 from sidecar.fhir.select import Details
-from sidecar.fhir.token_search import Alternative, TokenFilter, parse_token
+from sidecar.fhir.token_search import Alternative, TokenFilter, parse_text, parse_token
 from tests.fhir.answers import answer, matching, parse, study
 from tests.fhir.rows import row
 
@@ -116,6 +116,20 @@ def test_any_value_is_a_filter(value: str, negated: bool) -> None:
     found = parse_token("modality", value, negated=negated)
     assert found.matches([]) is negated
     assert isinstance(found.matches([(DCM, "CT"), ("", value)]), bool)
+
+
+@pytest.mark.parametrize("written", ["müller", "MULLER", "Mu\u0308l", "x,mül", "m"])
+def test_a_text_is_found_by_its_beginning(written: str) -> None:
+    """Without case and accents (R4 search.html#string)."""
+    found = parse_text("referrer.name", written)
+    assert found.matches(["Änne", "Müller"])
+    assert not found.matches(["Änne", "Schmüller", ""])
+
+
+@given(st.lists(st.text(max_size=8), max_size=4))
+def test_nothing_begins_no_text(texts: list[str]) -> None:
+    for nothing in ("", " ", ",", "\u0301", "\u0301,\u0308"):
+        assert not parse_text("referrer.name", nothing).matches([*texts, ""])
 
 
 @given(st.text(max_size=8), st.text(max_size=8))

@@ -319,10 +319,35 @@ def test_a_backend_client(world: World, angiography: str) -> None:
         f"{world.sidecar.fhir}/ImagingStudy?patient=peter,robin",
         f"{world.root('robin')}/studies/{ct}",
         f"{world.sidecar.url}/wado-rs/studies",
-        f"{world.sidecar.fhir}/ImagingStudy/{next(iter(mr))}",
         f"{world.sidecar.fhir}/Patient/robin/ImagingStudy?patient=peter",
     ):
         assert get(session, url).status_code == 403, url
+
+
+def test_a_backend_client_follows_links(world: World, angiography: str) -> None:
+    """SIA-13, 45: to what is its patients' and shown; all else is as if it were not there."""
+    session = requests.Session()
+    session.headers["Authorization"] = f"Bearer {world.token(None, 'system/ImagingStudy.rs')}"
+    found = search(world, session, "patient=peter")
+    for uid, study in found.items():
+        read = get(session, f"{world.sidecar.fhir}/ImagingStudy/{uid}").json()
+        assert without_address(read) == without_address(study)
+        endpoint = get(session, f"{world.sidecar.fhir}/{read['endpoint'][0]['reference']}")
+        assert endpoint.json()["address"] == world.root("peter")
+    hidden = next(one.study for one in world.of("peter") if one.modality == "CT")
+    answers = [
+        get(session, f"{world.sidecar.fhir}/{path}")
+        for path in (
+            f"ImagingStudy/{NOWHERE}",
+            f"ImagingStudy/{MIXED}",
+            f"ImagingStudy/{angiography}",
+            f"ImagingStudy/{hidden}",
+            "ImagingStudy/no-such-id",
+            "Endpoint/robin",
+            "Endpoint/nobody",
+        )
+    ]
+    assert {(one.status_code, one.content) for one in answers} == {(404, answers[0].content)}
 
 
 def test_a_study_by_its_own_address(world: World) -> None:

@@ -12,6 +12,7 @@ from fhir.resources.R4B.bundle import Bundle
 from sidecar.demo.people import MRN_SYSTEM, PATIENTS
 from tests.fhir.profile import check_bundle
 from tests.journey.world import Instance, World
+from tests.waiting import wait_until
 
 
 def search(
@@ -95,6 +96,8 @@ def test_the_patient_may_be_written_in_any_way(world: World, form: str) -> None:
     assert uids(posted.json()) == uids(bundle)
     compartment = session.get(f"{world.sidecar.fhir}/Patient/peter/ImagingStudy", timeout=60)
     assert uids(compartment.json()) == uids(bundle)
+    posted = session.post(f"{world.sidecar.fhir}/Patient/peter/ImagingStudy/_search", timeout=60)
+    assert uids(posted.json()) == uids(bundle)
 
 
 def test_a_study_by_its_uid(world: World) -> None:
@@ -277,6 +280,59 @@ def test_unknown_parameters(world: World) -> None:
     )
     assert strict.status_code == 400
     assert strict.json()["resourceType"] == "OperationOutcome"
+
+
+@pytest.mark.parametrize("patient", [one.id for one in PATIENTS])
+def test_what_is_forgiven_shows_nobody_elses(world: World, patient: str) -> None:
+    """The patient's own studies, with what was ignored; 400 for a strict client (decision 0054)."""
+    session = world.session(patient)
+    own = {f"urn:oid:{one.study}" for one in world.of(patient)}
+    for name in (
+        "_has:DiagnosticReport:imaging-study:status=final",
+        "modality:text=tomography",
+        "_revinclude=Provenance:target",
+        "_include=ImagingStudy:patient",
+        "_include:iterate=Patient:organization",
+        "_sort=patient",
+    ):
+        bundle = search(world, session, name).json()
+        assert uids(bundle) == own, name
+        assert [one["search"]["mode"] for one in bundle["entry"]].count("outcome") == 1
+        strict = search(world, session, name, headers={"Prefer": "handling=strict"})
+        assert strict.status_code == 400, name
+
+
+def test_what_a_study_shows_finds_it(world: World) -> None:
+    """By identifiers and referrer, with ``:not`` and ``:missing``: as it shows itself."""
+    session = world.session("robin")
+    studies = [one["resource"] for one in search(world, session, "_sort=_id").json()["entry"]]
+    assert [one["id"] for one in studies] == sorted(one["id"] for one in studies)
+    for study in studies:
+        queries = [
+            *(f"identifier=|{quote(one['value'])}" for one in study["identifier"][1:]),
+            *(f"basedon:identifier={quote(one['value'])}" for one in study["identifier"][1:]),
+            *(f"referrer.name={quote(one['display'])}" for one in [study.get("referrer")] if one),
+            f"referrer:missing={str('referrer' not in study).lower()}",
+        ]
+        uid = study["identifier"][0]["value"]
+        for query in queries:
+            assert uid in uids(search(world, session, query).json()), query
+        for query in (f"identifier:not={uid}", f"_id:not={study['id']}", "_id:missing=true"):
+            assert uid not in uids(search(world, session, query).json()), query
+
+
+def test_a_study_that_is_as_it_was(world: World) -> None:
+    """Last-Modified and If-Modified-Since on reads; within the second of a change there is none."""
+    session = world.session("peter")
+    url = f"{world.sidecar.fhir}/ImagingStudy/{world.of('peter')[0].study}"
+    session.get(url, timeout=60)
+    last_modified = wait_until(
+        "a Last-Modified", lambda: session.get(url, timeout=60).headers.get("Last-Modified", "")
+    )
+    again = session.get(url, headers={"If-Modified-Since": last_modified}, timeout=60)
+    assert (again.status_code, again.content) == (304, b"")
+    other = {"If-Modified-Since": "Thu, 29 Feb 2024 09:15:00 GMT"}
+    assert session.get(url, headers=other, timeout=60).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,7 @@ def configuration(ehr_url: str, archive_url: str, key_file: Path, dialect: str) 
                 "private_key_file": str(key_file),
                 "key_id": KEY_ID,
                 "algorithm": "ES384",
+                "scope": "system/Patient.rs",
             },
         },
         "pacs": {"url": archive_url, "dialect": dialect},

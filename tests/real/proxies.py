@@ -26,6 +26,8 @@ defaults
     timeout server 60s
 listen sidecar
     bind 127.0.0.1:{port}
+    http-request del-header Forwarded
+    option forwardfor
     server sidecar 127.0.0.1:{upstream}
 """
 _NGINX = """
@@ -48,6 +50,8 @@ http {{
             proxy_pass http://sidecar;
             proxy_http_version 1.1;
             proxy_set_header Connection "";
+            proxy_set_header Forwarded "";
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
             proxy_request_buffering off;
         }}
     }}

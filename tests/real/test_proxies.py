@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -14,8 +16,9 @@ from tests.attacks.raw import BEARER, RawAnswer, answers, request, send
 from tests.fakes.archive import ScriptedPacs
 from tests.fakes.ehr import PATIENT, ScriptedEhr
 from tests.fakes.retrievals import GOOD
-from tests.fakes.site import sidecar_between
+from tests.fakes.site import HEADERS, PUBLIC_URL, sidecar_between
 from tests.real.proxies import haproxy, nginx
+from tests.web.records import events, to
 
 SEARCH = f"/fhir/ImagingStudy?patient={PATIENT}"
 FORM = "Content-Type: application/x-www-form-urlencoded"
@@ -129,3 +132,25 @@ async def test_plain_requests_are_served(proxy: int) -> None:
     )
     for data in (request(SEARCH), form, request(SEARCH)):
         assert (await asked(proxy, data)).status == 200
+
+
+@pytest.mark.parametrize("proxied", PROXIES)
+async def test_the_audit_trail_names_the_client_behind_the_proxy(
+    proxied: Proxy, tmp_path: Path
+) -> None:
+    """The lines for it are those of docs/operations.md."""
+    file = tmp_path / "audit.jsonl"
+    trusted = {"forwarded_allow_ips": ["127.0.0.1"], "public_url": PUBLIC_URL}
+    async with sidecar_between(
+        ScriptedEhr(), ScriptedPacs(GOOD["chunked"]), audit=to(file), server=trusted
+    ) as (url, _):
+        connector = aiohttp.TCPConnector(local_addr=("127.0.0.9", 0))
+        with proxied(int(url.rpartition(":")[2])) as port:
+            async with aiohttp.ClientSession(connector=connector, headers=HEADERS) as session:
+                for name in ("X-Forwarded-For", "Forwarded"):
+                    header = {name: "for=6.6.6.6" if name == "Forwarded" else "6.6.6.6"}
+                    target = f"http://127.0.0.1:{port}{SEARCH}"
+                    async with session.get(target, headers=header) as response:
+                        assert response.status == 200
+    told = [event["agent"][0]["network"]["address"] for event in events(file)]
+    assert told == ["127.0.0.9"] * 2

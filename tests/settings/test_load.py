@@ -78,6 +78,18 @@ def test_the_environment_overrides_files(write: Write) -> None:
     assert settings.ehr.issuer is None
 
 
+NETWORKS = {
+    "server.forwarded_allow_ips.1: must be an address or a network": (
+        "*",
+        "localhost",
+        "10.0.0.1/8",
+        "10.0.0.0/33",
+        "",
+    ),
+    "server.forwarded_allow_ips.1: must not be all addresses": ("0.0.0.0/0", "::/0"),
+}
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [
@@ -107,6 +119,11 @@ def test_the_environment_overrides_files(write: Write) -> None:
         (
             "server: {cors_origins: ['*', 'https://a/']}",
             "server.cors_origins.1: must be * or scheme://host[:port]",
+        ),
+        *(
+            (f"server: {{forwarded_allow_ips: ['10.0.0.1', {shown!r}]}}", problem)
+            for problem, values in NETWORKS.items()
+            for shown in values
         ),
         ("server: {port: soon}", "server.port: must be a whole number"),
         ("server: {wado_uri: maybe}", "server.wado_uri: must be true or false"),

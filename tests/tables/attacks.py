@@ -271,19 +271,28 @@ def _searches() -> list[Row]:
     }  # fmt: skip
     refused = {
         "empty": "patient=", "chained": "patient.name=x", "empty identifier": "patient.identifier=x|",
-        "missing": "subject:missing=true",
-        "not": f"patient:not={PATIENT}", "_has": "_has:Observation:patient:code=1", "_filter": "_filter=patient%20eq%20p2",
-        "_query": "_query=everything", "_include iterate": "_include:iterate=ImagingStudy:subject",
-        "_include subject": "_include=ImagingStudy:subject", "_revinclude": "_revinclude=Observation:subject",
-        "a made-up cursor": "_after=AAAA", "order": "_sort=patient", "_list": "_list=x", "summary": "_summary=x",
+        "not": f"patient:not={PATIENT}", "_filter": "_filter=patient%20eq%20p2",
+        "_query": "_query=everything", "a made-up cursor": "_after=AAAA", "_list": "_list=x", "summary": "_summary=x",
+        "_has in a total": "_has:Observation:patient:code=1&_count=0", "order of another": "basedon=ServiceRequest/p2",
         "count": "_count=-1", "date": "started=ge2020-13-45", "NUL": "identifier=%00",
         "line break": "identifier=a%0d%0aX-Injected:1",
+    }  # fmt: skip
+    # What is forgiven, and what is true of another patient's study as well: the token's own alone.
+    forgiven = {
+        "missing": "subject:missing=true", "not missing": "patient:missing=false", "_has": "_has:Observation:patient:code=1",
+        "_has of another": "_has:Observation:subject:patient=p2", "_include iterate": "_include:iterate=ImagingStudy:subject",
+        "_include subject": "_include=ImagingStudy:subject", "_revinclude": "_revinclude=Observation:subject",
+        "order": "_sort=patient", "text": "identifier:text=p2", "not the own": f"identifier:not={STUDY}",
+        "not its instance": f"instance:not={INSTANCE}", "not its id": f"_id:not={STUDY}", "foreign": f"_id={FOREIGN}",
+        "an order number": "basedon:identifier=x", "no referrer": "referrer:missing=true",
     }  # fmt: skip
     search = "/fhir/ImagingStudy"
     form = "Content-Type: application/x-www-form-urlencoded"
     return [
         *(row(f"search: {name}", request(f"{search}?{query}"), 403) for name, query in denied.items()),
         *(row(f"search refused: {name}", request(f"{search}?{query}"), 400) for name, query in refused.items()),
+        *(row(f"search forgiven: {name}", request(f"{search}?{query}"), 200, pacs="queries")
+          for name, query in forgiven.items()),
         row("search: body and query disagree",
              request(f"{search}/_search?patient={PATIENT}", form, method="POST", body=b"patient=p2"), 403),
         row("search: query and body disagree",
@@ -293,6 +302,9 @@ def _searches() -> list[Row]:
         row("search: another charset", request(f"{search}/_search", form, method="POST", body=b"patient=\xff"), 400),
         row("search: a large body", request(f"{search}/_search", form, method="POST", body=b"a=" + b"x" * 200_000), 413),
         row("search: compartment of another", request("/fhir/Patient/p2/ImagingStudy"), 403),
+        row("search: by _search", request("/fhir/Patient/p2/ImagingStudy/_search"), 403),
+        row("search: by POST", request("/fhir/Patient/p2/ImagingStudy/_search", form, method="POST",
+                                       body=f"patient={PATIENT}".encode()), 403),
         row("search: compartment and parameter", request(f"/fhir/Patient/{PATIENT}/ImagingStudy?patient=p2"), 403),
         row("read: foreign study", request(f"/fhir/ImagingStudy/{FOREIGN}"), 404, pacs="queries"),
         row("read: made-up id", request("/fhir/ImagingStudy/nothing"), 404),

@@ -1,13 +1,22 @@
-"""Faults of a server, and the checks that report each: title -> requirement's number."""
+"""Faults of a server, and the checks that report each: title -> the level that is not kept."""
 
 from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 
+from sidecar.conformance.levels import BASE, MAY, SHALL, SHOULD, WISH, RequirementLevel
 from tests.conformance import small_server
 from tests.conformance.looking import bundles, on, with_token
 from tests.conformance.small_server import (
+    BACKEND_TOKEN,
+    BOTH_MODES,
+    CONFIGURATION,
+    EXPIRED_TOKEN,
+    OTHER_PATIENT,
+    OTHER_STUDY,
+    OTHER_TOKEN,
+    PATIENT,
     PATIENT_ID,
     STUDIES,
     TOKEN,
@@ -95,14 +104,63 @@ def error(change: Callable[[web.Request, web.Response], web.Response]) -> Change
     return changed
 
 
+def local(bundle: dict[str, Any]) -> None:
+    """An Endpoint that stands in the answer alone, and only where it is asked for."""
+    for one in bundle.get("entry", ()):
+        if one["resource"]["resourceType"] == "Endpoint":
+            one["fullUrl"] = "urn:uuid:1"
+        else:
+            one["resource"]["endpoint"] = [{"reference": "urn:uuid:1"}]
+
+
+def configured(**members: Any) -> Change:
+    """Another smart-configuration."""
+    return on(
+        lambda request: "well-known" in request.path and without_origin(request),
+        lambda request, response: web.json_response({**CONFIGURATION, **members}),
+    )
+
+
+def _both_modes(**members: Any) -> dict[str, Any]:
+    return {**BOTH_MODES, **members}
+
+
+def addressed(address: str) -> Change:
+    """Another address in each Endpoint of a Bundle."""
+    return bundles(
+        lambda bundle, _: [
+            one["resource"].update(address=address)
+            for one in bundle.get("entry", ())
+            if one["resource"]["resourceType"] == "Endpoint"
+        ]
+    )
+
+
+def bearer(token: str) -> Callable[[web.Request], bool]:
+    return lambda request: request.headers.get("Authorization") == f"Bearer {token}"
+
+
+def held(token: str, path: str, answer: Callable[[], web.Response]) -> Change:
+    """Another answer to a token's requests below a path."""
+    return on(
+        lambda request: bearer(token)(request) and request.path.startswith(path),
+        lambda request, response: answer(),
+    )
+
+
+def a_bundle(patient: str = OTHER_PATIENT) -> web.Response:
+    found = entry("http://x", study(OTHER_STUDY, patient), "match")
+    return fhir({"resourceType": "Bundle", "type": "searchset", "total": 1, "entry": [found]})
+
+
 CORS = {
-    "CORS: pages in browsers may read both": 3,
-    "CORS: the preflight of a search": 20,
-    "CORS: pages may read searches and errors": 20,
-    "CORS: the preflight of a retrieval": 40,
+    "CORS: pages in browsers may read both": WISH,
+    "CORS: the preflight of a search": WISH,
+    "CORS: pages may read searches and errors": WISH,
+    "CORS: the preflight of a retrieval": WISH,
 }
-FAULTS: dict[str, tuple[Change, dict[str, int]]] = {
-    "a foreign study": (bundles(leak), {"each study is the patient's": 12}),
+FAULTS: dict[str, tuple[Change, dict[str, RequirementLevel]]] = {
+    "a foreign study": (bundles(leak), {"each study is the patient's": SHALL}),
     "a foreign patient is an empty Bundle": (
         on(
             lambda request: is_made_up_patient(request) and with_token(request),
@@ -110,7 +168,7 @@ FAULTS: dict[str, tuple[Change, dict[str, int]]] = {
                 {"resourceType": "Bundle", "type": "searchset", "total": 0}
             ),
         ),
-        {"another patient's studies": 22},
+        {"another patient's studies": SHALL},
     ),
     "the patient is ignored": (
         on(
@@ -122,33 +180,32 @@ FAULTS: dict[str, tuple[Change, dict[str, int]]] = {
                 }
             ),
         ),
-        {"another patient's studies": 22},
+        {"another patient's studies": SHALL},
     ),
     "no CORS": (without("Access-Control-Allow-Origin"), CORS),
     "a 401 without WWW-Authenticate": (
         without("WWW-Authenticate"),
         {
-            "FHIR without a token": 10,
-            "FHIR with a made-up token": 10,
-            "a token in the query": 10,
-            "images without a token, or with a made-up one": 10,
+            "FHIR without a token": BASE,
+            "FHIR with a made-up token": BASE,
+            "a token in the query": BASE,
+            "images without a token, or with a made-up one": BASE,
         },
     ),
     "errors in HTML": (
         error(text(404, "<h1>Not found</h1>")),
         {
-            "errors are OperationOutcomes": 20,
-            "another patient's studies": 22,
-            "another patient's beside the own": 22,
+            "errors are OperationOutcomes": BASE,
+            "another patient's studies": SHALL,
         },
     ),
     "errors that name the patient": (
         error(lambda request, response: outcome(response.status, f"Not of {PATIENT_ID}.")),
-        {"no identifiers in errors": 45},
+        {"no identifiers in errors": WISH},
     ),
     "errors that have the token": (
         error(lambda request, response: outcome(response.status, f"Not for {TOKEN}.")),
-        {"the token in addresses and answers": 54},
+        {"the token in addresses and answers": WISH},
     ),
     "Cache-Control: public": (
         on(
@@ -157,16 +214,16 @@ FAULTS: dict[str, tuple[Change, dict[str, int]]] = {
                 response.headers.update({"Cache-Control": "public"}) or response
             ),
         ),
-        {"shared caches": 54},
+        {"shared caches": WISH},
     ),
-    "no total": (bundles(lambda bundle, _: bundle.pop("total")), {"the Bundle": 24}),
+    "no total": (bundles(lambda bundle, _: bundle.pop("total")), {"the Bundle": WISH}),
     "a wrong total": (
         bundles(lambda bundle, _: bundle.update(total=7)),
-        {"the Bundle": 24, "search by an identifier that nobody has": 20},
+        {"the Bundle": BASE, "search by an identifier that nobody has": BASE},
     ),
     "no mode": (
         bundles(lambda bundle, _: [one.pop("search") for one in bundle.get("entry", ())]),
-        {"its entries": 24},
+        {"its entries": BASE},
     ),
     "pages without end": (
         bundles(
@@ -175,23 +232,72 @@ FAULTS: dict[str, tuple[Change, dict[str, int]]] = {
                 and bundle.update(link=[{"relation": "next", "url": str(request.url)}])
             )
         ),
-        {"pages": 24},
+        {"pages": BASE},
     ),
     "no identifier": (
         studies(lambda identifier: identifier.pop("identifier")),
-        {"what each ImagingStudy must have": 30, "read of an ImagingStudy": 30},
+        {"what each ImagingStudy must have": SHALL, "read of an ImagingStudy": BASE},
+    ),
+    "a subject of another kind": (
+        studies(lambda one: one.update(subject={"reference": "Device/1"})),
+        {"what each ImagingStudy must have": SHALL, "read of an ImagingStudy": BASE},
+    ),
+    "a subject by its identifier alone": (
+        studies(lambda one: one.update(subject={"identifier": {"value": "1"}})),
+        {"what each ImagingStudy must have": WISH, "read of an ImagingStudy": BASE},
+    ),
+    "an address with a query": (
+        addressed("http://127.0.0.1:9/dicom?key=1"),
+        {"each Endpoint": WISH, "read of an Endpoint": BASE},
+    ),
+    "an address of nothing": (
+        addressed("urn:oid:1.2"),
+        {"each Endpoint": SHALL, "read of an Endpoint": BASE},
     ),
     "two identifiers": (
         studies(lambda one: one.update(identifier=one["identifier"] * 2)),
-        {"what each ImagingStudy must have": 30},
+        {"what each ImagingStudy must have": SHALL},
     ),
     "series without modality": (
         studies(lambda series: series["series"][0].pop("modality")),
-        {"what each ImagingStudy should have": 30},
+        {"what each ImagingStudy should have": BASE},
     ),
     "an Endpoint that is not there": (
         studies(lambda endpoint: endpoint.update(endpoint=[{"reference": "Endpoint/e2"}])),
-        {"each Endpoint": 31, "_include=ImagingStudy:endpoint": 20},
+        {"_include=ImagingStudy:endpoint": SHALL},
+    ),
+    "an Endpoint of one answer without _include": (
+        bundles(lambda bundle, _: local(bundle)),
+        {"Endpoints of one answer are on its pages": SHALL},
+    ),
+    "no mode of authorization": (
+        configured(capabilities=["smart-imaging-access"]),
+        {"capabilities in the smart-configuration": SHALL},
+    ),
+    "app-launch without its grant": (
+        configured(grant_types_supported=["client_credentials"]),
+        {"capabilities in the smart-configuration": SHALL},
+    ),
+    "backend-services without private_key_jwt": (
+        configured(**_both_modes(token_endpoint_auth_methods_supported=["client_secret_basic"])),
+        {"capabilities in the smart-configuration": SHALL},
+    ),
+    "backend-services without its scope": (
+        configured(**_both_modes(scopes_supported=["patient/ImagingStudy.rs"])),
+        {"capabilities in the smart-configuration": SHOULD},
+    ),
+    "a base that is named for nothing": (
+        on(
+            lambda request: "well-known" in request.path and without_origin(request),
+            lambda request, response: web.json_response(
+                {
+                    "associated_endpoints": [
+                        {"url": f"{request.url.origin()}/fhir", "capabilities": ["other"]}
+                    ]
+                }
+            ),
+        ),
+        {"the EHR's smart-configuration leads here": SHALL},
     ),
     "an Endpoint without the extension": (
         bundles(
@@ -199,11 +305,16 @@ FAULTS: dict[str, tuple[Change, dict[str, int]]] = {
                 one["resource"].pop("extension", None) for one in bundle.get("entry", ())
             ]
         ),
-        {"each Endpoint": 31},
+        {},
     ),
     "a truncated multipart": (
         retrievals(cut),
-        {"a whole study": 40, "nothing is missing in it": 43, "a series": 41, "an instance": 40},
+        {
+            "a whole study": SHALL,
+            "nothing is missing in it": SHALL,
+            "a series": SHOULD,
+            "an instance": SHOULD,
+        },
     ),
     "an instance too few": (
         on(
@@ -212,7 +323,7 @@ FAULTS: dict[str, tuple[Change, dict[str, int]]] = {
                 multipart(instance("1.2.840.9.1", 1)) if response.status == 200 else response
             ),
         ),
-        {"nothing is missing in it": 43, "a series": 41, "metadata of a study": 41},
+        {"nothing is missing in it": SHALL},
     ),
     "a foreign instance in an own study": (
         retrievals(
@@ -225,7 +336,7 @@ FAULTS: dict[str, tuple[Change, dict[str, int]]] = {
                 else response
             )
         ),
-        {"the instances are of one patient": 42},
+        {"the instances are of one patient": SHALL},
     ),
     "other bytes alone": (
         retrievals(
@@ -235,7 +346,7 @@ FAULTS: dict[str, tuple[Change, dict[str, int]]] = {
                 else response
             )
         ),
-        {"an instance": 40},
+        {"an instance": SHALL},
     ),
     "any study for a made-up one": (
         on(
@@ -244,7 +355,7 @@ FAULTS: dict[str, tuple[Change, dict[str, int]]] = {
                 multipart(instance("1.2.840.9.1", 1)) if request.method == "GET" else response
             ),
         ),
-        {"a made-up study, in every form": 42, "odd spellings of paths": 42},
+        {"a made-up study, in every form": SHALL, "odd spellings of paths": WISH},
     ),
     "series in any study": (
         on(
@@ -253,7 +364,7 @@ FAULTS: dict[str, tuple[Change, dict[str, int]]] = {
             ),
             lambda request, response: multipart(instance("1.2.840.9.2", 1)),
         ),
-        {"another study's series in this study": 42},
+        {"another study's series in this study": BASE},
     ),
     "QIDO-RS for everybody": (
         on(
@@ -262,7 +373,7 @@ FAULTS: dict[str, tuple[Change, dict[str, int]]] = {
                 [small_server.row("1.2.840.9.9", 0)], content_type="application/dicom+json"
             ),
         ),
-        {"QIDO-RS below the address": 42},
+        {"QIDO-RS below the address": SHALL},
     ),
     "QIDO-RS for everybody who asks": (
         on(
@@ -271,7 +382,7 @@ FAULTS: dict[str, tuple[Change, dict[str, int]]] = {
                 [small_server.row("1.2.840.9.9", 0)], content_type="application/dicom+json"
             ),
         ),
-        {"QIDO-RS below the address": 42},
+        {"QIDO-RS below the address": SHALL},
     ),
     "_count is ignored": (
         on(
@@ -283,14 +394,14 @@ FAULTS: dict[str, tuple[Change, dict[str, int]]] = {
                 }
             ),
         ),
-        {"pages": 24},
+        {"pages": BASE},
     ),
     "an Endpoint for everybody": (
         on(
             lambda request: request.path.startswith("/fhir/Endpoint/check-"),
             lambda request, response: fhir(small_server.endpoint("http://x/fhir")),
         ),
-        {"a made-up ImagingStudy or Endpoint": 45},
+        {"a made-up ImagingStudy or Endpoint": BASE},
     ),
     "another patient's compartment": (
         on(
@@ -302,21 +413,21 @@ FAULTS: dict[str, tuple[Change, dict[str, int]]] = {
                 }
             ),
         ),
-        {"another patient's studies": 22},
+        {"another patient's studies": SHALL},
     ),
     "encoded slashes": (
         on(
             lambda request: "%2f" in request.raw_path.lower() and with_token(request),
             lambda request, response: multipart(instance("1.2.840.9.1", 1)),
         ),
-        {"odd spellings of paths": 42},
+        {"odd spellings of paths": WISH},
     ),
     "writes": (
         on(
             lambda request: request.method in ("POST", "DELETE") and "_search" not in request.path,
             lambda request, response: fhir({}, 201),
         ),
-        {"writes to FHIR": 11, "writes to DICOMweb": 11},
+        {"writes to FHIR": SHALL, "writes to DICOMweb": SHALL},
     ),
     "an unknown id is a 200": (
         on(
@@ -328,11 +439,11 @@ FAULTS: dict[str, tuple[Change, dict[str, int]]] = {
             ),
             lambda request, response: fhir(study("1.2.840.9.1")),
         ),
-        {"a made-up ImagingStudy or Endpoint": 45},
+        {"a made-up ImagingStudy or Endpoint": SHALL},
     ),
     "an ETag that is not heeded": (
         on(lambda request: "If-None-Match" in request.headers, lambda request, response: fhir({})),
-        {"ETag and If-None-Match": 25},
+        {"ETag and If-None-Match": WISH},
     ),
     "503 without a word": (
         on(
@@ -342,10 +453,10 @@ FAULTS: dict[str, tuple[Change, dict[str, int]]] = {
             lambda request, response: web.Response(status=503),
         ),
         {
-            "503 while images are staged": 44,
-            "metadata of an instance": 41,
-            "a made-up study, in every form": 42,
-            "another study's series in this study": 42,
+            "503 while images are staged": MAY,
+            "metadata of an instance": SHOULD,
+            "a made-up study, in every form": WISH,
+            "another study's series in this study": WISH,
         },
     ),
     "no smart-imaging-access": (
@@ -354,8 +465,7 @@ FAULTS: dict[str, tuple[Change, dict[str, int]]] = {
             lambda request, response: web.json_response({"capabilities": []}),
         ),
         {
-            "capabilities in the smart-configuration": 2,
-            "the EHR's smart-configuration leads here": 1,
+            "the EHR's smart-configuration leads here": WISH,
         },
     ),
     "R5": (
@@ -367,7 +477,7 @@ FAULTS: dict[str, tuple[Change, dict[str, int]]] = {
                 else response
             ),
         ),
-        {"metadata, without a token": 3},
+        {"metadata, without a token": BASE},
     ),
     "filters that are ignored": (
         on(
@@ -379,6 +489,90 @@ FAULTS: dict[str, tuple[Change, dict[str, int]]] = {
                 }
             ),
         ),
-        {"search by modality": 20, "search by started": 21},
+        {"search by modality": BASE, "search by started": BASE},
     ),
 }
+
+
+def _asks_for(patient: str) -> Change:
+    return on(
+        lambda request: with_token(request) and request.query.get("patient") == patient,
+        lambda request, response: a_bundle(),
+    )
+
+
+def _images() -> web.Response:
+    return multipart(instance("1.2.840.9.1", 1))
+
+
+FURTHER_FAULTS: dict[str, tuple[Change, dict[str, RequirementLevel]]] = {
+    "an expired token is good": (
+        held(EXPIRED_TOKEN, "/fhir/ImagingStudy", a_bundle),
+        {"an expired token": SHALL},
+    ),
+    "an expired token is good for images": (
+        held(EXPIRED_TOKEN, "/dicom", _images),
+        {"an expired token": SHALL},
+    ),
+    "an expired token is a 403": (
+        held(EXPIRED_TOKEN, "/fhir", lambda: outcome(403)),
+        {"an expired token": BASE},
+    ),
+    "another patient is searched": (
+        _asks_for(OTHER_PATIENT),
+        {"the other token's patient": SHALL},
+    ),
+    "another patient beside the own": (
+        _asks_for(f"{PATIENT},{OTHER_PATIENT}"),
+        {"the other token's patient": SHALL},
+    ),
+    "another patient's images": (
+        held(TOKEN, f"/dicom/studies/{OTHER_STUDY}", _images),
+        {"the other token's patient's images": SHALL},
+    ),
+    "another patient's metadata": (
+        held(
+            TOKEN,
+            f"/dicom/studies/{OTHER_STUDY}/metadata",
+            lambda: web.json_response([small_server.row(OTHER_STUDY, 1)]),
+        ),
+        {"the other token's patient's images": SHALL},
+    ),
+    "another patient's series in an own study": (
+        held(TOKEN, f"/dicom/studies/1.2.840.9.1/series/{OTHER_STUDY}.1", _images),
+        {"the other token's patient's images": SHALL},
+    ),
+    "another patient's ImagingStudy": (
+        held(TOKEN, f"/fhir/ImagingStudy/{OTHER_STUDY}", a_bundle),
+        {"the other token's patient's images": SHALL},
+    ),
+    "another patient's study is told from none": (
+        held(TOKEN, f"/dicom/studies/{OTHER_STUDY}", lambda: outcome(403)),
+        {"the other token's patient's images": WISH},
+    ),
+    "images for another patient's token": (
+        held(OTHER_TOKEN, "/dicom/studies/1.2.840.9.1", _images),
+        {"images with the other patient's token": SHALL},
+    ),
+    "system scopes without Backend Services": (
+        on(
+            lambda request: (
+                bearer(BACKEND_TOKEN)(request) and request.query.get("patient") == PATIENT
+            ),
+            lambda request, response: a_bundle(PATIENT),
+        ),
+        {"system scopes that are not offered": SHALL},
+    ),
+    "a client for whom everybody is there": (
+        on(
+            lambda request: bearer(BACKEND_TOKEN)(request) and is_made_up_patient(request),
+            lambda request, response: fhir({"resourceType": "Bundle"}),
+        ),
+        {"a Backend Services client": SHALL},
+    ),
+    "a client's images beyond its searches": (
+        held(BACKEND_TOKEN, "/dicom", _images),
+        {"a Backend Services client": SHALL},
+    ),
+}
+"""The same with all further tokens."""

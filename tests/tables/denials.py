@@ -14,6 +14,7 @@ from tests.permits import backend_client, make_path, make_policy, make_rule, pat
 
 SEARCH, RETRIEVE = Interaction.SEARCH, Interaction.RETRIEVE
 BACKEND = make_policy(backend_services=True)
+BACKEND_ALONE = make_policy(app_launch=False, backend_services=True)
 CLIENT = backend_client(frozenset({"p1", "p2"}))
 SR = make_rule("sr", Effect.EXCLUDE, series={"Modality": ("SR",)})
 RULES = (SR,)
@@ -42,8 +43,15 @@ BACKEND_DENIALS: list[tuple[str, str | None, str | None, Policy, BackendClient |
         Reason.APP_LAUNCH_OFF,
     ),
     ("system/*.rs", "p1", "p1", make_policy(user_level=True), CLIENT, Reason.INSUFFICIENT_SCOPE),
-    # A token that is for apps, too, is refused as one for apps.
-    ("patient/*.rs system/*.rs", None, None, BACKEND, CLIENT, Reason.NO_PATIENT_CONTEXT),
+    # A token that is for apps, too, is refused as one for apps, unless a name would mend it.
+    ("patient/*.rs system/*.rs", None, "p3", BACKEND, CLIENT, Reason.NO_PATIENT_CONTEXT),
+    ("patient/*.rs system/*.rs", None, None, BACKEND, CLIENT, Reason.NO_PATIENT_NAMED),
+    ("patient/*.rs system/*.rs", "p1", None, BACKEND_ALONE, CLIENT, Reason.NO_PATIENT_NAMED),
+    ("patient/*.rs system/*.rs", "p1", "p3", BACKEND_ALONE, CLIENT, Reason.APP_LAUNCH_OFF),
+    # Where there are no apps, a client's token is refused as a client's.
+    ("system/*.rs", None, None, BACKEND_ALONE, CLIENT, Reason.NO_PATIENT_NAMED),
+    ("system/*.rs", None, "p3", BACKEND_ALONE, CLIENT, Reason.NOT_THE_CLIENTS_PATIENT),
+    ("patient/*.rs", "p1", "p1", BACKEND_ALONE, CLIENT, Reason.APP_LAUNCH_OFF),
 ]
 
 

@@ -49,10 +49,26 @@ async def test_a_search_is_told_once_with_patient_and_user(file: Path) -> None:
         assert await get(url, f"/fhir/ImagingStudy?patient={PATIENT}") == 200
         assert await get(url, "/wado-rs/studies") == 200
     first, second = events(file)
-    assert first["entity"][0]["what"]["reference"].endswith(f"/Patient/{PATIENT}")
+    assert first["entity"][0]["what"]["identifier"]["value"].endswith(f"/Patient/{PATIENT}")
     assert (first["type"]["code"], second["type"]["code"]) == ("rest", "110112")
     assert TOKEN not in file.read_text()
     assert first["agent"][2]["policy"] == second["agent"][2]["policy"]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("path", ["/fhir/ImagingStudy", f"/fhir/Patient/{PATIENT}/ImagingStudy"])
+async def test_a_search_is_told_as_one_by_whatever_way_it_comes(
+    file: Path, path: str, method: str
+) -> None:
+    async with (
+        sidecar_between(ScriptedEhr(), ScriptedPacs(draw), audit=to(file)) as (url, _),
+        aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as session,
+        session.request(method, f"{url}{path}/_search") as response,
+    ):
+        assert response.status == 200
+    (told_once,) = events(file)
+    assert told_once["subtype"][0]["code"] == "search"
+    assert told_once["entity"][0]["what"]["identifier"]["value"].endswith(f"/Patient/{PATIENT}")
 
 
 async def test_a_transfer_is_told_at_its_beginning_and_its_end(file: Path) -> None:

@@ -19,6 +19,7 @@ from sidecar.common.errors import BadGateway, NotFound, Unavailable
 from sidecar.common.spans import Tracing, measure
 from sidecar.server.listener import listen
 from sidecar.telemetry.metrics import Metrics
+from sidecar.web.forwarded import ForwardedClients
 from sidecar.web.middleware import RECORD, TARGET, add_headers, observe_requests
 from sidecar.web.target import Target
 from tests.fakes.site import NO_AUDIT
@@ -69,7 +70,7 @@ class World:
 async def world() -> AsyncIterator[World]:
     """A running one."""
     metrics = Metrics("test")
-    observe = observe_requests(metrics, NO_AUDIT, lambda: False, Tracing(), "")
+    observe = observe_requests(metrics, NO_AUDIT, lambda: False, Tracing(), "", ForwardedClients())
     app = web.Application(middlewares=[observe])
     app.on_response_prepare.append(partial(add_headers, lambda *_: asyncio.sleep(0)))
 

@@ -22,9 +22,13 @@ OPEN = [
     "/fhir/StructureDefinition/number-of-frames",
     "/fhir/.well-known/smart-configuration",
 ]
+SEARCH_BY_POST = "/fhir/ImagingStudy/_search"
+COMPARTMENT_BY_POST = f"/fhir/Patient/{PATIENT}/ImagingStudy/_search"
 FHIR = [
     f"/fhir/ImagingStudy?patient={PATIENT}",
     f"/fhir/Patient/{PATIENT}/ImagingStudy",
+    SEARCH_BY_POST,
+    COMPARTMENT_BY_POST,
     f"/fhir/ImagingStudy/{STUDY}",
     f"/fhir/Endpoint/{PATIENT}",
 ]
@@ -38,7 +42,6 @@ DICOMWEB = [
     root + path for root in (f"/fhir/Patient/{PATIENT}/$wado-rs", "/wado-rs") for path in BELOW
 ]
 PROTECTED = [*FHIR, *DICOMWEB, f"/fhir/Patient/{PATIENT}/%24wado-rs/studies/{STUDY}"]
-SEARCH_BY_POST = "/fhir/ImagingStudy/_search"
 NOWHERE = [
     "/x",
     "/fhir",
@@ -114,13 +117,25 @@ async def test_what_is_protected_needs_one_and_works_with_it(world: World, path:
 
 
 async def test_search_by_post(world: World) -> None:
-    async with world.client.post(world.url + SEARCH_BY_POST, data={"patient": PATIENT}) as answer:
-        assert answer.status == 401
-    async with world.client.post(
-        world.url + SEARCH_BY_POST, data={"patient": PATIENT}, headers=AUTHORIZED
-    ) as answer:
-        assert answer.status == 200
-        assert (await answer.json(content_type=None))["total"] == 1
+    for path in (SEARCH_BY_POST, COMPARTMENT_BY_POST):
+        async with world.client.post(world.url + path, data={"patient": PATIENT}) as answer:
+            assert answer.status == 401
+        for patient, total in ((PATIENT, 1), ("p2", None)):
+            async with world.client.post(
+                world.url + path, data={"patient": patient}, headers=AUTHORIZED
+            ) as answer:
+                assert answer.status == (403 if total is None else 200)
+                assert (await answer.json(content_type=None)).get("total") == total
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_search_in_anothers_compartment_is_403(world: World, method: str) -> None:
+    """SIA-22: whatever way it comes, and whatever the query names beside."""
+    for query in ("", f"?patient={PATIENT}"):
+        path = f"/fhir/Patient/p2/ImagingStudy/_search{query}"
+        async with world.request(method, path, **AUTHORIZED) as answer:
+            assert answer.status == 403
+    assert world.pacs.requests == []
 
 
 @pytest.mark.parametrize("path", [*OPEN, *PROTECTED])
@@ -156,10 +171,10 @@ async def test_what_is_not_there_is_404(world: World, path: str) -> None:
     assert world.pacs.requests == []
 
 
-@pytest.mark.parametrize("path", [*OPEN, *PROTECTED, SEARCH_BY_POST])
+@pytest.mark.parametrize("path", [*OPEN, *PROTECTED])
 async def test_writes_are_405_with_what_is_allowed(world: World, path: str) -> None:
     """STOW-RS, deletion, FHIR create and update; the archive hears nothing of them."""
-    reads = {"POST"} if path == SEARCH_BY_POST else {"GET", "HEAD"}
+    reads = {"GET", "HEAD"} | ({"POST"} if path.endswith("/_search") else set())
     for method in sorted({"POST", "PUT", "PATCH", "DELETE"} - reads):
         async with world.request(method, path, **AUTHORIZED) as answer:
             assert answer.status == 405, method
@@ -224,11 +239,20 @@ async def test_preflight_of_a_search_by_post(world: World) -> None:
         assert "content-type" in answer.headers["Access-Control-Allow-Headers"].lower()
 
 
-async def test_options_that_is_no_preflight_reveals_nothing(world: World) -> None:
-    """Without Origin."""
-    for path in ("/fhir/metadata", f"/wado-rs/studies/{STUDY}", "/nowhere"):
-        async with world.request("OPTIONS", path) as answer:
-            assert answer.status in (200, 204, 403, 404)
+@pytest.mark.parametrize("headers", [{}, {"Origin": ORIGIN}, AUTHORIZED], ids=str)
+async def test_options_that_is_no_preflight_names_the_methods(
+    world: World, headers: dict[str, str]
+) -> None:
+    """RFC 9110 9.3.7: those of the route; whether the resource is there is not said."""
+    for path in [*OPEN, *PROTECTED, "/fhir/ImagingStudy/9.9", "/wado-rs/studies/9.9"]:
+        async with world.request("OPTIONS", path, **headers) as answer:
+            assert (answer.status, await answer.read()) == (204, b"")
+            posted = {"POST"} if path.endswith("/_search") else set()
+            expected = {"GET", "HEAD", "OPTIONS"} | posted
+            assert set(answer.headers["Allow"].split(", ")) == expected
+            assert answer.headers["Access-Control-Allow-Origin"] in (ORIGIN, "*")
+    async with world.request("OPTIONS", "/nowhere", **headers) as answer:
+        assert (answer.status, "Allow" in answer.headers) == (404, False)
     assert world.pacs.requests == []
 
 
@@ -305,6 +329,7 @@ async def test_each_route_has_its_label(world: World) -> None:
         "structure-definition",
         "imaging-study-search",
         "imaging-study-compartment",
+        "imaging-study-compartment-post",
         "imaging-study-read",
         "imaging-study-search-post",
         "endpoint-read",

@@ -116,6 +116,14 @@ _PARAMETERS = st.sampled_from(
         ("_pretty", "true"),
         ("_format", "application/fhir+json;fhirVersion=5.0"),
         ("unknown", "x"),
+        ("_has:Observation:subject:code", "x"),
+        ("modality:text", "x"),
+        ("bodysite:text", "che"),
+        ("series:not", "1.2.1.1"),
+        ("identifier:not", "A1"),
+        ("basedon:identifier", "A1"),
+        ("performer:missing", "true"),
+        ("_sort", "-_id"),
     ]
 )
 _REQUESTS = st.tuples(st.sampled_from(sorted(SCOPES)), st.lists(_PARAMETERS, max_size=3))

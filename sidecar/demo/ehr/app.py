@@ -78,6 +78,7 @@ def create_ehr(
         app,
         ("GET", "/fhir/.well-known/smart-configuration", configuration),
         ("GET", "/fhir/metadata", fhir.metadata),
+        ("GET", "/fhir/Patient", fhir.search),
         ("GET", "/fhir/Patient/{id}", fhir.patient),
         ("POST", "/token", TokenEndpoint(store, backend).token),
     )

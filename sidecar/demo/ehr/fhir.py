@@ -33,7 +33,10 @@ def patient_resource(patient: DemoPatient) -> dict[str, Any]:
 
 
 class FhirServer:
-    """Handlers of ``Patient/<id>`` and ``metadata``; ``smart`` is the smart-configuration."""
+    """Handlers of ``Patient/<id>``, ``Patient?identifier=…`` and ``metadata``.
+
+    ``smart`` is the smart-configuration.
+    """
 
     def __init__(self, store: TokenStore, *, fhir_url: str, smart: dict[str, Any]) -> None:
         self._store = store
@@ -43,6 +46,23 @@ class FhirServer:
     async def metadata(self, request: web.Request) -> web.Response:
         """Answer ``GET /fhir/metadata``, which needs no token."""
         return json_response(self._statement)
+
+    async def search(self, request: web.Request) -> web.Response:
+        """Answer ``GET /fhir/Patient?identifier=system|value,…``, for the backend client alone."""
+        token = self._token(request)
+        if isinstance(token, web.Response):
+            return token
+        if token.authorization.patient is not None or "system/Patient.rs" not in token.scopes:
+            text = "The access token does not cover this search."
+            return _refusal(403, "forbidden", text, "insufficient_scope")
+        wanted = request.query.get("identifier", "").split(",")
+        entries = [
+            {"resource": patient_resource(patient), "search": {"mode": "match"}}
+            for patient in self._patients.values()
+            if any(f"{MRN_SYSTEM}|{mrn}" in wanted for mrn in patient.mrns)
+        ]
+        bundle = {"resourceType": "Bundle", "type": "searchset", "total": len(entries)}
+        return json_response(bundle | ({"entry": entries} if entries else {}))
 
     async def patient(self, request: web.Request) -> web.Response:
         """Answer ``GET /fhir/Patient/{id}``, which needs a bearer token."""
@@ -124,7 +144,13 @@ def _capability_statement(fhir_url: str, smart: dict[str, Any]) -> dict[str, Any
                     "cors": True,
                     "service": [{"coding": [service]}],
                 },
-                "resource": [{"type": "Patient", "interaction": [{"code": "read"}]}],
+                "resource": [
+                    {
+                        "type": "Patient",
+                        "interaction": [{"code": "read"}, {"code": "search-type"}],
+                        "searchParam": [{"name": "identifier", "type": "token"}],
+                    }
+                ],
             }
         ],
     }

@@ -53,7 +53,10 @@ def write_documents(scratch: Path, folder: Path) -> None:
     (keys := scratch / "capability-keys").write_text(f"one {'1' * 64}\n")
     kinds: dict[str, Json] = {
         "plain": {"fhir": {"detail": "instance", "timezone": "Europe/Vienna"}} | audit,
-        "contained": {"fhir": {"contained_endpoint": True}, "compat": {"guide_2023": True}},
+        "contained": {
+            "fhir": {"contained_endpoint": True},
+            "compat": {"requires_access_token": True},
+        },
         "capabilities": {"capabilities": {"mode": "token_bound", "keys_file": str(keys)}},
     }
     for kind, changes in kinds.items():
