@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-real coverage mutants lint lint-code lint-format lint-types lint-imports lint-dockerfile bench fuzz keycloak hapi oidc-provider hydra ohif opa tiny-pacs kubernetes kubernetes-node format lock clean
+.PHONY: help demo test test-real coverage mutants conformance-mutants lint lint-code lint-format lint-types lint-imports lint-dockerfile bench fuzz keycloak hapi oidc-provider hydra ohif opa tiny-pacs kubernetes kubernetes-node format lock clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Where it is set, as in many containers, each test worker and each process that a test starts compiles all sources anew.
@@ -42,6 +42,9 @@ coverage: $(VENV)/.installed-test ## run `make test`, measure branch coverage, h
 
 mutants: $(VENV)/.installed-test ## change access/ a bit at a time; a test must fail each time (ARGS=authorization: that room)
 	@$(BIN)/python -m tests.mutants $(ARGS)
+
+conformance-mutants: $(VENV)/.installed-test ## take one rule of the specification out at a time; a test that is named for it must fail (5 minutes)
+	@$(BIN)/python -m tests.conformance_mutations $(ARGS)
 
 lint: lint-code lint-format lint-types lint-imports lint-dockerfile ## ruff, formatting, mypy --strict, import layers, hadolint (-k shows all findings)
 

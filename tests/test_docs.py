@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sidecar.access.reasons import Reason
 from sidecar.telemetry.metrics import Metrics
+from tests.tables.conformance_mutations import MUTATIONS
 from tests.tables.requirements import GUIDE, LEVELS
 
 ROOT = Path(__file__).parent.parent
@@ -22,6 +23,17 @@ def test_every_requirement_has_a_row_and_its_tests_exist() -> None:
         for reference in filter(None, shown_by.split(", ")):
             file, _, name = reference.partition("::")
             assert f"def {name}" in (ROOT / file).read_text(), reference
+
+
+def test_each_requirement_is_taken_out_once() -> None:
+    """By a change that still fits, for a test that the requirement's row names."""
+    rows = dict(
+        re.findall(r"^\| SIA-(\d+) \|(.*)\|$", (ROOT / "docs/conformance.md").read_text(), re.M)
+    )
+    assert {mutation.number for mutation in MUTATIONS} == set(LEVELS)
+    for mutation in MUTATIONS:
+        assert mutation.test in re.split(r"[ ,|]+", rows[str(mutation.number)]), mutation.name
+        assert (ROOT / "sidecar" / mutation.file).read_text().count(mutation.old) == 1, mutation
 
 
 def test_metrics_and_reasons_are_documented() -> None:

@@ -4,13 +4,14 @@ waited for.
 
 import asyncio
 import inspect
+import os
 from collections.abc import Awaitable, Callable
 from time import monotonic, sleep
 from typing import Any, NoReturn, TypeVar, overload
 
 Seen = TypeVar("Seen")
 
-WAIT_SECONDS = 120.0
+WAIT_SECONDS = float(os.environ.get("TEST_WAIT_SECONDS", "120"))
 """The end of every wait: it is for what never comes, on a machine as busy as may be. Nothing waits
 for it in vain.
 """

@@ -59,6 +59,7 @@ ROUTES = frozenset(
         "/fhir/ImagingStudy/{id}",
         "/fhir/Endpoint/{id}",
         "/fhir/Patient/{patient}/ImagingStudy",
+        "/fhir/Patient/{patient}/ImagingStudy/_search",
         "/fhir/Patient/{patient}/$wado-rs/{tail}",
         "/wado-rs/{tail}",
         "/wado-uri",

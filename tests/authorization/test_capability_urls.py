@@ -2,6 +2,7 @@
 
 import json
 import time
+from base64 import b64decode
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -313,10 +314,17 @@ async def test_the_trail_names_the_token_and_not_the_address(
         assert await status(us, f"{root}/studies/{STUDY}/instances", HEADERS) == 200
         assert await status(us, f"{root}/studies/1.2.840.2", HEADERS) == 404
     written = file.read_text()
-    assert root.rpartition("/")[2] not in written
     events = [json.loads(line) for line in written.splitlines()]
     assert len(events) >= 4
     named = [json.dumps(event) for event in events]
+    queries = [
+        b64decode(entity["query"]).decode()
+        for event in events
+        for entity in event["entity"]
+        if "query" in entity
+    ]
+    assert any("/capability/instances" in query for query in queries)
+    assert root.rpartition("/")[2] not in "".join([written, *queries])
     assert all("app" in one and PATIENT in one for one in named)
 
 
