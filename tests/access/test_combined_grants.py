@@ -4,7 +4,7 @@
 
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sidecar.access.facts import (
@@ -75,6 +75,15 @@ POLICIES = st.builds(
 )
 
 
+@example(
+    (Grant(ScopeContext.PATIENT, True, False), Grant(ScopeContext.SYSTEM, False, True)),
+    SEARCH,
+    "p1",
+    "p1",
+    Policy(True, False, False, (), False),
+    None,
+    described("CT"),
+)
 @given(
     st.lists(GRANTS, max_size=4).map(tuple),
     st.sampled_from(Interaction),
