@@ -2,6 +2,7 @@
 
 import gc
 import os
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -45,6 +46,14 @@ def pytest_configure(config: pytest.Config) -> None:
     gc.disable()
     is_quick = "not exhaustive" in config.getoption("markexpr")
     hypothesis.settings.load_profile("quick" if is_quick else "exhaustive")
+
+
+@pytest.fixture
+def artefacts(tmp_path: Path) -> Path:
+    """Return the folder of what people look at after a run: $ARTEFACTS, or a temporary one."""
+    folder = Path(os.environ.get("ARTEFACTS") or tmp_path)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 class FilesTogether(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types

@@ -96,11 +96,13 @@ def test_with_capability_urls_it_conforms(files: Path, tmp_path: Path) -> None:
     assert states["SIA-54 referrers and caches of such addresses"] == "ok"
 
 
-def test_with_all_tokens_and_files_it_conforms(files: Path, tmp_path: Path) -> None:
+def test_with_all_tokens_and_files_it_conforms(
+    files: Path, tmp_path: Path, artefacts: Path
+) -> None:
     """What a single token leaves open is looked at then; no token is in any output."""
     clients = {"app": {"patients": ["robin"]}}
     changes = {"access": {"backend_services": True, "clients": clients}}
-    page, suite = tmp_path / "page.html", tmp_path / "suite.xml"
+    page, suite = artefacts / "conformance-sidecar.html", artefacts / "conformance-sidecar.xml"
     with make_world(tmp_path, files, None, changes) as world:
         tokens = {
             "SIDECAR_CHECK_OTHER_TOKEN": world.token("peter"),

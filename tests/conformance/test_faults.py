@@ -2,11 +2,15 @@
 ends soon.
 """
 
+from datetime import UTC, datetime
+from pathlib import Path
+
 import pytest
 from aiohttp import web
 
 from sidecar.conformance.finding import State, table
-from sidecar.conformance.levels import SHALL, WISH, Violated
+from sidecar.conformance.levels import SHALL, WISH, Guide, Violated
+from sidecar.conformance.report import html
 from sidecar.conformance.response import Response
 from sidecar.conformance.run import ServerUnderTest, conformance
 from sidecar.conformance.whole_run import _is_outcome
@@ -71,6 +75,16 @@ async def test_a_fault_that_further_tokens_show(fault: str) -> None:
     change, expected = FURTHER_FAULTS[fault]
     findings = await found(SmallServer(change).app(), **TOKENS)
     assert problems(findings) == expected, table(findings)
+
+
+async def test_the_page_of_a_server_with_faults(artefacts: Path) -> None:
+    """Each broken SHALL stands in the page that its operators get."""
+    change, expected = FURTHER_FAULTS[fault := next(iter(FURTHER_FAULTS))]
+    findings = await found(SmallServer(change).app(), **TOKENS)
+    page = html("https://imaging.example.org/fhir", Guide.SEPTEMBER, findings, datetime.now(UTC))
+    (artefacts / "conformance-server-with-a-fault.html").write_text(page)
+    assert expected, fault
+    assert all(check in page for check in expected)
 
 
 async def test_a_capability_that_opens_more() -> None:
