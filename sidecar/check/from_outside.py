@@ -115,14 +115,28 @@ def _server(base: str, token: str | None, given: dict[str, Any]) -> "ServerUnder
                 f"--{name.replace('_', '-')} has characters that no token has (RFC 6750 2.1): "
                 "was it copied whole?"
             )
+    for name in ("patient", "other_patient"):
+        if name in values:
+            values[name] = _patient(values[name], f"--{name.replace('_', '-')}")
     server = ServerUnderTest(base, guide=Guide(given["guide"] or Guide.SEPTEMBER), **values)
+    if len(set(server.tokens)) < len(server.tokens):
+        raise click.UsageError("the same token was given for two options")
     token = server.token or server.backend_token
     unknown = token and server.patient is None and patient_in(token) is None
     if unknown and sys.stdin.isatty():
         question = "FHIR id of the token's patient (empty: it is sought by a search)"
         answer = click.prompt(question, default="", show_default=False, err=True).strip()
-        server = replace(server, patient=answer or None)
+        server = replace(server, patient=_patient(answer, "the patient") if answer else None)
     return server
+
+
+def _patient(text: str, what: str) -> str:
+    from sidecar.conformance.reading import read_patient  # noqa: PLC0415
+
+    patient = read_patient(text)
+    if patient is None:
+        raise click.UsageError(f"{what} is a FHIR id, such as 123 or Patient/123")
+    return patient
 
 
 def _write(server: "ServerUnderTest", findings: "list[Finding]", given: dict[str, Any]) -> None:
