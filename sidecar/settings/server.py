@@ -30,7 +30,8 @@ def _check_network(value: str) -> None:
     try:
         has_all = ip_network(value).prefixlen == 0
     except ValueError:  # Its own text quotes the value.
-        raise ValueError("must be an address or a network, such as 10.0.0.0/8") from None
+        text = "must be an address or a network without host bits, such as 10.0.0.0/8"
+        raise ValueError(text) from None
     if has_all:  # Each client could say where it is.
         raise ValueError("must not be all addresses")
 

@@ -79,7 +79,10 @@ def test_the_environment_overrides_files(write: Write) -> None:
 
 
 NETWORKS = {
-    "server.forwarded_allow_ips.1: must be an address or a network": (
+    (
+        "server.forwarded_allow_ips.1: must be an address or a network without host bits, such as "
+        "10.0.0.0/8"
+    ): (
         "*",
         "localhost",
         "10.0.0.1/8",
@@ -160,6 +163,10 @@ NETWORKS = {
             "ehr.issuer: must be text, in quotes when it looks like a number or a date",
         ),
         ("server: {cors_origins: '*'}", "server.cors_origins: must be a list"),
+        (
+            "patients: {identifiers: [{system: 'http://mrn', issuer: ''}]}",
+            "patients.identifiers.0.issuer: must have at least 1 character",
+        ),
         (
             "fhir: {timezone: Mars/Olympus}",
             "fhir.timezone: is no IANA time zone such as Europe/Berlin",
