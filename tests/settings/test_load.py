@@ -163,6 +163,13 @@ NETWORKS = {
             "ehr.issuer: must be text, in quotes when it looks like a number or a date",
         ),
         ("server: {cors_origins: '*'}", "server.cors_origins: must be a list"),
+        *(
+            (
+                f"tokens: {{claims: {{scope_resources: {written}}}}}",
+                "tokens.claims.scope_resources: must name ImagingStudy",
+            )
+            for written in ("[]", "[DiagnosticReport]")
+        ),
         (
             "patients: {identifiers: [{system: 'http://mrn', issuer: ''}]}",
             "patients.identifiers.0.issuer: must have at least 1 character",
