@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sidecar import __version__
+
 if TYPE_CHECKING:
     from sidecar.conformance.finding import Finding
     from sidecar.conformance.run import ServerUnderTest
 
+_KIT = f"smart-imaging-sidecar {__version__}"
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _TOKENS = {
     "--other-token": "a second patient's access token",
@@ -88,7 +91,7 @@ def check_from_outside(
 
     server = _server(base, token, given)
     findings = event_loop.run(conformance(server))
-    about = {"base": server.base, "guide": str(server.guide)}
+    about = {"kit": _KIT, "base": server.base, "guide": str(server.guide)}
     click.echo(as_json(findings, **about) if in_json else table(findings))
     _write(server, findings, given)
     return not has_failed(findings)
@@ -144,8 +147,8 @@ def _write(server: "ServerUnderTest", findings: "list[Finding]", given: dict[str
 
     now = datetime.now(UTC)
     if given["html"] is not None:
-        page = report.html(server.base, server.guide, findings, now)
+        page = report.html(server.base, server.guide, findings, now, _KIT)
         given["html"].write_text(page, encoding="utf-8")
     if given["junit"] is not None:
-        suite = report.junit(server.base, server.guide, findings)
+        suite = report.junit(server.base, server.guide, findings, _KIT)
         given["junit"].write_text(suite, encoding="utf-8")

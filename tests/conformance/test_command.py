@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import pytest
 from click.testing import CliRunner
 
-from sidecar import cli
+from sidecar import __version__, cli
 from sidecar.check import from_outside
 from sidecar.conformance.finding import Finding, State
 from sidecar.conformance.levels import TEXTS, Levels
@@ -123,10 +123,11 @@ def test_with_all_tokens_and_files_it_conforms(files: Path, tmp_path: Path) -> N
         assert states[name] == "ok", findings
     assert problems(findings) == []
     assert code == 0
-    cases = list(ElementTree.parse(suite).getroot())
+    cases = list(ElementTree.parse(suite).iter("testcase"))
     assert len(cases) == len(findings)
     for file in (page, suite):
         assert all(one not in file.read_text() for one in (token, *tokens.values()))
+        assert f"smart-imaging-sidecar {__version__}" in file.read_text()
 
 
 def test_a_terminal_is_asked_for_the_patient(monkeypatch: pytest.MonkeyPatch) -> None:
