@@ -97,6 +97,18 @@ def test_with_capability_urls_it_conforms(files: Path, tmp_path: Path) -> None:
     assert states["SIA-54 referrers and caches of such addresses"] == "ok"
 
 
+@pytest.mark.parametrize("extension", [True, False])
+def test_by_the_older_guide_it_conforms_with_the_extension(
+    files: Path, tmp_path: Path, extension: bool
+) -> None:
+    changes = {"compat": {"requires_access_token": extension}}
+    with make_world(tmp_path, files, None, changes) as world:
+        code, findings = checked(world, world.token("robin"), "--guide", "2026-08")
+    broken = [] if extension else ["SIA-31 the extension requires-access-token"]
+    assert [finding["name"] for finding in problems(findings)] == broken
+    assert code == len(broken)
+
+
 def test_with_all_tokens_and_files_it_conforms(files: Path, tmp_path: Path) -> None:
     """What a single token leaves open is looked at then; no token is in any output."""
     clients = {"app": {"patients": ["robin"]}}
