@@ -89,7 +89,7 @@ NETWORKS = {
         "10.0.0.0/33",
         "",
     ),
-    "server.forwarded_allow_ips.1: must not be all addresses": ("0.0.0.0/0", "::/0"),
+    "server.forwarded_allow_ips: must not be all addresses": ("0.0.0.0/0", "::/0"),
 }
 
 
@@ -163,6 +163,13 @@ NETWORKS = {
             "ehr.issuer: must be text, in quotes when it looks like a number or a date",
         ),
         ("server: {cors_origins: '*'}", "server.cors_origins: must be a list"),
+        *(
+            (
+                f"server: {{forwarded_allow_ips: {written}}}",
+                "server.forwarded_allow_ips: must not be all addresses",
+            )
+            for written in ("[128.0.0.0/1, 10.0.0.1, 0.0.0.0/1]", "['::/1', '8000::/1', 10.0.0.1]")
+        ),
         *(
             (
                 f"tokens: {{claims: {{scope_resources: {written}}}}}",
