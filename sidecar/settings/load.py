@@ -274,7 +274,8 @@ def _suggestion(path: Sequence[str], document: Mapping[str, Any]) -> str:
         steps = ".".join(path).split(".")
         return f"; keys are nested: write {': {'.join(steps)}: …{'}' * (len(steps) - 1)}{known}"
     elsewhere = [key.name for key in all_keys() if key.path[-1] == path[-1]]
-    near = difflib.get_close_matches(path[-1], here, 1)
+    begun = [name for name in here if path[-1].startswith(name)]
+    near = begun[:1] or difflib.get_close_matches(path[-1], here, 1)
     names = [".".join((*path[:-1], name)) for name in near]
     return did_you_mean(elsewhere[:3] or names or nearest(path)) + known
 

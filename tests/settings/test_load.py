@@ -146,6 +146,10 @@ NETWORKS = {
         ),
         ("pacs: {auth: {username: us}}", "pacs.auth.method: is required"),
         ("pacs: {auth: Zq7-hunter2-Xw}", "pacs.auth: must be a mapping"),
+        (
+            "compatibility: {requires_access_token: true}",
+            "compatibility: unknown key; did you mean compat? (known here: access, ",
+        ),
         ("fhir:", "fhir: is empty: give it keys, or leave it out"),
         (
             "pacs.url: https://pacs/x",
