@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sidecar import __version__
+
 if TYPE_CHECKING:
     from sidecar.conformance.finding import Finding
     from sidecar.conformance.run import ServerUnderTest
 
+_KIT = f"smart-imaging-sidecar {__version__}"
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _TOKENS = {
     "--other-token": "a second patient's access token",
@@ -88,7 +91,7 @@ def check_from_outside(
 
     server = _server(base, token, given)
     findings = event_loop.run(conformance(server))
-    about = {"base": server.base, "guide": str(server.guide)}
+    about = {"kit": _KIT, "base": server.base, "guide": str(server.guide)}
     click.echo(as_json(findings, **about) if in_json else table(findings))
     _write(server, findings, given)
     return not has_failed(findings)
@@ -115,14 +118,28 @@ def _server(base: str, token: str | None, given: dict[str, Any]) -> "ServerUnder
                 f"--{name.replace('_', '-')} has characters that no token has (RFC 6750 2.1): "
                 "was it copied whole?"
             )
+    for name in ("patient", "other_patient"):
+        if name in values:
+            values[name] = _patient(values[name], f"--{name.replace('_', '-')}")
     server = ServerUnderTest(base, guide=Guide(given["guide"] or Guide.SEPTEMBER), **values)
+    if len(set(server.tokens)) < len(server.tokens):
+        raise click.UsageError("the same token was given for two options")
     token = server.token or server.backend_token
     unknown = token and server.patient is None and patient_in(token) is None
     if unknown and sys.stdin.isatty():
         question = "FHIR id of the token's patient (empty: it is sought by a search)"
         answer = click.prompt(question, default="", show_default=False, err=True).strip()
-        server = replace(server, patient=answer or None)
+        server = replace(server, patient=_patient(answer, "the patient") if answer else None)
     return server
+
+
+def _patient(text: str, what: str) -> str:
+    from sidecar.conformance.reading import read_patient  # noqa: PLC0415
+
+    patient = read_patient(text)
+    if patient is None:
+        raise click.UsageError(f"{what} is a FHIR id, such as 123 or Patient/123")
+    return patient
 
 
 def _write(server: "ServerUnderTest", findings: "list[Finding]", given: dict[str, Any]) -> None:
@@ -130,8 +147,8 @@ def _write(server: "ServerUnderTest", findings: "list[Finding]", given: dict[str
 
     now = datetime.now(UTC)
     if given["html"] is not None:
-        page = report.html(server.base, server.guide, findings, now)
+        page = report.html(server.base, server.guide, findings, now, _KIT)
         given["html"].write_text(page, encoding="utf-8")
     if given["junit"] is not None:
-        suite = report.junit(server.base, server.guide, findings)
+        suite = report.junit(server.base, server.guide, findings, _KIT)
         given["junit"].write_text(suite, encoding="utf-8")

@@ -56,11 +56,11 @@ def _reason(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return ": the name does not resolve (dns)"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return ": tls_untrusted"
+        return ": its certificate is not trusted here (tls_untrusted)"
     if isinstance(error, aiohttp.ClientSSLError):
-        return ": tls"
+        return ": TLS failed (tls)"
     if isinstance(error, aiohttp.ServerDisconnectedError):
-        return ": disconnected"
+        return ": it closed the connection (disconnected)"
     name = errno.errorcode.get(getattr(error, "errno", None) or 0)
     return f": {name}" if name else ""
 

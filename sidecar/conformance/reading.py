@@ -9,7 +9,10 @@ from urllib.parse import urljoin
 
 from sidecar.conformance.rows import is_uid
 
-_PATIENT = re.compile(r"(?:.*/)?Patient/([A-Za-z0-9.-]{1,64})(?:/_history/[^/]*)?", re.ASCII)
+_ID = r"([A-Za-z0-9.-]{1,64})"
+_REFERENCE = rf"(?:.*/)?Patient/{_ID}(?:/_history/[^/]*)?"
+_PATIENT = re.compile(_REFERENCE, re.ASCII)
+_PATIENT_OR_ID = re.compile(rf"{_ID}|{_REFERENCE}", re.ASCII)
 
 
 def objects(value: Any) -> list[dict[str, Any]]:
@@ -73,7 +76,7 @@ def uid_of(study: Mapping[str, Any]) -> str | None:
 def patient_in(token: str | None) -> str | None:
     """Return the ``patient`` claim of an access token that is a JWT, without verifying it.
 
-    The claim is used for searches alone.
+    The claim is an id or a reference. It is used for searches alone.
     """
     parts = (token or "").split(".")
     if len(parts) != 3:
@@ -83,7 +86,13 @@ def patient_in(token: str | None) -> str | None:
     except ValueError:
         return None
     patient = claims.get("patient") if isinstance(claims, dict) else None
-    return patient if isinstance(patient, str) else None
+    return read_patient(patient) if isinstance(patient, str) else None
+
+
+def read_patient(text: str) -> str | None:
+    """Return the id in ``123``, ``Patient/123`` or ``https://ehr/Patient/123``."""
+    match = _PATIENT_OR_ID.fullmatch(text)
+    return None if match is None else match[1] or match[2]
 
 
 def plural(number: int, noun: str) -> str:

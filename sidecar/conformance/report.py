@@ -35,11 +35,15 @@ small { white-space: nowrap; border: 1px solid var(--line); border-radius: .3rem
 """
 
 
-def html(base: str, guide: Guide, findings: Sequence[Finding], when: datetime) -> str:
-    """Return a page on the server whose FHIR base is ``base``, the worst first."""
+def html(base: str, guide: Guide, findings: Sequence[Finding], when: datetime, kit: str) -> str:
+    """Return a page on the server whose FHIR base is ``base``, the worst first.
+
+    ``kit`` is the kit's name and version.
+    """
     about = {
         "FHIR base": base,
         "Guide": f"{guide}, {TEXTS[guide]}",
+        "Kit": kit,
         "Date": f"{when.astimezone(UTC):%Y-%m-%d %H:%M} UTC",
         "Result": summary(findings),
     }
@@ -85,8 +89,11 @@ def _text(text: str) -> str:
     return escape(printable(text))
 
 
-def junit(base: str, guide: Guide, findings: Sequence[Finding]) -> str:
-    """Return the findings as a test suite. A broken ``SHALL`` alone is a failure."""
+def junit(base: str, guide: Guide, findings: Sequence[Finding], kit: str) -> str:
+    """Return the findings as a test suite. A broken ``SHALL`` alone is a failure.
+
+    ``kit`` is the kit's name and version.
+    """
     counts = {state: str(sum(finding.state is state for finding in findings)) for state in State}
     suite = ElementTree.Element(
         "testsuite",
@@ -96,6 +103,8 @@ def junit(base: str, guide: Guide, findings: Sequence[Finding]) -> str:
         errors="0",
         skipped=counts[State.SKIP],
     )
+    properties = ElementTree.SubElement(suite, "properties")
+    ElementTree.SubElement(properties, "property", name="kit", value=kit)
     for finding in findings:
         number, _, title = finding.name.partition(" ")
         case = ElementTree.SubElement(suite, "testcase", classname=number, name=title)

@@ -73,9 +73,11 @@ async def _recommended(run: RunContext) -> str:
     )
     counts = {name: sum(name not in study for study in studies) for name in _SHOULD_HAVE}
     missing = ", ".join(f"{name} in {count}" for name, count in counts.items() if count)
+    if not missing:
+        return f"all of it, in {plural(len(studies), 'study')}"
     if never := [name for name, count in counts.items() if count == len(studies)]:
         raise Violated(f"no study has {', '.join(never)}")
-    return f"right where it is there; not there: {missing or 'nothing'} (of {len(studies)})"
+    return f"right where it is there; not there: {missing} (of {len(studies)})"
 
 
 def _faults_of_recommended(study: Resource) -> Iterator[Fault]:

@@ -19,6 +19,7 @@ from sidecar.conformance.search import FIND, SEARCH
 from sidecar.conformance.whole_run import BEYOND, WHOLE_RUN
 
 _LIMITS = Limits()
+_REACHABLE = "Is the URL of --conformance right, and can it be reached from here?"
 
 CHECKS: tuple[Check, ...] = (
     *discovery.DISCOVERY,
@@ -127,7 +128,9 @@ def _not_reached(check: Check, finding: Finding) -> Finding:
     """Return the finding as that of a server that was not reached."""
     if finding.state is State.SKIP and check not in BEYOND:
         return replace(finding, text="not tested, because the server was not reached")
-    return replace(finding, state=State.FAIL) if finding.state is State.WARN else finding
+    if finding.state is State.WARN:
+        return replace(finding, state=State.FAIL, hint=_REACHABLE)
+    return finding
 
 
 def _without(tokens: tuple[str, ...], finding: Finding) -> Finding:

@@ -31,6 +31,10 @@ async def _finds(run: RunContext) -> str:
     if run.patient is None and answer.status in (400, 403, 422):
         # No server needs to search without a patient.
         raise NotTested(f"the token's patient is not known (--patient): {answer.status}")
+    if answer.status == 403:
+        raise Violated(
+            str(answer), "Is --patient the token's patient, and has the token a scope for this?"
+        )
     raise_if_no_base(answer)
     run.bundle = answer.resource("Bundle")
     pages, run.has_all_pages = await run.pages(run.bundle)

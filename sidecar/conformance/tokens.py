@@ -130,14 +130,14 @@ async def _both_patients(run: RunContext) -> str:
 
 
 def raise_unless_403(
-    answer: Response, what: str = "patient", whose: str = "of a made-up patient"
+    answer: Response, what: str = "patient", whose: str = "a made-up patient"
 ) -> None:
     """Raise ``Violated`` if a search for somebody else brings another answer than a 403."""
     if 200 <= answer.status < 300:
         studies = plural(len(keys(answer.resource("Bundle"))), "study")
-        raise Leaked(f"{what} {whose}: {answer.status}, a Bundle with {studies}")
+        raise Leaked(f"search ({what}) for {whose}: {answer.status}, a Bundle with {studies}")
     if answer.status != 403:
-        raise Violated(f"{what} {whose}: {answer}")
+        raise Violated(f"search ({what}) for {whose}: {answer}")
 
 
 async def _subjects(run: RunContext) -> str:

@@ -116,6 +116,12 @@ def _unsupported(search: Search, name: str, value: str, modifier: str | None, si
     )
 
 
+def _person(search: Search, name: str, value: str, modifier: str | None, site: Site) -> None:
+    raise NotSupported(
+        f"The archive knows people by name alone: use {name}.name.", reason="unsupported_filter"
+    )
+
+
 def _uid(search: Search, name: str, value: str, modifier: str | None, site: Site) -> None:
     code = lambda text: text.removeprefix("urn:oid:")  # noqa: E731
     search.tokens.append(parse_token(name, value, negated=modifier == "not", code=code))
@@ -223,9 +229,9 @@ PARAMETERS: dict[str, Parameter] = {
     ),
     # Only by identifier, only by name: the CapabilityStatement does not name them.
     "basedon": Parameter(_order, modifiers=("identifier", "missing")),
-    "referrer": Parameter(_unsupported, modifiers=_MISSING),
-    "performer": Parameter(_unsupported, modifiers=_MISSING),
-    "interpreter": Parameter(_unsupported, modifiers=_MISSING),
+    "referrer": Parameter(_person, modifiers=_MISSING),
+    "performer": Parameter(_person, modifiers=_MISSING),
+    "interpreter": Parameter(_person, modifiers=_MISSING),
     "referrer.name": Parameter(_name),
     "performer.name": Parameter(_name),
     "interpreter.name": Parameter(_name),

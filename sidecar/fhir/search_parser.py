@@ -59,7 +59,8 @@ def parse_search(
     if search.is_widened and search.result.only_total:
         # There is no entry to say that it was ignored; the number would be another search's.
         raise NotSupported(
-            "A total alone is not counted without a filter of the search.", reason="widened_total"
+            "A total alone would be of another search, without " + ", ".join(search.ignored) + ".",
+            reason="widened_total",
         )
     return search
 
@@ -111,7 +112,8 @@ def _name(name: str) -> tuple[str, str | None]:
 
 def _refuse_unknown(name: str) -> NoReturn:
     if "." in name and not name.startswith("_"):
-        raise NotSupported("Chained search parameters are not supported.", reason="chained")
+        chains = ", ".join(known for known in PARAMETERS if "." in known)
+        raise NotSupported(f"Chained search parameters here are {chains}.", reason="chained")
     is_shown = _SHOWN_NAME.fullmatch(name)
     named = f"search parameter {name}" if is_shown else "name of a search parameter"
     # What other resources say of a study is not here; the patient's own studies are.
@@ -123,7 +125,9 @@ def _refuse_unknown(name: str) -> NoReturn:
 
 
 def _refuse_modifier(name: str, modifier: str, known: Parameter) -> NoReturn:
-    text, reason = f"The search parameter {name} has no such modifier here.", "bad_modifier"
+    modifiers = ", ".join(f":{one}" for one in known.modifiers) or "none"
+    text = f"The search parameter {name} has no such modifier here; it has {modifiers}."
+    reason = "bad_modifier"
     if name in RESULTS:
         raise Ignorable(text, reason=reason)
     if modifier == "text" and known.kind == "token":

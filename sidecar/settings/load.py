@@ -4,6 +4,7 @@ Each problem is one line that shows no value.
 """
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -226,8 +227,8 @@ def _line(error: ErrorDetails, document: Document) -> str:
         (sources[path[:end]] for end in range(len(path), 0, -1) if path[:end] in sources),
         " + ".join(str(file) for file in document.files) or "configuration",
     )
-    message = _MESSAGES.get(kind) or error["msg"].removeprefix("Value error, ").replace(
-        "Input should be", "must be"
+    message = _MESSAGES.get(kind) or re.sub(
+        "^(Input|String) should", "must", error["msg"].removeprefix("Value error, ")
     )
     if kind == "dataclass_type" and error["input"] is None:
         message = "is empty: give it keys, or leave it out"
@@ -273,7 +274,8 @@ def _suggestion(path: Sequence[str], document: Mapping[str, Any]) -> str:
         steps = ".".join(path).split(".")
         return f"; keys are nested: write {': {'.join(steps)}: …{'}' * (len(steps) - 1)}{known}"
     elsewhere = [key.name for key in all_keys() if key.path[-1] == path[-1]]
-    near = difflib.get_close_matches(path[-1], here, 1)
+    begun = [name for name in here if path[-1].startswith(name)]
+    near = begun[:1] or difflib.get_close_matches(path[-1], here, 1)
     names = [".".join((*path[:-1], name)) for name in near]
     return did_you_mean(elsewhere[:3] or names or nearest(path)) + known
 

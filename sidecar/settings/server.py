@@ -1,6 +1,6 @@
 """The settings of listeners, logs and older forms (``server``, ``log``, ``compat``)."""
 
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
 from typing import Annotated, Literal
 
 from sidecar.settings.section import Section
@@ -28,10 +28,19 @@ def _workers(value: object) -> object:
 
 def _check_network(value: str) -> None:
     try:
-        has_all = ip_network(value).prefixlen == 0
+        ip_network(value)
     except ValueError:  # Its own text quotes the value.
-        raise ValueError("must be an address or a network, such as 10.0.0.0/8") from None
-    if has_all:  # Each client could say where it is.
+        text = "must be an address or a network without host bits, such as 10.0.0.0/8"
+        raise ValueError(text) from None
+
+
+def _check_networks(values: tuple[str, ...]) -> None:
+    networks = [ip_network(value) for value in values]
+    together: tuple[IPv4Network | IPv6Network, ...] = (
+        *collapse_addresses(one for one in networks if isinstance(one, IPv4Network)),
+        *collapse_addresses(one for one in networks if isinstance(one, IPv6Network)),
+    )
+    if any(one.prefixlen == 0 for one in together):  # Each client could say where it is.
         raise ValueError("must not be all addresses")
 
 
@@ -65,7 +74,7 @@ class Server(Section):
     """Port of the admin listener."""
     public_url: Url = "http://localhost:8080"
     """Our base URL as apps see it. Links are built from it."""
-    forwarded_allow_ips: tuple[Network, ...] = ()
+    forwarded_allow_ips: Annotated[tuple[Network, ...], checked(_check_networks)] = ()
     """Addresses or networks of the reverse proxies in front of us, such as 10.0.0.0/8.
 
     Their Forwarded or X-Forwarded-For says which client it is, for the audit trail.

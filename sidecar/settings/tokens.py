@@ -33,7 +33,15 @@ def _check_resource_type(value: str) -> None:
         raise ValueError("should be the name of a resource type, such as DiagnosticReport")
 
 
+def _check_resource_types(values: tuple[str, ...]) -> None:
+    if "ImagingStudy" not in values:  # Discovery and refusals tell apps to ask for its scopes.
+        raise ValueError("must name ImagingStudy")
+
+
 ResourceType = Annotated[Text, checked(_check_resource_type)]
+ResourceTypes = Annotated[
+    tuple[ResourceType, ...], checked(_check_resource_types, contains={"const": "ImagingStudy"})
+]
 
 
 class PatientClaimSettings(Section):
@@ -61,8 +69,8 @@ class ClaimsSettings(Section):
 
     null: scope, or scp without it; a token that has both must name the same ones in both.
     """
-    scope_resources: Annotated[tuple[ResourceType, ...], AT_LEAST_ONE] = ("ImagingStudy",)
-    """Resource types whose scopes count as scopes on ImagingStudy.
+    scope_resources: ResourceTypes = ("ImagingStudy",)
+    """Resource types whose scopes count as scopes on ImagingStudy, which is one of them.
 
     For servers that know no such scope: [ImagingStudy, DiagnosticReport]. A scope with a constraint
     on another type than ImagingStudy permits nothing.

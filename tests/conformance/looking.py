@@ -47,8 +47,8 @@ async def looked(
     async with asyncio.timeout(WAIT_SECONDS):
         findings = await conformance(server, limits=limits)
     said = table(findings) + as_json(findings)
-    said += html("x", server.guide, findings, datetime.now(UTC))
-    said += junit("x", server.guide, findings)
+    said += html("x", server.guide, findings, datetime.now(UTC), "a kit")
+    said += junit("x", server.guide, findings, "a kit")
     for secret in (*server.tokens, TOKEN, PATIENT, PATIENT_ID, NAME, *STUDIES):
         assert secret not in said
     assert "cannot be read" not in said, said

@@ -72,10 +72,19 @@ async def test_a_name_that_does_not_resolve(monkeypatch: pytest.MonkeyPatch) -> 
     )
 
 
+async def test_a_server_without_tls() -> None:
+    async with listen(SmallServer().app(), "127.0.0.1", 0) as port:
+        assert_all_say(
+            await looked(f"https://127.0.0.1:{port}/fhir"), "no answer: TLS failed (tls)"
+        )
+
+
 def assert_all_say(findings: list[Finding], text: str) -> None:
     """All but those that cannot be seen from outside, whatever the server says."""
     texts = {finding.text for finding in findings if checked(finding) != ELSE}
     assert texts == {text, "not tested, because the server was not reached"}
+    hints = {finding.hint for finding in findings if finding.state is State.FAIL}
+    assert hints == {"Is the URL of --conformance right, and can it be reached from here?"}
 
 
 async def test_a_server_that_hangs() -> None:

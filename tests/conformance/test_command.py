@@ -14,10 +14,11 @@ from xml.etree import ElementTree
 import pytest
 from click.testing import CliRunner
 
-from sidecar import cli
+from sidecar import __version__, cli
 from sidecar.check import from_outside
 from sidecar.conformance.finding import Finding, State
 from sidecar.conformance.levels import TEXTS, Levels
+from sidecar.conformance.reading import patient_in
 from sidecar.conformance.requirements import BEYOND_A_CLIENT, REQUIREMENTS
 from sidecar.conformance.run import CHECKS, ServerUnderTest
 from sidecar.conformance.whole_run import BEYOND
@@ -96,6 +97,18 @@ def test_with_capability_urls_it_conforms(files: Path, tmp_path: Path) -> None:
     assert states["SIA-54 referrers and caches of such addresses"] == "ok"
 
 
+@pytest.mark.parametrize("extension", [True, False])
+def test_by_the_older_guide_it_conforms_with_the_extension(
+    files: Path, tmp_path: Path, extension: bool
+) -> None:
+    changes = {"compat": {"requires_access_token": extension}}
+    with make_world(tmp_path, files, None, changes) as world:
+        code, findings = checked(world, world.token("robin"), "--guide", "2026-08")
+    broken = [] if extension else ["SIA-31 the extension requires-access-token"]
+    assert [finding["name"] for finding in problems(findings)] == broken
+    assert code == len(broken)
+
+
 def test_with_all_tokens_and_files_it_conforms(
     files: Path, tmp_path: Path, artefacts: Path
 ) -> None:
@@ -124,10 +137,11 @@ def test_with_all_tokens_and_files_it_conforms(
         assert states[name] == "ok", findings
     assert problems(findings) == []
     assert code == 0
-    cases = list(ElementTree.parse(suite).getroot())
+    cases = list(ElementTree.parse(suite).iter("testcase"))
     assert len(cases) == len(findings)
     for file in (page, suite):
         assert all(one not in file.read_text() for one in (token, *tokens.values()))
+        assert f"smart-imaging-sidecar {__version__}" in file.read_text()
 
 
 def test_a_terminal_is_asked_for_the_patient(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,8 +154,7 @@ def test_a_terminal_is_asked_for_the_patient(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr("sidecar.conformance.run.conformance", conformance)
     monkeypatch.setattr(cli, "configure_logs", lambda level: None)  # Of this process.
-    claims = base64.urlsafe_b64encode(b'{"patient": "told"}').decode().rstrip("=")
-    for token, terminal in (("opaque", True), ("opaque", False), (f"e30.{claims}.x", True)):
+    for token, terminal in (("opaque", True), ("opaque", False), (jwt("told"), True)):
         stdin = SimpleNamespace(isatty=lambda terminal=terminal: terminal)
         monkeypatch.setattr(from_outside, "sys", SimpleNamespace(stdin=stdin))
         arguments = ["check", "--conformance", "http://x/fhir", "--token", token]
@@ -149,6 +162,21 @@ def test_a_terminal_is_asked_for_the_patient(monkeypatch: pytest.MonkeyPatch) ->
         assert result.exit_code == 0, result.output
         assert ("FHIR id of the token's patient" in result.stderr) is (given[-1] == "typed")
     assert given == ["typed", None, None]
+
+
+def jwt(patient: str) -> str:
+    """A token that tells its patient."""
+    claims = base64.urlsafe_b64encode(json.dumps({"patient": patient}).encode())
+    return f"e30.{claims.decode().rstrip('=')}.x"
+
+
+@pytest.mark.parametrize("written", ["robin", "Patient/robin", "https://ehr/fhir/Patient/robin"])
+def test_a_patient_may_be_written_as_a_reference(world: World, written: str) -> None:
+    """No server is accused of another patient's studies for it."""
+    assert patient_in(jwt(written)) == "robin"
+    assert patient_in(jwt("a b")) is None
+    code, findings = checked(world, world.token("robin"), "--patient", written)
+    assert (code, problems(findings)) == (0, [])
 
 
 def test_a_file_that_cannot_be_written(world: World) -> None:
@@ -196,6 +224,7 @@ def test_the_wrong_patient(world: World) -> None:
     code, findings = checked(world, world.token("robin"), "--patient", "peter")
     assert code == 1
     assert problems(findings)[0]["text"].startswith("403")
+    assert problems(findings)[0]["hint"].startswith("Is --patient the token's patient")
 
 
 def test_something_else_answers(world: World) -> None:
@@ -222,6 +251,11 @@ def test_something_else_answers(world: World) -> None:
         ("--conformance", "http://x", "--origin", "x"),
         ("--conformance", "http://x", "--token", "a secret\r\nX: y"),
         ("--conformance", "http://x", "--other-token", "a secret"),
+        ("--conformance", "http://x", "--patient", "a secret"),
+        ("--conformance", "http://x", "--other-patient", "Group/1"),
+        # Right servers would look as if they took an expired token, or a service's.
+        ("--conformance", "http://x", "--token", "t", "--expired-token", "t"),
+        ("--conformance", "http://x", "--token", "t", "--backend-token", "t"),
     ],
 )
 def test_wrong_usage(arguments: tuple[str, ...]) -> None:

@@ -106,6 +106,14 @@ async def test_the_extension_is_demanded_by_the_older_guide_alone() -> None:
         assert problems(await found(SmallServer(change).app(), guide=guide)) == expected
 
 
+async def test_a_services_token_that_is_refused() -> None:
+    """A token that nobody accepts says nothing of a client's access."""
+    findings = await found(SmallServer().app(), backend_token="a-mistyped-token")
+    assert problems(findings) == {}, table(findings)
+    states = {checked(finding): finding.state for finding in findings}
+    assert states["a Backend Services client"] is State.SKIP
+
+
 async def test_a_service_in_the_apps_place() -> None:
     """A Backend Services client alone: that it may have other patients is held against nobody."""
     findings = await found(

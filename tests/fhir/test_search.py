@@ -33,6 +33,23 @@ def reason(*parameters: tuple[str, str], strict: bool = False) -> str:
     return refused.value.reason
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("performer", "use performer.name"),
+        ("patient.name", "Chained search parameters here are patient.identifier, "),
+        ("modality:in", "modality has no such modifier here; it has :not, :missing."),
+        ("_sort:desc", "_sort has no such modifier here; it has none."),
+        ("_has:Observation:subject:code", "would be of another search, without _has."),
+    ],
+)
+def test_what_can_be_asked_instead_is_said(name: str, says: str) -> None:
+    total_alone = (("_count", "0"),) if name.startswith("_has") else ()
+    with pytest.raises(NotSupported) as refused:
+        parse((name, "x"), *total_alone, strict=not total_alone)
+    assert says in refused.value.diagnostics
+
+
 def test_nothing_asked_is_everything() -> None:
     assert parse() == Search()
 

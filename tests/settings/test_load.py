@@ -79,14 +79,17 @@ def test_the_environment_overrides_files(write: Write) -> None:
 
 
 NETWORKS = {
-    "server.forwarded_allow_ips.1: must be an address or a network": (
+    (
+        "server.forwarded_allow_ips.1: must be an address or a network without host bits, such as "
+        "10.0.0.0/8"
+    ): (
         "*",
         "localhost",
         "10.0.0.1/8",
         "10.0.0.0/33",
         "",
     ),
-    "server.forwarded_allow_ips.1: must not be all addresses": ("0.0.0.0/0", "::/0"),
+    "server.forwarded_allow_ips: must not be all addresses": ("0.0.0.0/0", "::/0"),
 }
 
 
@@ -143,6 +146,10 @@ NETWORKS = {
         ),
         ("pacs: {auth: {username: us}}", "pacs.auth.method: is required"),
         ("pacs: {auth: Zq7-hunter2-Xw}", "pacs.auth: must be a mapping"),
+        (
+            "compatibility: {requires_access_token: true}",
+            "compatibility: unknown key; did you mean compat? (known here: access, ",
+        ),
         ("fhir:", "fhir: is empty: give it keys, or leave it out"),
         (
             "pacs.url: https://pacs/x",
@@ -160,6 +167,24 @@ NETWORKS = {
             "ehr.issuer: must be text, in quotes when it looks like a number or a date",
         ),
         ("server: {cors_origins: '*'}", "server.cors_origins: must be a list"),
+        *(
+            (
+                f"server: {{forwarded_allow_ips: {written}}}",
+                "server.forwarded_allow_ips: must not be all addresses",
+            )
+            for written in ("[128.0.0.0/1, 10.0.0.1, 0.0.0.0/1]", "['::/1', '8000::/1', 10.0.0.1]")
+        ),
+        *(
+            (
+                f"tokens: {{claims: {{scope_resources: {written}}}}}",
+                "tokens.claims.scope_resources: must name ImagingStudy",
+            )
+            for written in ("[]", "[DiagnosticReport]")
+        ),
+        (
+            "patients: {identifiers: [{system: 'http://mrn', issuer: ''}]}",
+            "patients.identifiers.0.issuer: must have at least 1 character",
+        ),
         (
             "fhir: {timezone: Mars/Olympus}",
             "fhir.timezone: is no IANA time zone such as Europe/Berlin",
