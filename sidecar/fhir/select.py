@@ -10,11 +10,7 @@ from sidecar.dicom.json_model import Row, text, texts
 from sidecar.fhir.attributes import name_texts, placer_order_number, reasons
 from sidecar.fhir.cursor import Cursor
 from sidecar.fhir.dates import DateFilter, DateRange
-from sidecar.fhir.imaging_study import (
-    DICOM_TERMINOLOGY,
-    UID_SYSTEM,
-    modality_codes,
-)
+from sidecar.fhir.imaging_study import DICOM_TERMINOLOGY, UID_SYSTEM, modality_codes
 from sidecar.fhir.list_snapshot import ListedStudy, microseconds
 from sidecar.fhir.search import IdentifierFilter, Search
 from sidecar.fhir.token_search import TokenFilter, Value

@@ -57,8 +57,7 @@ def create_public(
 
     ``wado_uri`` adds that route (PS3.18 chapter 9), ``capabilities`` those of SIA-50.
     ``public_url``: our own, for targets in absolute form. ``forwarded_allow_ips``: networks of
-    trusted proxies. ``customize`` may add routes, ``GET /``
-    among them (the demo's page).
+    trusted proxies. ``customize`` may add routes, ``GET /`` among them (the demo's page).
     """
     app = web.Application(
         middlewares=[
