@@ -54,8 +54,8 @@ class RunContext:
 
     client: Client
     patient: str | None
-    guide: Guide = Guide.SEPTEMBER
-    origin: str = "https://app.example.org"
+    guide: Guide
+    origin: str
     other: Client | None = None
     other_patient: str | None = None
     backend: Client | None = None
