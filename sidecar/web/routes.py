@@ -140,10 +140,11 @@ def _cors_headers(origins: Sequence[str], origin: str | None) -> dict[str, str]:
 @web.middleware
 async def _options(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Say which methods a resource has, for OPTIONS that is no preflight (RFC 9110 9.3.7)."""
-    headers = request.headers
+    if request.method != hdrs.METH_OPTIONS:
+        return await handler(request)
+    headers, resource = request.headers, request.match_info.route.resource
     is_preflight = hdrs.ORIGIN in headers and hdrs.ACCESS_CONTROL_REQUEST_METHOD in headers
-    resource = request.match_info.route.resource
-    if request.method != hdrs.METH_OPTIONS or is_preflight or resource is None:
+    if is_preflight or resource is None:
         return await handler(request)
     methods = {route.method for route in resource}
     if hdrs.METH_ANY in methods:
