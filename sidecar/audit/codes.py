@@ -21,7 +21,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EventKind:
-    """``profile``: the end of the URL of BALP's. ``is_query``: data flow from the client."""
+    """``profile``: the end of its BALP profile's URL. ``is_query``: data go to the server."""
 
     type: Json
     subtype: Json

@@ -5,7 +5,6 @@ retrievals and QIDO-RS have DICOM's codes (PS3.15 A.5, PS3.16 annex D), which Au
 """
 
 import json
-import re
 from base64 import b64encode
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -13,7 +12,7 @@ from typing import Literal
 
 import orjson
 
-from sidecar.access.facts import Part
+from sidecar.access.facts import Part, is_fhir_id
 from sidecar.access.reasons import INVALID_TOKEN
 from sidecar.audit import codes
 from sidecar.audit.codes import Json
@@ -21,7 +20,6 @@ from sidecar.audit.record import AccessRecord
 
 _BALP = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit."
 _URI = "urn:ietf:rfc:3986"
-_FHIR_ID = re.compile(r"[A-Za-z0-9.-]{1,64}", re.ASCII)
 
 SUCCESS, REFUSED, SERIOUS = "0", "4", "8"
 """Values of AuditEvent.outcome."""
@@ -266,7 +264,7 @@ def _patient(source: AuditSource, patient: str) -> Json:
     A repository would reject the event for it.
     """
     url = f"{source.fhir_url}/Patient/{patient}"
-    if source.patients == "logical" or not _FHIR_ID.fullmatch(patient):
+    if source.patients == "logical" or not is_fhir_id(patient):
         return _logical("Patient", url)
     return {"reference": url if source.patients == "absolute" else f"Patient/{patient}"}
 

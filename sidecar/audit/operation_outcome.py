@@ -6,39 +6,10 @@ from typing import Any
 
 _MOST_ISSUES = 100
 _TYPES = frozenset(
-    {
-        "invalid",
-        "structure",
-        "required",
-        "value",
-        "invariant",
-        "security",
-        "login",
-        "unknown",
-        "expired",
-        "forbidden",
-        "suppressed",
-        "processing",
-        "not-supported",
-        "duplicate",
-        "multiple-matches",
-        "not-found",
-        "deleted",
-        "too-long",
-        "code-invalid",
-        "extension",
-        "too-costly",
-        "business-rule",
-        "conflict",
-        "transient",
-        "lock-error",
-        "no-store",
-        "exception",
-        "timeout",
-        "incomplete",
-        "throttled",
-        "informational",
-    }
+    "invalid structure required value invariant security login unknown expired forbidden"  # noqa: SIM905
+    " suppressed processing not-supported duplicate multiple-matches not-found deleted"
+    " too-long code-invalid extension too-costly business-rule conflict transient"
+    " lock-error no-store exception timeout incomplete throttled informational".split()
 )
 """FHIR R4 valueset-issue-type.html"""
 _HAPI = re.compile(r"(HAPI-[0-9]{4}): ", re.ASCII)

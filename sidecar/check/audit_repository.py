@@ -24,6 +24,11 @@ _LIMIT_BYTES = 32 * 2**20
 _VALIDATED = frozenset({200, 400, 412, 422})
 """Statuses with which servers answer to what they did validate."""
 _REJECTED = "Rejected events are in rejected.jsonl alone: docs/operations.md, In a FHIR server."
+_REJECTS = {
+    "absolute": ("local", "it allows external references"),
+    "relative": ("enforced", "it has the patients"),
+}
+"""Form of references -> the ``referencePolicy`` that rejects it, unless this."""
 
 
 class _Offer(NamedTuple):
@@ -50,15 +55,15 @@ async def audit_repository(settings: Settings) -> CheckOutcome:
                     "Is audit.repository.url its FHIR base?",
                 )
             offer = _offer(answer.json())
-            if missing := _missing(offer, repository):
+            missing = _missing(offer, repository)
+            if offer is None or missing is not None:
                 return warning(
                     f"{repository.url} does not say that it offers {missing}",
                     "Events may stay in the spool.",
                 )
-            problem = _reference_problem(offer, repository.patient_reference)
-            if problem is not None:
+            if problem := _reference_problem(offer, repository.patient_reference):
                 return warning(f"{repository.url} {problem}", _REJECTED)
-            if offer is None or "validate" not in offer.operations:
+            if "validate" not in offer.operations:
                 return ok(repository.url)
             return await _validated(session, settings, repository.url)
     except FetchFailed as error:
@@ -161,16 +166,14 @@ def _missing(offer: _Offer | None, repository: AuditRepository) -> str | None:
     return None
 
 
-def _reference_problem(offer: _Offer | None, how: str) -> str | None:
+def _reference_problem(offer: _Offer, how: str) -> str | None:
     """Return why the server may reject events that refer to patients like this.
 
     Its ``referencePolicy`` says so (FHIR R4 capabilitystatement.html), or it is a HAPI. The
     ``$validate`` of a HAPI does not look at that.
     """
-    if offer is None or how == "logical":
+    if how not in _REJECTS:
         return None
-    if how == "absolute" and (offer.is_hapi or "local" in offer.policies):
-        return "rejects patient_reference: absolute, unless it allows external references"
-    if how == "relative" and (offer.is_hapi or "enforced" in offer.policies):
-        return "rejects patient_reference: relative, unless it has the patients"
-    return None
+    policy, unless = _REJECTS[how]
+    is_rejected = offer.is_hapi or policy in offer.policies
+    return f"rejects patient_reference: {how}, unless {unless}" if is_rejected else None

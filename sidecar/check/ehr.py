@@ -12,8 +12,6 @@ from sidecar.tokens.rejection import TokenRejected
 _ISSUER_UNKNOWN = (
     " Nothing names the issuer, so iss in introspection answers is not compared: set ehr.issuer."
 )
-
-
 _BACKEND_SERVICES = {
     "grant_types_supported": "client_credentials",
     "token_endpoint_auth_methods_supported": "private_key_jwt",

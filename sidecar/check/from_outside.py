@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sidecar import __version__
+from sidecar.conformance.levels import Guide
 
 if TYPE_CHECKING:
     from sidecar.conformance.finding import Finding
@@ -17,17 +18,20 @@ if TYPE_CHECKING:
 
 _KIT = f"smart-imaging-sidecar {__version__}"
 _FILE = click.Path(dir_okay=False, path_type=Path)
-_TOKENS = {
-    "--other-token": "a second patient's access token",
-    "--backend-token": "a Backend Services client's access token",
-    "--expired-token": "an access token that was good once",
-}
+
+
+def _token(name: str, what: str) -> Callable[..., Any]:
+    variable = f"SIDECAR_CHECK_{name.upper()}_TOKEN"
+    text = f"With --conformance: {what}, for more checks. Better in the environment as {variable}."
+    return click.option(f"--{name}-token", metavar="TOKEN", envvar=variable, help=text)
+
+
 _OPTIONS = [
     click.option(
         "--guide",
-        type=click.Choice(("2026-09", "2026-08")),
+        type=click.Choice([guide.value for guide in Guide]),
         help="With --conformance: the text of the guide; 2026-08 for older servers "
-        "[default: 2026-09].",
+        f"[default: {Guide.SEPTEMBER}].",
     ),
     click.option(
         "--patient",
@@ -40,16 +44,9 @@ _OPTIONS = [
         metavar="URL",
         help="With --conformance: the origin of an app's pages, where CORS is for the apps' alone.",
     ),
-    *(
-        click.option(
-            name,
-            metavar="TOKEN",
-            envvar=f"SIDECAR_CHECK_{name[2:].replace('-', '_').upper()}",
-            help=f"With --conformance: {what}, for more checks. Better in the environment as "
-            f"SIDECAR_CHECK_{name[2:].replace('-', '_').upper()}.",
-        )
-        for name, what in _TOKENS.items()
-    ),
+    _token("other", "a second patient's access token"),
+    _token("backend", "a Backend Services client's access token"),
+    _token("expired", "an access token that was good once"),
     click.option(
         "--other-patient",
         metavar="ID",
@@ -99,7 +96,6 @@ def check_from_outside(
 
 def _server(base: str, token: str | None, given: dict[str, Any]) -> "ServerUnderTest":
     from sidecar.conformance.client import is_base, is_token  # noqa: PLC0415
-    from sidecar.conformance.levels import Guide  # noqa: PLC0415
     from sidecar.conformance.reading import patient_in  # noqa: PLC0415
     from sidecar.conformance.run import ServerUnderTest  # noqa: PLC0415
 

@@ -8,13 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from sidecar.conformance.client import Client
-from sidecar.conformance.levels import (
-    Guide,
-    Levels,
-    NotTested,
-    RequirementLevel,
-    Violated,
-)
+from sidecar.conformance.levels import Guide, Levels, NotTested, RequirementLevel, Violated
 from sidecar.conformance.reading import key_of, keys, link, objects, resources
 
 DICOM = "multipart/related; type=application/dicom; transfer-syntax=*"
@@ -60,8 +54,8 @@ class RunContext:
 
     client: Client
     patient: str | None
-    guide: Guide = Guide.SEPTEMBER
-    origin: str = "https://app.example.org"
+    guide: Guide
+    origin: str
     other: Client | None = None
     other_patient: str | None = None
     backend: Client | None = None
@@ -171,10 +165,9 @@ class RunContext:
             raise NotTested("no instance of the study is known")
         return url, self.instances[0]
 
-    async def search(self, *parameters: tuple[str, str], patient: bool = True) -> dict[str, Any]:
+    async def search(self, *parameters: tuple[str, str]) -> dict[str, Any]:
         """Return the Bundle of a search, for the token's patient. Raises ``Violated``."""
-        url = self.search_url(*parameters) if patient else self.url("ImagingStudy", *parameters)
-        return (await self.client.request(url)).resource("Bundle")
+        return (await self.client.request(self.search_url(*parameters))).resource("Bundle")
 
     async def pages(self, bundle: dict[str, Any]) -> tuple[list[dict[str, Any]], bool]:
         """Return a Bundle and at most ``Limits.pages`` pages behind it, and whether these are all.
@@ -220,10 +213,9 @@ CheckFunction = Callable[[RunContext], Awaitable[str]]
 class Check:
     """Check of requirement ``number``. ``title`` says what part of it is checked.
 
-    ``levels``: how much that part demands, where no ``Violated`` says otherwise.
-
-    ``function`` returns what was seen when the requirement is kept, and raises ``Violated`` or
-    ``NotTested``. ``requirement`` is the text where it is not that of ``REQUIREMENTS``.
+    ``levels``: how much that part demands, where no ``Violated`` says otherwise. ``function``
+    returns what was seen when the requirement is kept, and raises ``Violated`` or ``NotTested``.
+    ``requirement`` is the text where it is not that of ``REQUIREMENTS``.
     """
 
     number: int

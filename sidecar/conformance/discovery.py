@@ -225,12 +225,6 @@ LATER = (
     Check(1, SHALL, "the EHR's smart-configuration leads here", _advertised),
     Check(2, SHALL, "capabilities in the smart-configuration", _modes),
     Check(20, WISH, "CORS: pages may read searches and errors", _cors_of_search, CORS),
-    Check(
-        40,
-        WISH,
-        "CORS: the preflight of a retrieval",
-        _preflight_of_retrieval,
-        CORS,
-    ),
+    Check(40, WISH, "CORS: the preflight of a retrieval", _preflight_of_retrieval, CORS),
 )
 """Checks that need the studies."""

@@ -96,10 +96,7 @@ def _faults_of_recommended(study: Resource) -> Iterator[Fault]:
             sop_class = instance.get("sopClass")
             code = str(sop_class.get("code")) if isinstance(sop_class, dict) else ""
             if not _has_uid(instance) or not is_uid(code.removeprefix("urn:oid:")):
-                yield (
-                    BASE,
-                    "series.instance without uid, or sopClass urn:oid:<UID>",
-                )
+                yield BASE, "series.instance without uid, or sopClass urn:oid:<UID>"
     count = study.get("numberOfSeries")
     if all_series and isinstance(count, int) and count != len(all_series):
         yield SHOULD, "numberOfSeries is not how many series there are"
@@ -164,10 +161,7 @@ async def _flagged(run: RunContext) -> str:
         raise NotTested("no study has an Endpoint that is there")
     raise_for_faults(
         (
-            (
-                SHALL,
-                f"{len(values)} extensions requires-access-token with valueBoolean",
-            )
+            (SHALL, f"{len(values)} extensions requires-access-token with valueBoolean")
             for values in flags
             if len(values) != 1 or not isinstance(values[0], bool)
         ),

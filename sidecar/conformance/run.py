@@ -48,7 +48,7 @@ class ServerUnderTest:
     - ``other_token``, ``other_patient``: a second patient's
     - ``backend_token``: a Backend Services client's, which takes the place of a missing ``token``
     - ``expired_token``: one that was good once
-    - ``origin``: that of an app's pages, for CORS; without it a made-up one is used
+    - ``origin``: that of an app's pages, for CORS, where not every origin is allowed
     - ``guide``: the text of the guide
     """
 
@@ -59,7 +59,7 @@ class ServerUnderTest:
     other_patient: str | None = None
     backend_token: str | None = field(default=None, repr=False)
     expired_token: str | None = field(default=None, repr=False)
-    origin: str | None = None
+    origin: str = "https://app.example.org"
     guide: Guide = Guide.SEPTEMBER
 
     @property
@@ -90,18 +90,17 @@ def _context(client: Client, server: ServerUnderTest) -> RunContext:
     def holding(token: str | None) -> Client | None:
         return None if token is None else client.holding(token)
 
-    run = RunContext(
+    return RunContext(
         client,
         server.patient or patient_in(server.token),
         guide=server.guide,
+        origin=server.origin,
         other=holding(server.other_token),
         other_patient=server.other_patient or patient_in(server.other_token),
         backend=holding(server.backend_token),
         expired=holding(server.expired_token),
         is_service=server.token is None and server.backend_token is not None,
     )
-    run.origin = server.origin or run.origin
-    return run
 
 
 async def _finding(check: Check, level: RequirementLevel, run: RunContext) -> Finding:

@@ -175,12 +175,7 @@ TOKENS = (
     Check(10, SHALL, "FHIR without a token", _without),
     Check(10, SHALL, "FHIR with a made-up token", _junk),
     Check(10, SHALL, "a token in the query", _in_the_query),
-    Check(
-        39,
-        SHALL,
-        "images without a token, or with a made-up one",
-        _retrieval_without,
-    ),
+    Check(39, SHALL, "images without a token, or with a made-up one", _retrieval_without),
     Check(50, SHALL, "a capability URL without its token", _capability),
     Check(54, WISH, "referrers and caches of such addresses", _referrers),
     Check(12, SHALL, "each study is the patient's", _subjects),

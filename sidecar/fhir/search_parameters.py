@@ -19,6 +19,9 @@ OTHER_PATIENT = ""
 
 
 def _patient(search: Search, name: str, value: str, modifier: str | None, site: Site) -> None:
+    if modifier == "identifier":
+        _patient_identifier(search, name, value, modifier, site)
+        return
     for alternative in value.split(","):
         reference = alternative.removeprefix(site.ehr_fhir_url + "/")
         patient = reference.removeprefix("Patient/")
@@ -27,7 +30,7 @@ def _patient(search: Search, name: str, value: str, modifier: str | None, site: 
         search.patients.add(patient if is_fhir_id(patient) else OTHER_PATIENT)
 
 
-def read_patient_identifier(
+def _patient_identifier(
     search: Search, name: str, value: str, modifier: str | None, site: Site
 ) -> None:
     """Read the identifiers of a patient. Raises ``BadRequest``."""
@@ -190,11 +193,9 @@ PARAMETERS: dict[str, Parameter] = {
     ),
     "subject": Parameter(_patient, "reference", "The same as patient", _PATIENT),
     "patient.identifier": Parameter(
-        read_patient_identifier, "token", "system|value of the access token's patient"
+        _patient_identifier, "token", "system|value of the access token's patient"
     ),
-    "subject.identifier": Parameter(
-        read_patient_identifier, "token", "The same as patient.identifier"
-    ),
+    "subject.identifier": Parameter(_patient_identifier, "token", "The same as patient.identifier"),
     "identifier": Parameter(
         _identifier,
         "token",

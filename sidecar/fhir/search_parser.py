@@ -19,7 +19,6 @@ from sidecar.fhir.search_parameters import (
     PARAMETERS,
     RESULTS,
     Parameter,
-    read_patient_identifier,
 )
 
 MAXIMUM_PARAMETERS = 50
@@ -79,8 +78,6 @@ def _read(search: Search, base: str, modifier: str | None, value: str, site: Sit
     _check_has_value(base, value)
     if modifier == "missing":
         search.missing.append((base, _boolean(base, value)))
-    elif modifier == "identifier" and base in ("patient", "subject"):
-        read_patient_identifier(search, base, value, modifier, site)
     else:
         known.read(search, base, value, modifier, site)
 
@@ -105,9 +102,8 @@ def _name(name: str) -> tuple[str, str | None]:
     """Return the parameter and its modifier; a chain that we have is a parameter."""
     if name in CHAINS:
         return CHAINS[name], None
-    written, _, modifier = name.partition(":")
-    base = NAMES_IN_R5.get(written, written)
-    return base, modifier or (None if written == name else "")
+    base, colon, modifier = name.partition(":")
+    return NAMES_IN_R5.get(base, base), modifier if colon else None
 
 
 def _refuse_unknown(name: str) -> NoReturn:

@@ -7,14 +7,10 @@ from datetime import datetime, timedelta
 
 from sidecar.common.slices import in_slices
 from sidecar.dicom.json_model import Row, text, texts
-from sidecar.fhir.attributes import name_texts, placer_order_number, reasons
+from sidecar.fhir.attributes import Json, name_texts, placer_order_number, reasons
 from sidecar.fhir.cursor import Cursor
 from sidecar.fhir.dates import DateFilter, DateRange
-from sidecar.fhir.imaging_study import (
-    DICOM_TERMINOLOGY,
-    UID_SYSTEM,
-    modality_codes,
-)
+from sidecar.fhir.imaging_study import DICOM_TERMINOLOGY, UID_SYSTEM, modality_codes
 from sidecar.fhir.list_snapshot import ListedStudy, microseconds
 from sidecar.fhir.search import IdentifierFilter, Search
 from sidecar.fhir.token_search import TokenFilter, Value
@@ -205,6 +201,10 @@ def _series(study: ListedStudy, details: Details) -> Sequence[Row]:
     return details.series.get(study.uid, ()) if study.series is None else study.series
 
 
+def _reason_codings(study: ListedStudy) -> list[Json]:
+    return [coding for reason in reasons(study.row) or () for coding in reason.get("coding", ())]
+
+
 def _texts(study: ListedStudy, name: str, details: Details) -> list[str]:
     """Return the study's texts for a text parameter."""
     match name:
@@ -217,10 +217,9 @@ def _texts(study: ListedStudy, name: str, details: Details) -> list[str]:
             series = _series(study, details)
             return [text for row in series for one in keywords for text in name_texts(row, one)]
         case "reason":
-            shown = reasons(study.row) or ()
-            codings = [coding for reason in shown for coding in reason.get("coding", ())]
-            found = [reason.get("text") for reason in shown]
-            return [text for text in (*found, *(one.get("display") for one in codings)) if text]
+            found = [reason.get("text") for reason in reasons(study.row) or ()]
+            found += [coding.get("display") for coding in _reason_codings(study)]
+            return [words for words in found if words]
         case _:
             return [code for _, code in _values(study, name, details)]
 
@@ -240,10 +239,7 @@ def _values(study: ListedStudy, name: str, details: Details) -> list[Value]:
             sites = [value.strip() for part in series for value in texts(part, "BodyPartExamined")]
             return [("", body_site) for body_site in sites if body_site]
         case "reason":
-            codings = [
-                one for reason in reasons(study.row) or () for one in reason.get("coding", ())
-            ]
-            return [(coding.get("system", ""), coding["code"]) for coding in codings]
+            return [(one.get("system", ""), one["code"]) for one in _reason_codings(study)]
         case "series":
             # R4's element is an id, which has no system.
             uids = [text(part, "SeriesInstanceUID") for part in series]

@@ -53,26 +53,14 @@ class TokenFilter:
 
 @dataclass(frozen=True, slots=True)
 class TextFilter:
-    """Name of a person, or ``:text``: the beginnings that a text may have, without case."""
+    """Name of a person, or ``:text``: the beginnings that a text may have, as ``_folded``."""
 
     name: str
     beginnings: tuple[str, ...]
-    _lengths: frozenset[int] = field(init=False, repr=False, compare=False)
-    _folded: frozenset[str] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        # What is nothing but accents begins no text, else it would begin each.
-        folded = frozenset(map(_folded, self.beginnings)) - {""}
-        object.__setattr__(self, "_folded", folded)
-        object.__setattr__(self, "_lengths", frozenset(map(len, folded)))
 
     def matches(self, texts: Iterable[str]) -> bool:
         """Return whether one of the texts begins so (R4 search.html#string)."""
-        return any(self._begins_so(_folded(text)) for text in set(texts))
-
-    def _begins_so(self, text: str) -> bool:
-        # As many look-ups as there are lengths, however many alternatives there are.
-        return any(text[:length] in self._folded for length in self._lengths)
+        return any(_folded(text).startswith(self.beginnings) for text in set(texts))
 
 
 def _folded(text: str) -> str:
@@ -83,7 +71,8 @@ def _folded(text: str) -> str:
 
 def parse_text(name: str, value: str) -> TextFilter:
     """Return the filter of a text parameter, whose alternatives are separated by commas."""
-    found = (unescaped(alternative).strip() for alternative in split(value, ","))
+    found = (_folded(unescaped(alternative).strip()) for alternative in split(value, ","))
+    # What is nothing but accents begins no text, else it would begin each.
     return TextFilter(name, tuple(filter(None, found)))
 
 

@@ -57,8 +57,7 @@ def create_public(
 
     ``wado_uri`` adds that route (PS3.18 chapter 9), ``capabilities`` those of SIA-50.
     ``public_url``: our own, for targets in absolute form. ``forwarded_allow_ips``: networks of
-    trusted proxies. ``customize`` may add routes, ``GET /``
-    among them (the demo's page).
+    trusted proxies. ``customize`` may add routes, ``GET /`` among them (the demo's page).
     """
     app = web.Application(
         middlewares=[
@@ -141,10 +140,11 @@ def _cors_headers(origins: Sequence[str], origin: str | None) -> dict[str, str]:
 @web.middleware
 async def _options(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Say which methods a resource has, for OPTIONS that is no preflight (RFC 9110 9.3.7)."""
-    headers = request.headers
+    if request.method != hdrs.METH_OPTIONS:
+        return await handler(request)
+    headers, resource = request.headers, request.match_info.route.resource
     is_preflight = hdrs.ORIGIN in headers and hdrs.ACCESS_CONTROL_REQUEST_METHOD in headers
-    resource = request.match_info.route.resource
-    if request.method != hdrs.METH_OPTIONS or is_preflight or resource is None:
+    if is_preflight or resource is None:
         return await handler(request)
     methods = {route.method for route in resource}
     if hdrs.METH_ANY in methods:

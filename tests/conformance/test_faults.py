@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from sidecar import __version__
 from sidecar.conformance.finding import State, table
 from sidecar.conformance.levels import SHALL, WISH, Guide, Violated
 from sidecar.conformance.report import html
@@ -81,7 +82,8 @@ async def test_the_page_of_a_server_with_faults(artefacts: Path) -> None:
     """Each broken SHALL stands in the page that its operators get."""
     change, expected = FURTHER_FAULTS[fault := next(iter(FURTHER_FAULTS))]
     findings = await found(SmallServer(change).app(), **TOKENS)
-    page = html("https://imaging.example.org/fhir", Guide.SEPTEMBER, findings, datetime.now(UTC))
+    base, now = "https://imaging.example.org/fhir", datetime.now(UTC)
+    page = html(base, Guide.SEPTEMBER, findings, now, f"smart-imaging-sidecar {__version__}")
     (artefacts / "conformance-server-with-a-fault.html").write_text(page)
     assert expected, fault
     assert all(check in page for check in expected)
