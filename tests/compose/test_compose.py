@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,6 +30,7 @@ from tests.compose.deployment import (
     smart_configuration,
 )
 from tests.prometheus.promtool import promtool
+from tests.schemas import valid
 
 __all__ = ["promtool"]
 
@@ -47,27 +47,13 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return load_settings([sidecar_file(folder, prepared(folder))], {})
 
 
-def valid(file: Path) -> subprocess.CompletedProcess[str]:
-    """By the schema of the Compose Specification (github.com/compose-spec, Apache-2.0), as
-    check-jsonschema has it.
-    """
-    command = [
-        sys.executable,
-        "-m",
-        "check_jsonschema",
-        "--builtin-schema",
-        "vendor.compose-spec",
-        str(file),
-    ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-
-
 def test_it_is_a_compose_file(tmp_path: Path) -> None:
-    done = valid(FILE)
+    """By the schema of the Compose Specification (github.com/compose-spec, Apache-2.0)."""
+    done = valid("compose-spec", FILE)
     assert done.returncode == 0, done.stdout + done.stderr
     wrong = tmp_path / "compose.yaml"
     wrong.write_text(FILE.read_text().replace("    depends_on:", "    depend_on:"))
-    assert "depend_on" in valid(wrong).stdout
+    assert "depend_on" in valid("compose-spec", wrong).stdout
 
 
 def test_all_parts_are_there() -> None:
