@@ -43,21 +43,6 @@ def test_decisions_are_in_the_index_and_name_tests_that_exist() -> None:
             assert f"def {function}(" in (ROOT / path).read_text(), f"{name}: {path}::{function}"
 
 
-def test_links_of_the_decisions_work() -> None:
-    for document in (ROOT / "docs/decisions").glob("*.md"):
-        for target in re.findall(r"\]\(([^):]+)\)", document.read_text()):
-            path, _, anchor = target.partition("#")
-            linked = document.parent / path
-            assert linked.exists(), f"{document.name}: {target}"
-            assert not anchor or anchor in _anchors(linked), f"{document.name}: {target}"
-
-
-def _anchors(document: Path) -> set[str]:
-    """Return the anchors of a document's headings, as GitHub makes them."""
-    headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
 _TABLES = re.findall(
     r"^\| what \| value \| setting or constant \| beyond it \|\n\|[- |]+\n((?:\|.*\n)+)",
     (ROOT / "docs/limits.md").read_text(),

@@ -3,12 +3,13 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from sidecar.access.reasons import Reason
 from sidecar.telemetry.metrics import Metrics
+from tests.markdown import DOCUMENTS, ROOT, broken_links
 from tests.tables.conformance_mutations import MUTATIONS
 from tests.tables.requirements import GUIDE, LEVELS
-
-ROOT = Path(__file__).parent.parent
 
 
 def test_every_requirement_has_a_row_and_its_tests_exist() -> None:
@@ -47,11 +48,17 @@ def test_metrics_and_reasons_are_documented() -> None:
         assert f"`{reason}`" in text, reason
 
 
-def test_links_between_documents_work() -> None:
-    chart = ROOT / "helm/smart-imaging-sidecar/README.md"
-    for document in (ROOT / "README.md", chart, *(ROOT / "docs").glob("*.md")):
-        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
-            assert (document.parent / target).exists(), f"{document.name}: {target}"
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_between_documents_work(document: Path) -> None:
+    assert list(broken_links(document)) == []
+
+
+def test_documents_and_broken_links_are_found(tmp_path: Path) -> None:
+    """So that the test above can fail."""
+    assert len(DOCUMENTS) > 80
+    document = tmp_path / "a.md"
+    document.write_text("# One, two\n[a](#one-two) [b](#two) [c](a.md#one) [d](b.md) [e](a.md)")
+    assert list(broken_links(document)) == ["#two", "a.md#one", "b.md"]
 
 
 def test_field_reports_name_threads_tests_and_versions() -> None:
