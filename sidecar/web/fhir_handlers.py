@@ -200,7 +200,7 @@ class ImagingFhir:
                 series = view.series or {}
                 studies = await in_slices(snapshot.study_of(row, series) for row in view.rows)
             details = await self._details(search, permit, view, studies, seen)
-            passed = await in_slices(passing(studies, search, seen=seen, details=details))
+            passed = await passing(studies, search, seen=seen, details=details)
             found = await in_order(passed, search, seen)
             # What the archive was asked for may change while the list is as it is.
             if key is not None and not details.series and not details.holding:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import gc
 import tracemalloc
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -310,10 +310,11 @@ async def test_all_pages_compare_each_study_once(
 ) -> None:
     compared: list[str] = []
 
-    def passing(studies: Iterable[ListedStudy], *rest: Any, **named: Any) -> Iterator[Any]:
-        for study, passed in zip(studies, select.passing(studies, *rest, **named), strict=True):
-            compared.append(study.uid)
-            yield passed
+    async def passing(
+        studies: Sequence[ListedStudy], *rest: Any, **named: Any
+    ) -> list[ListedStudy]:
+        compared.extend(study.uid for study in studies)
+        return await select.passing(studies, *rest, **named)
 
     monkeypatch.setattr(fhir_handlers, "passing", passing)
     async with client_of(RowArchive(*MANY)) as client:
