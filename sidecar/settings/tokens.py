@@ -64,8 +64,9 @@ class ClaimsSettings(Section):
     scope_resources: Annotated[tuple[ResourceType, ...], AT_LEAST_ONE] = ("ImagingStudy",)
     """Resource types whose scopes count as scopes on ImagingStudy.
 
-    For servers that know no such scope: [ImagingStudy, DiagnosticReport]. A scope with a constraint
-    on another type than ImagingStudy permits nothing.
+    For servers that know no such scope: [ImagingStudy, DiagnosticReport]. A scope on another type
+    than ImagingStudy permits nothing beside one on ImagingStudy of the same context (patient, user,
+    system), nor with a constraint.
     """
     client_id: ClaimPath = "client_id"
     """Claim with the app's client id (azp, cid or appid at some servers)."""
