@@ -79,7 +79,17 @@ def parse_scope(scope: str, resources: Collection[str] = (RESOURCE,)) -> Grant |
 def parse_scopes(scopes: str, resources: Collection[str] = (RESOURCE,)) -> tuple[Grant, ...]:
     """Return the grants of a space-separated scope string (RFC 6749 3.3), each once, in order.
 
-    ``resources``: as for ``parse_scope``.
+    ``resources``: as for ``parse_scope``. Scopes on other types are for servers that know none on
+    ImagingStudy: beside one they count for nothing, for they would undo its constraint.
     """
+    grants = _grants(scopes, resources)
+    own = [name for name in resources if name == RESOURCE]
+    named = grants if len(own) == len(resources) else _grants(scopes, own)
+    contexts = {grant.context for grant in named}
+    return tuple(grant for grant in grants if grant in named or grant.context not in contexts)
+
+
+def _grants(scopes: str, resources: Collection[str]) -> dict[Grant, None]:
+    """Return each grant once, in order."""
     grants = (parse_scope(scope, resources) for scope in scopes.split(" "))
-    return tuple(dict.fromkeys(grant for grant in grants if grant is not None))
+    return dict.fromkeys(grant for grant in grants if grant is not None)

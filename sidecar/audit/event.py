@@ -35,10 +35,15 @@ _SEARCHES = frozenset(
 _ENDPOINT_READ = "endpoint-read"
 _READS = frozenset({"imaging-study-read", _ENDPOINT_READ})
 
+LINE_BYTES = 4_096
+"""Length in bytes of lines that are written at once (PIPE_BUF).
+
+Where long names of app and user make a longer one, the names that are for searches are left out.
+"""
 LEFT_OUT = 3
 """Limit of studies that an event names as left out of a list.
 
-The line must be short enough to be written at once (PIPE_BUF).
+The line must be short enough (``LINE_BYTES``).
 """
 
 _LINE = (
@@ -87,32 +92,36 @@ def audit_line(
         is_alert=record.reason in INVALID_TOKEN,
     )
     token = record.token
-    agents_and_source = _agents_and_source(
-        source,
-        kind.is_query,
-        record.address,
-        *((token.client_id, token.subject, token.issuer) if token is not None else _NOBODY),
-        record.token_hash,
-    )
+    caller = (token.client_id, token.subject, token.issuer) if token is not None else _NOBODY
+    # Whoever is refused may have named anybody.
+    is_known = is_success or (token is not None and record.patient == token.patient)
     entities = _entities(
         source,
         record.patient,
+        source.patients if is_known else "logical",
         record.search,
         record.left_out,
         record.part,
         # Of a refused one this would be another than was asked for.
         is_success and record.route == _ENDPOINT_READ,
     )
-    return _LINE % (
-        begin,
-        recorded.encode(),
-        outcome.encode(),
-        _json(record.reason or step),
-        agents_and_source,
-        entities,
-        _json(record.request_id),
-        _REQUEST_ID,
-    )
+    line = b""
+    for is_brief in (False, True):
+        line = _LINE % (
+            begin,
+            recorded.encode(),
+            outcome.encode(),
+            _json(record.reason or step),
+            _agents_and_source(
+                source, kind.is_query, record.address, *caller, record.token_hash, is_brief
+            ),
+            entities,
+            _json(record.request_id),
+            _REQUEST_ID,
+        )
+        if len(line) <= LINE_BYTES:
+            break
+    return line
 
 
 def _is_in_profile(record: AccessRecord) -> bool:
@@ -175,6 +184,7 @@ def _agents_and_source(
     subject: str | None,
     issuer: str | None,
     token_hash: str | None,
+    is_brief: bool,
 ) -> bytes:
     """Return client, server and user, and the source, as fields.
 
@@ -187,8 +197,8 @@ def _agents_and_source(
         "who": {"display": "unknown client"},
         "requestor": False,
     }
-    if client_id is not None:
-        client |= _named(client_id)
+    if (client_id or "").strip():  # What is blank is no string of FHIR.
+        client |= _named(client_id, is_brief)
     if address is not None:
         client["network"] = {"address": address, "type": "2"}
     server: Json = {
@@ -199,8 +209,8 @@ def _agents_and_source(
         "network": {"address": source.fhir_base, "type": "5"},
     }
     user: Json = {"type": codes.USER_TYPE, "who": {"display": "unknown user"}, "requestor": True}
-    if subject is not None:
-        user |= _named(subject)
+    if (subject or "").strip():
+        user |= _named(subject, is_brief)
         if issuer is not None:
             user["who"]["identifier"]["system"] = issuer
     if token_hash is not None:
@@ -211,15 +221,17 @@ def _agents_and_source(
     return _fields({"agent": [client, server, user], "source": observed})
 
 
-def _named(value: str) -> Json:
-    """Return what the searches ``altid`` and ``agent-name`` find."""
-    return {"who": {"identifier": {"value": value}}, "altId": value, "name": value}
+def _named(value: str | None, is_brief: bool) -> Json:
+    """Return who it is; unless ``is_brief``, so that ``altid`` and ``agent-name`` find it."""
+    who: Json = {"who": {"identifier": {"value": value}}}
+    return who if is_brief else who | {"altId": value, "name": value}
 
 
 @lru_cache(_REQUESTS)
 def _entities(
     source: AuditSource,
     patient: str | None,
+    patient_reference: PatientReference,
     search: str | None,
     left_out: frozenset[str],
     part: Part | None,
@@ -233,7 +245,7 @@ def _entities(
     if patient is not None:
         entities.append(
             {
-                "what": _patient(source, patient),
+                "what": _patient(source, patient, patient_reference),
                 "type": codes.PERSON,
                 "role": codes.PATIENT_ROLE,
                 "name": "Patient/" + patient,
@@ -258,15 +270,15 @@ def _entities(
     return b"".join(_json(entity) + b"," for entity in entities)
 
 
-def _patient(source: AuditSource, patient: str) -> Json:
-    """Return a reference. What is no id, which a client may have named, is in none.
+def _patient(source: AuditSource, patient: str, form: PatientReference) -> Json:
+    """Return a reference of this form. What is no id, which a client may have named, is in none.
 
     A repository would reject the event for it.
     """
     url = f"{source.fhir_url}/Patient/{patient}"
-    if source.patients == "logical" or not is_fhir_id(patient):
+    if form == "logical" or not is_fhir_id(patient):
         return _logical("Patient", url)
-    return {"reference": url if source.patients == "absolute" else f"Patient/{patient}"}
+    return {"reference": url if form == "absolute" else f"Patient/{patient}"}
 
 
 def _logical(resource_type: str, url: str) -> Json:

@@ -131,9 +131,8 @@ class Authorizer(PatientAuthorizer):
         if study is None:
             return frozenset()
         async with self.queries.place(token):
-            return await self._patients.known_as(
-                await self._ownership.owners(study, known_as=frozenset())
-            )
+            owners = await self._ownership.owners(study, known_as=frozenset())
+        return await self._patients.known_as(owners)
 
     async def authorize(
         self,

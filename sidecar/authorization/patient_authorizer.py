@@ -4,7 +4,7 @@ Facts are brought to ``access.decision``, and what it decides is enforced. Each 
 each refusal is raised as ``Denied``.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 from sidecar.access.decision import decide_capability, decide_patient
@@ -122,28 +122,32 @@ class PatientAuthorizer:
         record.asks_for((token.patient if patient is None else patient) or None)
         return self._permitted(record, await self._decide_patient(token, interaction, patient))
 
-    async def permit_read(
-        self,
-        record: AccessRecord,
-        token: Token,
-        owners: Callable[[], Awaitable[Collection[str]]],
-    ) -> PatientPermit:
+    async def permit_read(self, record: AccessRecord, token: Token) -> PatientPermit | None:
         """Permit reading what is named by its id, for the token's patient.
 
-        A backend client's token has none: the patient is then the only one of ``owners()`` (FHIR
-        ids), of whom nothing is known yet but that. Raises ``Denied``, and the ``Problem`` of
-        whoever cannot be asked.
+        A backend client's token has none: ``None``, and ``permit_owner`` decides. Raises
+        ``Denied``, and ``Unavailable`` when a client's patients cannot be looked up.
         """
         record.asks_for(token.patient)
         decision = await self._decide_patient(token, Interaction.READ, None)
         if isinstance(decision, Deny) and decision.reason is Reason.NO_PATIENT_NAMED:
-            found = await owners()
-            owner = next(iter(found)) if len(found) == 1 else ""
-            record.asks_for(owner or None)
-            decision = await self._decide_patient(token, Interaction.READ, owner)
-            # What is another's and what is not there are refused alike (SIA-45).
-            if decision == Deny(Reason.NOT_THE_CLIENTS_PATIENT):
-                decision = Deny(Reason.FOREIGN if found else Reason.ABSENT)
+            return None
+        return self._permitted(record, decision)
+
+    async def permit_owner(
+        self, record: AccessRecord, token: Token, owners: Collection[str]
+    ) -> PatientPermit:
+        """Permit a backend client to read what is the only one's of ``owners`` (FHIR ids).
+
+        Nothing is known yet but that. Raises what ``permit_read`` raises.
+        """
+        owner = next(iter(owners)) if len(owners) == 1 else ""
+        record.asks_for(owner or None)
+        decision = await self._decide_patient(token, Interaction.READ, owner)
+        # What is another's and what is not there are refused alike (SIA-45), whatever else the
+        # token is for.
+        if isinstance(decision, Deny) and decision.reason is not Reason.EXPIRED_TOKEN:
+            decision = Deny(Reason.FOREIGN if owners else Reason.ABSENT)
         return self._permitted(record, decision)
 
     def _permitted(self, record: AccessRecord, decision: PatientPermit | Deny) -> PatientPermit:

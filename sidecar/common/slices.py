@@ -108,9 +108,9 @@ async def in_slices(items: Iterable[T | None]) -> list[T]:
 
 
 async def for_each(
-    items: Sequence[Item], work: Callable[[Item], T], rows: Callable[[Item], int]
+    items: Sequence[Item], work: Callable[[Item], T | None], rows: Callable[[Item], int]
 ) -> list[T]:
-    """Return ``work(item)`` for each of the items, in slices.
+    """Return ``work(item)`` for each of the items, in slices; ``None`` is left out.
 
     ``rows(item)``: how many rows it works on. Work on more than ``LONG_ROWS`` is done in a thread.
     Raises what ``work`` raises.

@@ -4,8 +4,9 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 
-from sidecar.common.slices import in_slices
+from sidecar.common.slices import for_each, in_slices
 from sidecar.dicom.json_model import Row, text, texts
 from sidecar.fhir.attributes import Json, name_texts, placer_order_number, reasons
 from sidecar.fhir.cursor import Cursor
@@ -46,19 +47,23 @@ class StudyPage:
     next_after: Cursor | None
 
 
-def passing(
-    studies: Iterable[ListedStudy],
+async def passing(
+    studies: Sequence[ListedStudy],
     search: Search,
     *,
     seen: Mapping[str, datetime],
     details: Details,
-) -> Iterator[ListedStudy | None]:
-    """Yield each study that passes, unsorted, and ``None`` for each other one (``in_slices``).
+) -> list[ListedStudy]:
+    """Return the studies that pass, unsorted. A study of many series is read in a thread.
 
     ``seen``: StudyInstanceUID -> its last observed change.
     """
-    for study in studies:
-        yield study if _is_wanted(study, search, seen, details) else None
+    reads_series = bool(search.names())
+    return await for_each(
+        studies,
+        lambda study: study if _is_wanted(study, search, seen, details) else None,
+        lambda study: len(_series(study, details)) if reads_series else 0,
+    )
 
 
 def narrowed(
@@ -130,11 +135,17 @@ def _sort_value(study: ListedStudy, name: str, seen: Mapping[str, datetime]) -> 
 def _is_wanted(
     study: ListedStudy, search: Search, seen: Mapping[str, datetime], details: Details
 ) -> bool:
+    if not _passes_by_row(study, search, seen):
+        return False
+    # Each is read once, however many parameters there are: a study may have thousands of series.
+    values = cache(lambda name: _values(study, name, details))
+    texts = cache(lambda name: _texts(study, name, details))
     return (
-        _passes_by_row(study, search, seen)
-        and all(_has(study, token, details) for token in search.tokens)
-        and all(text.matches(_texts(study, text.name, details)) for text in search.texts)
-        and all(_is_missing(study, name, details) is wanted for name, wanted in search.missing)
+        all(_has(study, token, details, values) for token in search.tokens)
+        and all(text.matches(texts(text.name)) for text in search.texts)
+        and all(
+            _is_missing(study, name, values, texts) is wanted for name, wanted in search.missing
+        )
     )
 
 
@@ -176,13 +187,23 @@ def _passes(filters: Iterable[tuple[DateFilter, ...]], value: DateRange | None) 
     )
 
 
-def _has(study: ListedStudy, wanted: TokenFilter, details: Details) -> bool:
+def _has(
+    study: ListedStudy,
+    wanted: TokenFilter,
+    details: Details,
+    values: Callable[[str], list[Value]],
+) -> bool:
     if details.holding and wanted in details.holding:
         return (study.uid in details.holding[wanted]) is not wanted.negated
-    return wanted.matches(_values(study, wanted.name, details))
+    return wanted.matches(values(wanted.name))
 
 
-def _is_missing(study: ListedStudy, name: str, details: Details) -> bool:
+def _is_missing(
+    study: ListedStudy,
+    name: str,
+    values: Callable[[str], list[Value]],
+    texts: Callable[[str], list[str]],
+) -> bool:
     match name:
         case "started":
             return study.began is None
@@ -191,10 +212,10 @@ def _is_missing(study: ListedStudy, name: str, details: Details) -> bool:
         case "reason":
             return reasons(study.row) is None
         case "referrer" | "interpreter" | "performer":
-            return not _texts(study, name + ".name", details)
+            return not texts(name + ".name")
         case _ if name in _OF_EACH_STUDY:
             return False
-    return not _values(study, name, details)
+    return not values(name)
 
 
 def _series(study: ListedStudy, details: Details) -> Sequence[Row]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from sidecar.access.decision import decide_owners
 from sidecar.access.facts import KnownAs, PatientIdentifier, is_fhir_id
 
 
@@ -18,9 +19,13 @@ class DirectMapping:
         return frozenset({PatientIdentifier(patient, self.issuer)})
 
     async def known_as(self, owners: KnownAs) -> frozenset[str]:
-        """Return the PatientID, if it is one and may be a FHIR id."""
-        patients = {owner.patient_id for owner in owners}
-        return frozenset(patients if len(patients) == 1 and all(map(is_fhir_id, patients)) else ())
+        """Return the PatientID, if it is one of this issuer and may be a FHIR id."""
+        patients = {owner.patient_id for owner in owners if is_fhir_id(owner.patient_id)}
+        return frozenset(
+            patient
+            for patient in patients
+            if decide_owners(owners, frozenset({PatientIdentifier(patient, self.issuer)})) is None
+        )
 
     def named(self, system: str | None, value: str) -> frozenset[PatientIdentifier]:
         """Return the PatientID of an identifier in a FHIR search, none if it has a system."""

@@ -128,16 +128,13 @@ class EhrMapping:
     async def known_as(self, owners: KnownAs) -> frozenset[str]:
         """Return the FHIR ids of the patients in use whom the PACS knows by all of ``owners``.
 
-        The EHR is searched; of what it finds each Patient is read as ``identifiers`` does. For
-        nobody it is searched for a number that nobody has: time tells nothing (SIA-45). Raises what
-        ``identifiers`` raises but ``Forbidden``.
+        The EHR is searched for one number, which such a patient has; of what it finds each Patient
+        is read as ``identifiers`` does. For nobody it is searched for a number that nobody has:
+        time tells nothing (SIA-45). Raises what ``identifiers`` raises but ``Forbidden``.
         """
-        numbers = {owner.patient_id for owner in owners if owner.is_searchable()}
-        values = ",".join(
-            f"{_escaped(system)}|{_escaped(number)}"
-            for number in sorted(numbers) or [secrets.token_hex(8)]
-            for system in self._issuers
-        )
+        numbers = (owner.patient_id for owner in owners if owner.is_searchable())
+        number = _escaped(min(numbers, default=secrets.token_hex(8)))
+        values = ",".join(f"{_escaped(system)}|{number}" for system in self._issuers)
         query = urlencode({"identifier": values, "_count": MOST_FOUND})
         return await self._ask(f"Patient?{query}", lambda response: self._owners(response, owners))
 
@@ -190,10 +187,23 @@ class EhrMapping:
             raise FetchFailed("unexpected_status", f"status {response.status}")
         bundle = response.strict_json_object()
         entries, links = bundle.get("entry", []), bundle.get("link", [])
-        if bundle.get("resourceType") != "Bundle" or not isinstance(entries, list):
+        if bundle.get("resourceType") != "Bundle":
+            raise FetchFailed("wrong_resource")
+        if not (isinstance(entries, list) and isinstance(links, list)):
             raise FetchFailed("wrong_resource")
         if any(not isinstance(link, dict) or link.get("relation") == "next" for link in links):
             return frozenset()  # There may be one more on the next page.
+        try:
+            return self._found(entries, owners)
+        except FetchFailed as failure:
+            # An error would show that there is a study, of somebody with such a record (SIA-45).
+            log.error(
+                "the EHR finds a Patient that cannot be read: a study is taken for nobody's",
+                extra={"reason": failure.reason},
+            )
+            return frozenset()
+
+    def _found(self, entries: list[Any], owners: KnownAs) -> frozenset[str]:
         found = set()
         for entry in entries:
             resource = entry.get("resource") if isinstance(entry, dict) else None

@@ -72,8 +72,9 @@ class ClaimsSettings(Section):
     scope_resources: ResourceTypes = ("ImagingStudy",)
     """Resource types whose scopes count as scopes on ImagingStudy, which is one of them.
 
-    For servers that know no such scope: [ImagingStudy, DiagnosticReport]. A scope with a constraint
-    on another type than ImagingStudy permits nothing.
+    For servers that know no such scope: [ImagingStudy, DiagnosticReport]. A scope on another type
+    than ImagingStudy permits nothing beside one on ImagingStudy of the same context (patient, user,
+    system), nor with a constraint.
     """
     client_id: ClaimPath = "client_id"
     """Claim with the app's client id (azp, cid or appid at some servers)."""

@@ -200,7 +200,7 @@ class ImagingFhir:
                 series = view.series or {}
                 studies = await in_slices(snapshot.study_of(row, series) for row in view.rows)
             details = await self._details(search, permit, view, studies, seen)
-            passed = await in_slices(passing(studies, search, seen=seen, details=details))
+            passed = await passing(studies, search, seen=seen, details=details)
             found = await in_order(passed, search, seen)
             # What the archive was asked for may change while the list is as it is.
             if key is not None and not details.series and not details.holding:
@@ -232,13 +232,14 @@ class ImagingFhir:
         uid = wanted if is_study_id(wanted) and is_uid(wanted) else None
         if uid is not None:
             record.part = Part(uid)
-        permit = await self._authorizer.permit_read(
-            record, token, lambda: self._authorizer.owners(token, uid)
-        )
+        permit = await self._authorizer.permit_read(record, token)
         version, result = how_to_read(http)
         if not is_study_id(wanted):
             raise NotFound("There is no such resource.", reason="unknown_id")
         await hold_place(http, self._limits.search(token))
+        if permit is None:  # Last: what is wrong with the request must not show whose study it is.
+            owners = await self._authorizer.owners(token, uid)
+            permit = await self._authorizer.permit_owner(record, token, owners)
         fresh = wants_fresh(http)
         request = await self._authorizer.authorize(
             record, token, permit, wanted, study=uid, fresh=fresh
@@ -283,12 +284,11 @@ class ImagingFhir:
         record = http[RECORD]
         token = await self._authorizer.token(record, authorization(http))
         wanted = http[TARGET].segments[2]
-
-        async def owners() -> tuple[str, ...]:
-            return (wanted,) if is_fhir_id(wanted) else ()
-
-        permit = await self._authorizer.permit_read(record, token, owners)
+        permit = await self._authorizer.permit_read(record, token)
         version, result = how_to_read(http)
+        if permit is None:
+            owners = (wanted,) if is_fhir_id(wanted) else ()
+            permit = await self._authorizer.permit_owner(record, token, owners)
         own = () if self._endpoints.contained else (permit.patient,)
         self._authorizer.unless_own(record, wanted, own, shared=())
         resource = subset(self._endpoints.resource(permit.patient), result)

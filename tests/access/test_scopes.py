@@ -251,6 +251,27 @@ def test_grants_come_in_order_and_once(scopes: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("scopes", "counted"),
+    [
+        ("patient/ImagingStudy.rs?modality=CT", "patient/ImagingStudy.rs?modality=CT"),
+        ("patient/*.rs?modality=CT", "patient/*.rs?modality=CT"),
+        ("patient/ImagingStudy.rs?what=ever", "patient/ImagingStudy.rs?what=ever"),
+        ("patient/ImagingStudy.s", "patient/ImagingStudy.s"),
+        ("user/ImagingStudy.r", "user/ImagingStudy.r patient/ImagingStudy.rs"),
+        ("patient/ImagingStudy.c", "patient/ImagingStudy.rs"),
+    ],
+)
+def test_a_scope_on_reports_undoes_none_on_studies(scopes: str, counted: str) -> None:
+    """SIA-15: where a site lets it count, it is for servers that know no other."""
+    resources = ("ImagingStudy", "DiagnosticReport")
+    for text in (f"{scopes} patient/DiagnosticReport.rs", f"patient/DiagnosticReport.rs {scopes}"):
+        assert set(parse_scopes(text, resources)) == set(parse_scopes(counted))
+    assert parse_scopes(f"{scopes} patient/DiagnosticReport.rs", ("DiagnosticReport",)) == tuple(
+        parse_scopes("patient/*.rs?modality=CT" if "*" in scopes else "patient/ImagingStudy.rs")
+    )
+
+
 def test_read_and_search_of_two_scopes_stay_two_grants() -> None:
     """SIA-15: ``r`` for one and ``s`` for another constraint are not ``rs`` without any."""
     grants = parse_scopes(

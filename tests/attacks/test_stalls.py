@@ -122,19 +122,34 @@ async def test_a_patient_with_many_studies(
     assert too_long == {}, "milliseconds of CPU time for which the loop was held"
 
 
+BY_SERIES = [
+    "performer.name=doe",
+    "performer:missing=false",
+    "bodysite:not=HEAD",
+    "bodysite:text=chest",
+    "modality:not=M",
+    "series:not=1.2",
+]
+"""Parameters that are about all series of a study, and that it passes."""
+
+
 async def test_a_study_of_many_series(request: pytest.FixtureRequest) -> None:
-    """What rules leave of it, and its resource, are worked out in a thread."""
-    lists = {
-        "studies": orjson.dumps([study(1)]),
-        "series": orjson.dumps([series(1, number) for number in range(3_000)]),
-    }
+    """What rules leave of it, and its resource, are worked out in a thread, and so is whether it
+    passes.
+    """
+    performer = {"Alphabetic": "Doe^Jane"}
+    rows = [series(1, number, PerformingPhysicianName=performer) for number in range(3_000)]
+    lists = {"studies": orjson.dumps([study(1)]), "series": orjson.dumps(rows)}
+    searches = [FHIR + ("&" + parameter) * 49 for parameter in BY_SERIES]
     async with sidecar_before(
         LargeArchive(lists), access=RULES, limits={"search_cache_seconds": 600}
     ) as sidecar:
         await sidecar.get("/fhir/metadata")
-        for path in (FHIR, FHIR + "&_format=json;fhirVersion=5.0", ROOT + "/studies"):
+        for path in (FHIR, FHIR + "&_format=json;fhirVersion=5.0", ROOT + "/studies", *searches):
             with measured(request):
-                assert (await sidecar.get(path)).status_code == 200
+                answer = await sidecar.get(path)
+            assert answer.status_code == 200
+            assert path not in searches or answer.json()["total"] == 1
 
 
 def metadata_row(**attributes: Any) -> bytes:

@@ -9,7 +9,7 @@ import pytest
 
 from sidecar.access.facts import Part
 from sidecar.audit.event import REFUSED, SERIOUS, PatientReference
-from tests.audit.events import SOURCE, change, event, read, record, searched
+from tests.audit.events import SOURCE, TOKEN, change, event, read, record, searched
 from tests.audit.profiles import breaches
 from tests.tables.balp import BREACHES
 
@@ -114,8 +114,10 @@ def test_how_a_patient_is_named(patients: PatientReference, what: dict[str, Any]
     source = replace(SOURCE, patients=patients)
     asked = record("imaging-study-read", part=Part("1.2.3"))
     assert entity(event(asked, source=source), "1")["what"] == what
-    # No client keeps its refusal out of the repository by what it asks for.
-    for named in ("a b", "a/../b", "..", "x" * 65, "#1", "p1?a=b", ""):
+    refused = record("imaging-study-search", reason="insufficient_scope")
+    assert entity(event(refused, REFUSED, source), "1")["what"] == what
+    # No client keeps its refusal out of the repository by what it asks for: it may not have p2.
+    for named in ("p2", "a b", "a/../b", "..", "x" * 65, "#1", "p1?a=b", ""):
         refused = record("imaging-study-search", patient=named, reason="other_patient")
         assert "reference" not in entity(event(refused, REFUSED, source), "1")["what"]
 
@@ -239,3 +241,24 @@ def test_an_event_stays_short(value: str) -> None:
     )
     asked.searches("/fhir/ImagingStudy", [("identifier", value)] * 50)
     assert event(asked)["meta"]
+
+
+@pytest.mark.parametrize("named", ["a" * 200, "山" * 35])
+def test_an_event_of_long_names_stays_short(named: str) -> None:
+    """It has them once then: who reads the trail knows whose it is, and searches find others."""
+    asked = record("imaging-study-search", token=replace(TOKEN, client_id=named, subject=named))
+    asked.searches("/fhir/ImagingStudy", [("identifier", "a" * 800)])
+    client, _, user = event(asked)["agent"]
+    for agent in (client, user):
+        assert agent["who"]["identifier"]["value"] == named
+        assert "name" not in agent
+        assert "altId" not in agent
+
+
+@pytest.mark.parametrize("named", ["", " "])
+def test_what_is_blank_names_nobody(named: str) -> None:
+    """It is no string of FHIR, and a repository may reject it."""
+    asked = record("imaging-study-read", token=replace(TOKEN, client_id=named, subject=named))
+    client, _, user = event(asked)["agent"]
+    assert client["who"] == {"display": "unknown client"}
+    assert user["who"] == {"display": "unknown user"}

@@ -157,6 +157,37 @@ async def test_a_search_is_refused_for_what_no_parameter_can_mend() -> None:
         assert await world.refused(world.authorizer.may_search(RECORD, facts, patient)) is reason
 
 
+@pytest.mark.parametrize("scope", ["system/*.rs", "patient/*.rs system/*.rs"])
+@pytest.mark.parametrize(
+    ("owners", "seconds", "reason", "recorded"),
+    [
+        (["p1"], 0, None, "p1"),
+        (["p2"], 0, Reason.FOREIGN, "p2"),
+        (["p1", "p2"], 0, Reason.FOREIGN, None),
+        ([], 0, Reason.ABSENT, None),
+        (["p1"], 60, Reason.EXPIRED_TOKEN, "p1"),
+        ([], 60, Reason.EXPIRED_TOKEN, None),
+    ],
+)
+async def test_what_is_read_without_a_patient_is_decided_by_its_only_owner(
+    scope: str, owners: list[str], seconds: float, reason: Reason | None, recorded: str | None
+) -> None:
+    """SIA-45: who else the token is for is no other refusal; that it expired meanwhile is."""
+    world = World(make_policy(backend_services=True))
+    world.authorizer._clients = Mock(
+        client=AsyncMock(return_value=backend_client(frozenset({"p1"})))
+    )
+    facts, made = token(scope, None), AccessRecord("r3")
+    assert await world.authorizer.permit_read(made, facts) is None
+    world.clock.now += seconds
+    decided = world.authorizer.permit_owner(made, facts, owners)
+    if reason is None:
+        assert (await decided).patient == "p1"
+    else:
+        assert await world.refused(decided) is reason
+    assert made.patient == recorded
+
+
 async def test_a_rejected_token_is_refused_with_its_reason() -> None:
     world = World()
     world.tokens.known = TokenRejected(Reason.EXPIRED_TOKEN, "exp")

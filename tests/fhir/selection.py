@@ -25,6 +25,5 @@ def select(
 ) -> StudyPage:
     studies = [listed_study(row, None, site) for row in rows]
     usable = [study for study in studies if is_uid(study.uid)]
-    found = passing(usable, search, seen=seen, details=details)
-    passed = [study for study in found if study is not None]
+    passed = asyncio.run(passing(usable, search, seen=seen, details=details))
     return page_of(asyncio.run(in_order(passed, search, seen)), search, seen, page_size)

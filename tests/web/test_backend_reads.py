@@ -83,6 +83,58 @@ async def test_all_else_is_as_if_it_were_not_there(mapping: str) -> None:
             assert found.status == 404
 
 
+HIDDEN = ACCESS | {
+    "rules": [{"name": "no CT", "effect": "exclude", "series": {"Modality": ["CT"]}}]
+}
+BOTH = "patient/ImagingStudy.rs system/ImagingStudy.rs"
+NEVER_SHOWN: dict[str, tuple[dict[str, Any], dict[str, Any], str, int]] = {
+    "a token for both modes": ({"scope": BOTH}, {}, "", 404),
+    "without App Launch": ({"scope": BOTH, "patient": "p2"}, {"app_launch": False}, "", 404),
+    "a constraint beside": (
+        {"scope": "patient/ImagingStudy.rs?foo=1 system/ImagingStudy.rs"},
+        {},
+        "",
+        404,
+    ),
+    "a format that is none": ({}, {}, "?_format=xml", 406),
+    "a version that is none": ({}, {}, "?_format=json;fhirVersion=3.0", 406),
+    "a summary that is none": ({}, {}, "?_summary=x", 400),
+}
+"""What the token has beside, what the site has, parameters, and the answer."""
+
+
+@pytest.mark.parametrize("case", NEVER_SHOWN)
+@pytest.mark.parametrize("mapping", MAPPINGS)
+async def test_no_answer_tells_of_a_study_that_is_hidden(mapping: str, case: str) -> None:
+    """SIA-45: one of the client's own patients, another's and none get the same answer."""
+    claims, access, parameters, status = NEVER_SHOWN[case]
+    async with (
+        sidecar_between(ehr(**claims), archive(), access=HIDDEN | access, **MAPPINGS[mapping]) as (
+            url,
+            _,
+        ),
+        aiohttp.ClientSession(f"{url}/fhir/", headers=HEADERS) as us,
+    ):
+        said = set()
+        for uid in (OWN, FOREIGN, SHARED, ABSENT):
+            async with us.get(f"ImagingStudy/{uid}{parameters}") as found:
+                said.add((found.status, await found.read()))
+    assert [one for one, _ in said] == [status]
+
+
+async def test_a_patient_that_cannot_be_read_tells_of_no_study() -> None:
+    """SIA-45: what the EHR has of others changes nothing."""
+    hospital = ehr()
+    hospital.patients["p3"]["active"] = "yes"
+    async with (
+        sidecar_between(hospital, archive(), access=ACCESS, **MAPPINGS["ehr"]) as (url, _),
+        aiohttp.ClientSession(f"{url}/fhir/", headers=HEADERS) as us,
+    ):
+        for uid in (FOREIGN, ABSENT):
+            async with us.get(f"ImagingStudy/{uid}") as found:
+                assert found.status == 404
+
+
 @pytest.mark.parametrize(
     ("scope", "access", "status"),
     [

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import gc
 import tracemalloc
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -126,7 +126,12 @@ _PARAMETERS = st.sampled_from(
         ("_sort", "-_id"),
     ]
 )
-_REQUESTS = st.tuples(st.sampled_from(sorted(SCOPES)), st.lists(_PARAMETERS, max_size=3))
+_WIDENED = {"_has:Observation:subject:code", "modality:text"}
+_SEARCHES = st.lists(_PARAMETERS, max_size=3).filter(
+    lambda search: ("_count", "0") not in search or _WIDENED.isdisjoint(dict(search))
+)
+"""A total alone is not counted without a filter: that is a 400."""
+_REQUESTS = st.tuples(st.sampled_from(sorted(SCOPES)), _SEARCHES)
 
 
 @dataclass
@@ -310,10 +315,11 @@ async def test_all_pages_compare_each_study_once(
 ) -> None:
     compared: list[str] = []
 
-    def passing(studies: Iterable[ListedStudy], *rest: Any, **named: Any) -> Iterator[Any]:
-        for study, passed in zip(studies, select.passing(studies, *rest, **named), strict=True):
-            compared.append(study.uid)
-            yield passed
+    async def passing(
+        studies: Sequence[ListedStudy], *rest: Any, **named: Any
+    ) -> list[ListedStudy]:
+        compared.extend(study.uid for study in studies)
+        return await select.passing(studies, *rest, **named)
 
     monkeypatch.setattr(fhir_handlers, "passing", passing)
     async with client_of(RowArchive(*MANY)) as client:
