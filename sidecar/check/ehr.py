@@ -12,6 +12,11 @@ from sidecar.tokens.rejection import TokenRejected
 _ISSUER_UNKNOWN = (
     " Nothing names the issuer, so iss in introspection answers is not compared: set ehr.issuer."
 )
+_DISCOVERY_HINTS = {
+    "discovery_insecure_endpoint": "ehr.fhir_url is https, but its smart-configuration names an "
+    "endpoint with http, to which tokens would travel unencrypted. Have the EHR name https: behind "
+    "a proxy it must know its public URL."
+}
 _BACKEND_SERVICES = {
     "grant_types_supported": "client_credentials",
     "token_endpoint_auth_methods_supported": "private_key_jwt",
@@ -31,7 +36,7 @@ async def discovery(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
                 hint += _ISSUER_UNKNOWN
             return warning(problem.for_operators(), hint)
         hint = f"Is ehr.fhir_url right ({url}), and reachable from here? ehr.ca_file trusted?"
-        return failure_of(problem, hint)
+        return failure_of(problem, _DISCOVERY_HINTS.get(problem.reason, hint))
     if configuration.introspection_endpoint is None and "introspection_endpoint" in needed:
         return failure(f"{url} names no introspection_endpoint", "Set tokens.introspection.url.")
     unnamed = configuration.issuer is None and settings.ehr.issuer is None

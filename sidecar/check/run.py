@@ -15,6 +15,7 @@ from sidecar.check.character_sets import character_sets
 from sidecar.check.journey import journey
 from sidecar.check.outcome import CheckOutcome, skipped
 from sidecar.check.resources import resources
+from sidecar.check.scheme import with_hints
 from sidecar.check.shared_cache import shared_cache
 from sidecar.check.tracing import collector
 from sidecar.conformance.finding import Finding, State
@@ -78,6 +79,7 @@ async def check(settings: Settings, token: str | None) -> list[Finding]:
             _in_order(EHR, settings, sidecar), _in_order(PACS, settings, sidecar)
         ):
             outcomes |= part
+        outcomes = await with_hints(outcomes, settings)
         if token is None:
             outcomes["token"] = skipped("no --token: nobody's images were looked at")
         elif any(outcome.state is State.FAIL for outcome in outcomes.values()):

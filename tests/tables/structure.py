@@ -9,6 +9,8 @@ REAL = "what a real server beside it needs"
 SERVES_ELSEWHERE = {
     "attacks/test_table.py test_slow_headers_are_not_waited_for": OURS,
     "check/test_certificates.py test_an_archive_whose_certificate_is_not_trusted": RAW,
+    "check/test_scheme.py tls_port": RAW,
+    "check/test_scheme.py test_a_shared_token_cache": "a Valkey or Redis",
     "check/test_audit.py test_the_audit_repository": ONE,
     "check/test_audit.py test_an_audit_repository_that_validates": ONE,
     "common/peer.py serving": "a peer of the client in common/, which knows neither",
