@@ -12,6 +12,7 @@ from sidecar.common.errors import BadGateway, Unavailable
 from sidecar.common.fetch import FetchedResponse, FetchFailed, fetch
 from sidecar.common.invalidation import NO_PATIENT_DATA
 from sidecar.common.loading_cache import LoadingCache
+from sidecar.ehr.oauth_error import status_and_error
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +133,7 @@ class BackendServices:
             raise Unavailable(
                 "The hospital's authorization server does not answer now; try again.",
                 reason="backend_token_" + failure.reason,
-            ) from None
+            ).because(failure.detail) from None
 
     def _read(self, answer: FetchedResponse) -> _AccessToken:
         if answer.status in (400, 401, 403):
@@ -142,15 +143,16 @@ class BackendServices:
                     "setting": self._setting,
                     "reason": "backend_token_refused",
                     "upstream_status": answer.status,
+                    "detail": status_and_error(answer),
                 },
             )
             raise BadGateway(
                 "This server is not accepted by the hospital's authorization server. "
                 "Its operators have been told.",
                 reason="backend_token_refused",
-            )
+            ).because(status_and_error(answer))
         if answer.status != 200:
-            raise FetchFailed("unexpected_status", f"status {answer.status}")
+            raise FetchFailed("unexpected_status", status_and_error(answer))
         body = answer.strict_json_object()
         token, lifetime = body.get("access_token"), body.get("expires_in", 60)
         if not isinstance(token, str) or not token or isinstance(lifetime, bool):

@@ -18,6 +18,7 @@ from sidecar.common.fetch import FetchedResponse, FetchFailed
 from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
 from sidecar.common.loading_cache import ForgetOn, LoadingCache
 from sidecar.ehr.fhir_client import FhirClient
+from sidecar.ehr.oauth_error import status_and_error
 from sidecar.patients.validity import is_current
 
 log = logging.getLogger(__name__)
@@ -118,7 +119,7 @@ class Groups:
                 log.error("a client's Group does not exist at the EHR: it gives nobody")
                 return frozenset()
             if answer.status != 200:
-                raise FetchFailed("unexpected_status", f"status {answer.status}")
+                raise FetchFailed("unexpected_status", status_and_error(answer))
             return await answer.read(lambda response: self._patients(response, group))
         except FetchFailed as failure:
             log.error(

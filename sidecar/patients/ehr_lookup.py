@@ -18,6 +18,7 @@ from sidecar.common.fetch import FetchedResponse, FetchFailed
 from sidecar.common.invalidation import FRESH_SECONDS, NEGATIVE_SECONDS, Invalidation
 from sidecar.common.loading_cache import ForgetOn, LoadingCache
 from sidecar.ehr.fhir_client import FhirClient
+from sidecar.ehr.oauth_error import status_and_error
 from sidecar.patients.validity import is_current
 
 log = logging.getLogger(__name__)
@@ -275,12 +276,16 @@ def _raise_if_refused(response: FetchedResponse) -> None:
     if response.status in (401, 403):
         log.error(
             "the EHR refused our own credentials for reading Patient: check patients.client",
-            extra={"reason": "patient_refused", "upstream_status": response.status},
+            extra={
+                "reason": "patient_refused",
+                "upstream_status": response.status,
+                "detail": status_and_error(response),
+            },
         )
         raise BadGateway(
             "This server may not read the hospital's patient record. Its operators have been told.",
             reason="patient_refused",
-        )
+        ).because(status_and_error(response))
 
 
 def _escaped(text: str) -> str:

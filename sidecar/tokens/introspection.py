@@ -14,6 +14,7 @@ from sidecar.common.errors import BadGateway, Problem, Unavailable
 from sidecar.common.fair_queue import FairQueue, QueueFull, WaitTooLong
 from sidecar.common.fetch import FetchedResponse, FetchFailed, fetch
 from sidecar.ehr.client_authentication import ClientAuthentication
+from sidecar.ehr.oauth_error import status_and_error
 from sidecar.tokens.claims import TokenRequirements, WrongShape, token_of
 from sidecar.tokens.rejection import TokenRejected
 
@@ -139,16 +140,20 @@ class Introspection:
         if _refuses_us(answer):
             log.error(
                 "the authorization server refused our own client credentials: check tokens.client",
-                extra={"reason": "introspection_bad_credentials", "upstream_status": answer.status},
+                extra={
+                    "reason": "introspection_bad_credentials",
+                    "upstream_status": answer.status,
+                    "detail": status_and_error(answer),
+                },
             )
             raise BadGateway(
                 "This server is not accepted by the hospital's authorization server. "
                 "Its operators have been told.",
                 reason="introspection_bad_credentials",
-            )
+            ).because(status_and_error(answer))
         if answer.status != 200:
             reason = "server_busy" if answer.status in _BUSY_STATUSES else "unexpected_status"
-            raise FetchFailed(reason, f"status {answer.status}")
+            raise FetchFailed(reason, status_and_error(answer))
         claims = (
             answer.strict_json_object() if self._signed is None else await self._signed.read(answer)
         )

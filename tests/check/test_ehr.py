@@ -25,7 +25,17 @@ async def test_an_introspection_that_says_yes_to_everything(ehr: ScriptedEhr, pa
 @pytest.mark.parametrize(
     ("status", "answer", "text"),
     [
-        (401, {}, "introspection_bad_credentials"),
+        (401, {}, "introspection_bad_credentials (status 401)"),
+        (
+            401,
+            {"error": "invalid_client", "error_description": "the-secret"},
+            "introspection_bad_credentials (status 401, invalid_client)",
+        ),
+        (
+            400,
+            {"error": "unsupported_token_type"},
+            "introspection_unexpected_status (status 400, unsupported_token_type)",
+        ),
         (500, {}, "introspection_unexpected_status (status 500)"),
         (200, "<html>", "introspection_not_json"),
         (200, [], "introspection_"),
@@ -39,6 +49,7 @@ async def test_an_introspection_that_does_not_work(
     findings = await found(ehr, pacs)
     assert findings["tokens.introspection"].state is State.FAIL
     assert text in findings["tokens.introspection"].text
+    assert "the-secret" not in str(findings)
     assert findings["patients.mapping"] == Finding(
         "patients.mapping", *skipped("needs tokens.introspection")
     )

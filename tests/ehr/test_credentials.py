@@ -185,7 +185,7 @@ async def test_our_key_is_refused(
     credentials = backend(peer, session)
     problem = await problem_of(credentials)
     assert isinstance(problem, BadGateway)
-    assert problem.reason == "backend_token_refused"
+    assert problem.for_operators() == f"backend_token_refused (status {status}, invalid_client)"
     assert [vars(record).get("setting") for record in caplog.records] == ["patients.client"]
     said = all_that_is_said(caplog, problem)
     assert TOKEN not in said

@@ -78,11 +78,14 @@ async def test_our_own_access_is_refused(
     kept.
     """
     caplog.set_level(logging.DEBUG)
-    peer.say(*(Reply({"issue": NAME}, status) for status in statuses), Reply(person(entry())))
+    challenge = {"WWW-Authenticate": 'Bearer error="insufficient_scope"'}
+    refusals = [Reply({"issue": NAME}, status, challenge) for status in statuses]
+    peer.say(*refusals, Reply(person(entry())))
     patients = mapping(peer, session, credentials=Renewing())
     problem = await problem_of(patients)
     assert isinstance(problem, BadGateway)
-    assert problem.reason == "patient_refused"
+    told = f"patient_refused (status {statuses[-1]}, insufficient_scope)"
+    assert problem.for_operators() == told
     assert len(peer.asked) == requests
     assert "check patients.client" in caplog.text
     output = all_that_is_said(caplog, problem)
