@@ -12,7 +12,7 @@ from sidecar.dicom.json_model import Row, text
 from sidecar.dicom.owner import owner_of
 from sidecar.dicomweb.paths import Query
 from sidecar.pacs.counts import count_instances
-from sidecar.pacs.detection import detect_dialect
+from sidecar.pacs.detection import detect_dialect, likely_root
 from sidecar.pacs.issuer_check import is_generated
 from sidecar.settings.document import Settings
 
@@ -26,19 +26,23 @@ async def query(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
     try:
         await sidecar.pacs.ping()
     except Problem as problem:
-        return failure_of(
-            problem,
-            _QUERY_HINTS.get(
-                "tls" if "tls_" in problem.for_operators() else problem.reason,
-                f"Is pacs.url the DICOMweb root ({settings.pacs.url}; its /studies is asked)?",
-            ),
-        )
+        kind = "tls" if "tls_" in problem.for_operators() else problem.reason
+        hint = _QUERY_HINTS.get(kind) or await _hint_of_root(settings, sidecar)
+        return failure_of(problem, hint)
     return ok(settings.pacs.url)
 
 
+async def _hint_of_root(settings: Settings, sidecar: Sidecar) -> str:
+    root = await likely_root(sidecar.pacs)
+    if root is not None:
+        return f"{settings.pacs.url} is not the DICOMweb root: set pacs.url: {root}"
+    return (
+        f"Is pacs.url the DICOMweb root ({settings.pacs.url}; its /studies is asked), and "
+        "pacs.dialect right?"
+    )
+
+
 _QUERY_HINTS = {
-    "pacs_query_refused": "The archive refuses our query: is pacs.dialect right, and pacs.url its "
-    "DICOMweb root?",
     "pacs_credentials": "The archive refuses us: check pacs.auth.",
     "pacs_unreachable": "Nothing answers there: check pacs.url and the network.",
     "tls": "What answers there has no certificate that we trust: check pacs.ca_file, and the name "

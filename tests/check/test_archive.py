@@ -65,6 +65,31 @@ async def test_an_archive_that_refuses(
     assert findings["pacs.dialect"] == Finding("pacs.dialect", *skipped("needs pacs.query"))
 
 
+@pytest.mark.parametrize(
+    ("changed", "info", "meant"),
+    [
+        ("", {"DicomWebRoot": "/dicom-web/"}, "/dicom-web"),
+        ("/dicom-web/studies", None, "/dicom-web"),
+        ("/dcm4chee-arc", None, "/dcm4chee-arc/aets/<AE title>/rs"),
+        ("/x/dcm4chee-arc/aets/DCM4CHEE", None, "/x/dcm4chee-arc/aets/<AE title>/rs"),
+        ("", None, None),
+        ("", {"another": "page"}, None),
+        ("/dcm4chee-arc/aets/DCM4CHEE/rs", None, None),
+    ],
+)
+async def test_a_url_that_is_not_the_dicomweb_root(
+    ehr: ScriptedEhr, pacs: Pacs, changed: str, info: dict[str, Any] | None, meant: str | None
+) -> None:
+    pacs.info = info
+    async with served(ehr, pacs) as settings:
+        base = settings.pacs.url.removesuffix("/dicom-web")
+        wrong = replace(settings, pacs=replace(settings.pacs, url=base + changed))
+        finding = {one.name: one for one in await check(wrong, None)}["pacs.query"]
+    assert finding.state is State.FAIL
+    hint = str(finding.hint)
+    assert hint.endswith(f"set pacs.url: {base}{meant}" if meant else "and pacs.dialect right?")
+
+
 async def test_a_refused_query_may_be_for_another_product(ehr: ScriptedEhr, pacs: Pacs) -> None:
     pacs.status, pacs.info = 400, {"DicomWebRoot": "/dicom-web/"}
     findings = await found(ehr, pacs)

@@ -12,7 +12,7 @@ from sidecar.dicom.json_model import tag
 from sidecar.dicom.owner import owner_of
 from sidecar.dicomweb.paths import Kind, Query, Retrieval
 from sidecar.pacs.client import PacsClient
-from sidecar.pacs.detection import detect_dialect
+from sidecar.pacs.detection import detect_dialect, likely_root
 from sidecar.pacs.dialects import DIALECTS
 from sidecar.pacs.listing import SERIES_FIELDS, STUDY_FIELDS
 from sidecar.pacs.retrieve import RetrieveClient
@@ -156,3 +156,17 @@ async def test_it_is_recognized(orthanc: Orthanc) -> None:
     async with aiohttp.ClientSession() as session:
         client = PacsClient(session, orthanc.dicomweb_url, DIALECTS["generic"], timeout_seconds=60)
         assert await detect_dialect(client) == "orthanc"
+
+
+@pytest.mark.orthanc
+@pytest.mark.parametrize(
+    ("below", "meant"),
+    [("", "/dicom-web"), ("/dicom-web/studies", "/dicom-web"), ("/dicom-web", None)],
+)
+async def test_the_root_is_found_from_beside(
+    orthanc: Orthanc, below: str, meant: str | None
+) -> None:
+    async with aiohttp.ClientSession() as session:
+        root = orthanc.url + below
+        client = PacsClient(session, root, DIALECTS["orthanc"], timeout_seconds=60)
+        assert await likely_root(client) == (meant and orthanc.url + meant)
