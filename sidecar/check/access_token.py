@@ -6,6 +6,7 @@ from sidecar.access.reasons import Reason
 from sidecar.bootstrap.build import Sidecar
 from sidecar.check.outcome import CheckOutcome, failure, failure_of, ok
 from sidecar.common.errors import Problem
+from sidecar.settings.document import Settings
 from sidecar.tokens.bearer import MalformedCredentials, bearer_token
 from sidecar.tokens.rejection import TokenRejected
 
@@ -27,7 +28,7 @@ _HINTS = {
 }
 
 
-async def access_token(sidecar: Sidecar, token: str) -> CheckOutcome:
+async def access_token(settings: Settings, sidecar: Sidecar, token: str) -> CheckOutcome:
     """Return whether ``serve`` would accept ``token``, and for how long."""
     try:
         bearer = bearer_token([f"Bearer {token}"]) or token
@@ -46,5 +47,10 @@ async def access_token(sidecar: Sidecar, token: str) -> CheckOutcome:
             "the authorization server says that the token is not active",
             "It has expired, was revoked, is of another server, or our client may not see it.",
         )
-    issuer = "" if claims.issuer is None else f", of {claims.issuer}"
-    return ok(f"active for {max(0, claims.expires_at - time.time()):.0f} s more{issuer}")
+    issuer = "it names no iss" if claims.issuer is None else f"iss is {claims.issuer}"
+    audience = ", ".join(settings.tokens.audience)
+    compared = (
+        f"aud is accepted ({audience})" if audience else "aud is not compared (tokens.audience)"
+    )
+    seconds = max(0, claims.expires_at - time.time())
+    return ok(f"active for {seconds:.0f} s more; {issuer}; {compared}")

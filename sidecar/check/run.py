@@ -14,6 +14,7 @@ from sidecar.check.certificates import certificates
 from sidecar.check.character_sets import character_sets
 from sidecar.check.journey import journey
 from sidecar.check.outcome import CheckOutcome, skipped
+from sidecar.check.patient import patient
 from sidecar.check.resources import resources
 from sidecar.check.scheme import with_hints
 from sidecar.check.shared_cache import shared_cache
@@ -90,10 +91,11 @@ async def check(settings: Settings, token: str | None) -> list[Finding]:
 
 
 async def _with_token(settings: Settings, sidecar: Sidecar, token: str) -> dict[str, CheckOutcome]:
-    validation = await access_token(sidecar, token)
+    validation = await access_token(settings, sidecar, token)
     outcomes = {"token.validation": validation}
     if validation.state is State.FAIL:
         return {**outcomes, "token": skipped("needs token.validation")}
+    outcomes["token.patient"] = await patient(settings, sidecar, token)
     return outcomes | await journey(sidecar, token, rules=bool(settings.access.rules))
 
 

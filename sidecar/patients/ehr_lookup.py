@@ -68,9 +68,9 @@ class _PatientRecord:
 class EhrMapping:
     """Read the Patient and map the system of each identifier to an IssuerOfPatientID.
 
-    ``issuers``: system -> IssuerOfPatientID or ``None``. At most ``max_entries`` records are cached
-    for ``cache_ttl_seconds``, those without identifiers for ``NEGATIVE_SECONDS`` at most. A patient
-    whom the EHR does not know has no identifiers.
+    ``client`` reads at the EHR. ``issuers``: system -> IssuerOfPatientID or ``None``.
+    At most ``max_entries`` records are cached for ``cache_ttl_seconds``, those without identifiers
+    for ``NEGATIVE_SECONDS`` at most. A patient whom the EHR does not know has no identifiers.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class EhrMapping:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._now = now
-        self._client = client
+        self.client = client
         self._issuers = dict(issuers)
         # The patients that were read anew less than FRESH_SECONDS ago.
         self._refreshed: LoadingCache[str, bool] = LoadingCache(
@@ -163,7 +163,7 @@ class EhrMapping:
 
     async def _ask(self, reference: str, reader: Callable[[FetchedResponse], T]) -> T:
         try:
-            answer = await self._client.read(reference)
+            answer = await self.client.read(reference)
             return await answer.read(reader)
         except FetchFailed as failure:
             log.error(
@@ -233,7 +233,7 @@ class EhrMapping:
     def _leads_to_another(self, location: str, patient: str) -> bool:
         """Return whether a redirect names another Patient. It is not followed."""
         try:
-            path = urlsplit(urljoin(f"{self._client.url}/Patient/{patient}", location)).path
+            path = urlsplit(urljoin(f"{self.client.url}/Patient/{patient}", location)).path
         except ValueError:
             return False
         match = _PATIENT.fullmatch(path[max(0, path.rfind("/Patient/")) :])

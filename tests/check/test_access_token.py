@@ -26,13 +26,15 @@ class Ehr(ScriptedEhr):
         return web.json_response(self.answer if good else self.unknown or {"active": False})
 
 
-async def found(changes: dict[str, Any], token: str = TOKEN) -> dict[str, Finding]:
+async def found(
+    changes: dict[str, Any], token: str = TOKEN, audience: tuple[str, ...] = ("us",)
+) -> dict[str, Finding]:
     """With the patient's token."""
     ehr = Ehr(
         answer={name: value for name, value in (ACTIVE | changes).items() if value is not ...},
         issuer=ISSUER,
     )
-    async with served(ehr, Pacs(), tokens={"audience": ["us"]}) as settings:
+    async with served(ehr, Pacs(), tokens={"audience": list(audience)}) as settings:
         return {finding.name: finding for finding in await check(settings, token)}
 
 
@@ -41,8 +43,15 @@ async def test_a_good_token(changes: dict[str, Any]) -> None:
     """It goes on with what the token may have."""
     findings = await found(changes)
     assert findings["token.validation"].state is State.OK
-    assert ("iss" in changes) == (ISSUER in findings["token.validation"].text)
+    issuer = f"iss is {ISSUER}" if "iss" in changes else "it names no iss"
+    assert findings["token.validation"].text.endswith(f" s more; {issuer}; aud is accepted (us)")
     assert "token.search" in findings
+
+
+async def test_what_is_not_compared_is_said() -> None:
+    finding = (await found({"aud": "them"}, audience=()))["token.validation"]
+    assert finding.state is State.OK
+    assert "aud is not compared (tokens.audience)" in finding.text
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,16 @@ async def test_a_smart_configuration_without_an_issuer(
     assert ("set ehr.issuer" in str(finding.hint)) == (issuer is None)
 
 
+async def test_another_issuer_than_the_ehr_names(ehr: ScriptedEhr, pacs: Pacs) -> None:
+    """Both are shown: they may differ by a letter."""
+    names = ("introspection_endpoint", "token_endpoint", "authorization_endpoint")
+    ehr.configuration = dict.fromkeys(names, "http://as") | {"issuer": "http://as/realms/x"}
+    issuer = {"issuer": "https://as/realms/x"}
+    finding = (await found(ehr, pacs, ehr=issuer))["ehr.smart_configuration"]
+    assert (finding.state, finding.text) == (State.WARN, "its issuer is http://as/realms/x")
+    assert str(finding.hint).startswith("ehr.issuer is https://as/realms/x: ")
+
+
 @pytest.mark.parametrize("said", [{}, {"grant_types_supported": ["authorization_code"]}])
 async def test_an_ehr_that_does_not_announce_backend_services(
     ehr: ScriptedEhr, pacs: Pacs, said: dict[str, Any]

@@ -39,8 +39,9 @@ def test_everything_is_fine(world: World) -> None:
     states = {name: one["state"] for name, one in found.items()}
     assert states.pop("server.public_url") == "warn"  # A loopback address.
     assert set(states.values()) == {"ok"}, found
-    assert list(found)[-6:] == [
+    assert list(found)[-7:] == [
         "token.validation",
+        "token.patient",
         "token.search",
         "token.qido",
         "token.metadata",
