@@ -88,8 +88,9 @@ def check(
     The configuration, the EHR's discovery and introspection, our access to Patient, the PACS's
     QIDO-RS, its product, its paging; with --token also an app's way to one instance.
 
-    Prints a table, with what to do about what is wrong; no patient and no secret is in it. Exits
-    with 1 when something does not work, with 2 when the configuration cannot be used.
+    Prints a table, with what to do about what is wrong; no patient and no secret is in it.
+    docs/check.md has a heading for each finding, by its name. Exits with 1 when something does not
+    work, with 2 when the configuration cannot be used.
 
     With --conformance and --token: a client of any SMART Imaging Access server, which looks from
     outside whether it keeps the requirements of docs/conformance.md. No configuration is needed.

@@ -17,7 +17,7 @@ _TOO_MANY = (
 )
 _UNKNOWN_HINT = (
     "Their SpecificCharacterSet (0008,0005) is missing or wrong: correct it in the archive. How to "
-    "find them: docs/runbook.md, What check finds."
+    "find them: docs/check.md, pacs.character_sets."
 )
 _ORTHANC_HINT = (
     'Set "DefaultEncoding": "Utf8" in Orthanc\'s configuration and restart it; what is stored need '

@@ -14,6 +14,7 @@ import requests
 from dicomweb_client.api import DICOMwebClient
 
 from sidecar.bootstrap.build import Sidecar
+from sidecar.check.names import FindingName
 from sidecar.check.outcome import CheckOutcome, failure, ok, skipped, warning
 from sidecar.conformance.finding import State
 from sidecar.server.listener import listen
@@ -23,7 +24,7 @@ _MAXIMUM_BYTES = 512 * 2**20
 _ABSENT = "2.25.999999999999999999999999999999999999"
 
 
-async def journey(sidecar: Sidecar, token: str, *, rules: bool) -> dict[str, CheckOutcome]:
+async def journey(sidecar: Sidecar, token: str, *, rules: bool) -> dict[FindingName, CheckOutcome]:
     """Serve on a free loopback port, and return the outcome of each step by its name.
 
     Each step builds on the step before, and a failed step ends the journey. ``rules``: whether
@@ -41,7 +42,9 @@ async def journey(sidecar: Sidecar, token: str, *, rules: bool) -> dict[str, Che
             status, bundle = response.status, await response.json(content_type=None)
         if status != 200:
             return {"token.search": failure(_error(status, bundle), _HINTS.get(status, _SEE_LOG))}
-        outcomes = {"token.search": ok(f"{bundle.get('total')} studies as ImagingStudy")}
+        outcomes: dict[FindingName, CheckOutcome] = {
+            "token.search": ok(f"{bundle.get('total')} studies as ImagingStudy")
+        }
         client = DICOMwebClient(f"{url}/wado-rs", session=_bounded_session(token))
         for name, step in _STEPS.items():
             outcomes[name] = await asyncio.to_thread(_outcome_of, step, client)
@@ -89,7 +92,7 @@ def _refusal(client: DICOMwebClient) -> CheckOutcome:
     return failure("a made-up study was answered", "Do not serve; report this.")
 
 
-_STEPS: dict[str, Callable[[DICOMwebClient], CheckOutcome]] = {
+_STEPS: dict[FindingName, Callable[[DICOMwebClient], CheckOutcome]] = {
     "token.qido": _query,
     "token.metadata": _metadata,
     "token.retrieve": _retrieval,
@@ -169,7 +172,9 @@ def _body(error: requests.HTTPError) -> Any:
         return {}
 
 
-def without_studies(outcomes: dict[str, CheckOutcome], *, rules: bool) -> dict[str, CheckOutcome]:
+def without_studies(
+    outcomes: dict[FindingName, CheckOutcome], *, rules: bool
+) -> dict[FindingName, CheckOutcome]:
     """Add a warning when the search returns no study, mostly because the mapping is wrong."""
     if not outcomes["token.search"].text.startswith("0 "):
         return outcomes

@@ -13,6 +13,7 @@ from sidecar.check.catalog import catalog
 from sidecar.check.certificates import certificates
 from sidecar.check.character_sets import character_sets
 from sidecar.check.journey import journey
+from sidecar.check.names import FindingName
 from sidecar.check.outcome import CheckOutcome, skipped
 from sidecar.check.patient import patient
 from sidecar.check.resources import resources
@@ -27,7 +28,7 @@ from sidecar.settings.tokens import TokenCacheSettings
 
 Check = Callable[[Settings, Sidecar], Awaitable[CheckOutcome]]
 
-EHR: Mapping[str, Check] = {
+EHR: Mapping[FindingName, Check] = {
     "ehr.smart_configuration": ehr.discovery,
     "tokens.jwt": ehr.keys,
     "tokens.introspection": ehr.introspection,
@@ -35,7 +36,7 @@ EHR: Mapping[str, Check] = {
     "access.clients": permissions.clients,
     "access.external": permissions.external,
 }
-PACS: Mapping[str, Check] = {
+PACS: Mapping[FindingName, Check] = {
     "pacs.query": archive.query,
     "pacs.dialect": archive.dialect,
     "pacs.changes_url": archive.changes,
@@ -45,7 +46,9 @@ PACS: Mapping[str, Check] = {
     "pacs.resources": resources,
     "access.rules": permissions.rules,
 }
-NOT_NEEDED = frozenset({"pacs.changes_url", "pacs.counts", "pacs.resources"})
+NOT_NEEDED: frozenset[FindingName] = frozenset(
+    {"pacs.changes_url", "pacs.counts", "pacs.resources"}
+)
 """Checks whose failure does not skip the checks behind them."""
 
 
@@ -63,7 +66,7 @@ async def check(settings: Settings, token: str | None) -> list[Finding]:
     server = replace(settings.server, workers=1)
     quiet = replace(settings, server=server, audit=Audit(), tokens=tokens, fhir=fhir)
     async with build(quiet) as sidecar:
-        outcomes = {
+        outcomes: dict[FindingName, CheckOutcome] = {
             "server.public_url": configuration.public_url(settings),
             "fhir.catalog": await catalog(settings),
             "audit.sink": audit_sink(settings),
@@ -90,9 +93,11 @@ async def check(settings: Settings, token: str | None) -> list[Finding]:
     return [Finding(name, *outcome) for name, outcome in outcomes.items()]
 
 
-async def _with_token(settings: Settings, sidecar: Sidecar, token: str) -> dict[str, CheckOutcome]:
+async def _with_token(
+    settings: Settings, sidecar: Sidecar, token: str
+) -> dict[FindingName, CheckOutcome]:
     validation = await access_token(settings, sidecar, token)
-    outcomes = {"token.validation": validation}
+    outcomes: dict[FindingName, CheckOutcome] = {"token.validation": validation}
     if validation.state is State.FAIL:
         return {**outcomes, "token": skipped("needs token.validation")}
     outcomes["token.patient"] = await patient(settings, sidecar, token)
@@ -100,9 +105,9 @@ async def _with_token(settings: Settings, sidecar: Sidecar, token: str) -> dict[
 
 
 async def _in_order(
-    checks: Mapping[str, Check], settings: Settings, sidecar: Sidecar
-) -> dict[str, CheckOutcome]:
-    outcomes: dict[str, CheckOutcome] = {}
+    checks: Mapping[FindingName, Check], settings: Settings, sidecar: Sidecar
+) -> dict[FindingName, CheckOutcome]:
+    outcomes: dict[FindingName, CheckOutcome] = {}
     for name, function in checks.items():
         needed = (other for other in outcomes if other not in NOT_NEEDED)
         broken = next((other for other in needed if outcomes[other].state is State.FAIL), None)

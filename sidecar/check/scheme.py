@@ -7,6 +7,7 @@ from enum import Enum
 from urllib.parse import SplitResult, urlsplit
 
 from sidecar.bootstrap.context import open_session
+from sidecar.check.names import FindingName
 from sidecar.check.outcome import CheckOutcome
 from sidecar.common.fetch import FetchFailed, fetch
 from sidecar.conformance.finding import State
@@ -17,7 +18,7 @@ _LIMIT_BYTES = 65_536
 _PORTS = {"http": 80, "https": 443, "redis": 6379, "rediss": 6379}
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
-URLS: Mapping[str, Callable[[Settings], str | None]] = {
+URLS: Mapping[FindingName, Callable[[Settings], str | None]] = {
     "ehr.smart_configuration": lambda settings: settings.ehr.fhir_url,
     "tokens.jwt": lambda settings: settings.tokens.jwt.jwks_url,
     "tokens.introspection": lambda settings: settings.tokens.introspection.url,
@@ -34,13 +35,13 @@ URLS: Mapping[str, Callable[[Settings], str | None]] = {
 
 
 async def with_hints(
-    outcomes: Mapping[str, CheckOutcome], settings: Settings
-) -> dict[str, CheckOutcome]:
-    """Return the outcomes, with another hint where the scheme of a check's URL is the fault."""
+    outcomes: Mapping[FindingName, CheckOutcome], settings: Settings
+) -> dict[FindingName, CheckOutcome]:
+    """Return the outcomes, with another hint where a check failed by the scheme of its URL."""
     hinted = dict(outcomes)
     for name, url_in in URLS.items():
         outcome, url = outcomes.get(name), url_in(settings)
-        if outcome is None or url is None or outcome.state in (State.OK, State.SKIP):
+        if outcome is None or url is None or outcome.state is not State.FAIL:
             continue
         if hint := await _mixed_up(url):
             hinted[name] = outcome._replace(hint=hint)

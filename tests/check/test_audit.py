@@ -91,7 +91,9 @@ async def test_the_audit_repository(
         finding = (await found(ehr, pacs, audit=audit))["audit.repository"]
     assert finding.state is state
     assert says in f"{finding}"
-    assert asked == [("GET", "/fhir/metadata")]
+    # A server that fails is asked once more: does it speak http at all?
+    assert asked[:1] == [("GET", "/fhir/metadata")]
+    assert asked[1:] == ([("GET", "/fhir")] if state is State.FAIL else [])
     assert not (tmp_path / "spool").exists()
 
 

@@ -8,7 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from sidecar.check.outcome import failure, ok, skipped
+from sidecar.check.names import FindingName
+from sidecar.check.outcome import CheckOutcome, failure, ok, skipped, warning
 from sidecar.check.scheme import URLS, with_hints
 from sidecar.conformance.finding import State
 from sidecar.settings.reference import all_keys
@@ -120,12 +121,13 @@ async def test_a_shared_token_cache(tmp_path: Path, scheme: str) -> None:
             assert ("rediss://" in hint or "speaks redis," in hint) is not is_right
 
 
-async def test_only_what_is_not_well_is_asked(ehr: ScriptedEhr, pacs: Pacs) -> None:
-    async with served(ehr, pacs) as settings:
-        outcomes: dict[str, Any] = {name: ok("fine") for name in URLS}
-        outcomes["pacs.query"] = skipped("needs another")
-        assert await with_hints(outcomes, settings) == outcomes
-    assert ehr.requests == []
+@pytest.mark.parametrize(
+    "outcome", [ok("fine"), skipped("needs another"), warning("odd", "Is it?")], ids=str
+)
+async def test_only_what_fails_is_asked(peer: Peer, outcome: CheckOutcome) -> None:
+    outcomes: dict[FindingName, CheckOutcome] = {"pacs.query": outcome}
+    assert await with_hints(outcomes, site_settings(1, peer.url)) == outcomes
+    assert peer.asked == []
 
 
 class Key:

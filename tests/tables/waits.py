@@ -59,6 +59,7 @@ CALLS = {
 }
 # All that opens a connection, sends a request or waits for an answer, and what bounds it.
 CONNECTIONS = {
+    "check/scheme.py open_connection": "_SECONDS, in the command",
     "conformance/client.py ClientSession": "the command's own client",
     "conformance/client.py request": "the command's own client",
     "check/journey.py ClientSession": "the command's own client",
