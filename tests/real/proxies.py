@@ -25,7 +25,7 @@ defaults
     timeout client 60s
     timeout server 60s
 listen sidecar
-    bind 127.0.0.1:{port}
+    bind 127.0.0.1:{port} {options}
     http-request del-header Forwarded
     option forwardfor
     server sidecar 127.0.0.1:{upstream}
@@ -45,7 +45,7 @@ http {{
     scgi_temp_path {directory}/scgi;
     upstream sidecar {{ server 127.0.0.1:{upstream}; keepalive 8; }}
     server {{
-        listen 127.0.0.1:{port};
+        listen 127.0.0.1:{port} {options};
         location / {{
             proxy_pass http://sidecar;
             proxy_http_version 1.1;
@@ -60,33 +60,42 @@ http {{
 
 
 @contextlib.contextmanager
-def haproxy(upstream: int) -> Iterator[int]:
-    """Run HAProxy in front of a port; yields its own.
+def haproxy(upstream: int, options: str = "") -> Iterator[int]:
+    """Run HAProxy in front of a port; yields its own. ``options`` follow its address.
     Any client may get any upstream connection.
     """
     with _running(
-        "haproxy", _HAPROXY, upstream, lambda binary, file: [binary, "-db", "-f", str(file)]
+        "haproxy",
+        _HAPROXY,
+        upstream,
+        lambda binary, file: [binary, "-db", "-f", str(file)],
+        options,
     ) as port:
         yield port
 
 
 @contextlib.contextmanager
-def nginx(upstream: int) -> Iterator[int]:
-    """Run nginx in front of a port; yields its own. Upstream connections are kept, request bodies
-    passed on at once.
+def nginx(upstream: int, options: str = "") -> Iterator[int]:
+    """Run nginx in front of a port; yields its own. ``options`` follow its address.
+    Upstream connections are kept, request bodies passed on at once.
     """
     with _running(
         "nginx",
         _NGINX,
         upstream,
         lambda binary, file: [binary, "-p", str(file.parent), "-c", file.name],
+        options,
     ) as port:
         yield port
 
 
 @contextlib.contextmanager
 def _running(
-    name: str, configuration: str, upstream: int, command: Callable[[str, Path], list[str]]
+    name: str,
+    configuration: str,
+    upstream: int,
+    command: Callable[[str, Path], list[str]],
+    options: str,
 ) -> Iterator[int]:
     search = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])
     hint = f"no {name}: apt-get install {'nginx-light' if name == 'nginx' else name}"
@@ -95,7 +104,8 @@ def _running(
         directory, port = Path(scratch), free_port()
         directory.chmod(0o755)  # Started as root, nginx works as somebody else.
         file = directory / f"{name}.conf"
-        file.write_text(configuration.format(port=port, upstream=upstream, directory=directory))
+        values = {"port": port, "upstream": upstream, "directory": directory, "options": options}
+        file.write_text(configuration.format(**values))
         log = directory / "log"
         with log.open("wb") as output:
             process = subprocess.Popen(command(binary, file), stdout=output, stderr=output)
