@@ -43,6 +43,7 @@ async def _hint_of_root(settings: Settings, sidecar: Sidecar) -> str:
 
 
 _QUERY_HINTS = {
+    "pacs_busy": "The archive says that it is busy: run the check again, and see its log.",
     "pacs_credentials": "The archive refuses us: check pacs.auth.",
     "pacs_unreachable": "Nothing answers there: check pacs.url and the network.",
     "tls": "What answers there has no certificate that we trust: check pacs.ca_file, and the name "

@@ -42,23 +42,29 @@ def skipped(text: str) -> CheckOutcome:
 
 
 TOO_SLOW = "It answers too slowly: limits.defer_after_seconds, limits.pacs_timeout_seconds."
-_SLOW = {
+_NOT_REACHED = "It is not reached: is its URL right, and open to us? ehr.ca_file trusted?"
+_HINTS = {
     "pacs_timeout": TOO_SLOW,
     "pacs_warming": TOO_SLOW,
     "policy_timeout": "It answers too slowly: limits.external_timeout_seconds.",
+    "introspection_unreachable": _NOT_REACHED,
+    "jwks_unreachable": _NOT_REACHED,
+    "patient_unreachable": _NOT_REACHED,
+    "group_unreachable": _NOT_REACHED,
+    "backend_token_unreachable": _NOT_REACHED,
 }
 
 
 def hint_of(problem: Problem, otherwise: str) -> str:
-    """Return the hint for a peer that did not answer in time, or ``otherwise``."""
-    if problem.reason in _SLOW or not problem.reason.endswith("_timeout"):
-        return _SLOW.get(problem.reason, otherwise)
+    """Return the hint for a peer that did not answer, or not in time, or else ``otherwise``."""
+    if problem.reason in _HINTS or not problem.reason.endswith("_timeout"):
+        return _HINTS.get(problem.reason, otherwise)
     return "The EHR answers too slowly: limits.ehr_timeout_seconds."
 
 
 def failure_of(problem: Problem, hint: str) -> CheckOutcome:
     """Return a failure with the problem's reason and detail for operators.
 
-    ``hint`` is for a peer that answered in time.
+    ``hint`` is for a peer that answered, and in time.
     """
     return failure(problem.for_operators(), hint_of(problem, hint))

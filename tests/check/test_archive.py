@@ -52,15 +52,21 @@ async def test_changes_that_cannot_be_read(ehr: ScriptedEhr, pacs: Pacs) -> None
 
 
 @pytest.mark.parametrize(
-    ("status", "text"), [(401, "pacs_credentials"), (404, "status 404"), (503, "pacs_busy")]
+    ("status", "text", "hint"),
+    [
+        (401, "pacs_credentials", "check pacs.auth"),
+        (404, "status 404", "Is pacs.url the DICOMweb root"),
+        (503, "pacs_busy", "it is busy"),
+    ],
 )
 async def test_an_archive_that_refuses(
-    ehr: ScriptedEhr, pacs: Pacs, status: int, text: str
+    ehr: ScriptedEhr, pacs: Pacs, status: int, text: str, hint: str
 ) -> None:
     pacs.status = status
     findings = await found(ehr, pacs)
     assert findings["pacs.query"].state is State.FAIL
     assert text in findings["pacs.query"].text
+    assert hint in str(findings["pacs.query"].hint)
     assert findings["pacs.studies"].text == "needs pacs.query"
     assert findings["pacs.dialect"] == Finding("pacs.dialect", *skipped("needs pacs.query"))
 

@@ -181,8 +181,35 @@ async def test_a_needed_issuer_that_nothing_names(ehr: ScriptedEhr, pacs: Pacs) 
 @pytest.mark.parametrize(
     "asked", ["discovery", "introspection", "patient", "jwks", "group", "backend_token"]
 )
-def test_what_a_slow_ehr_needs(asked: str) -> None:
+def test_what_a_slow_or_absent_ehr_needs(asked: str) -> None:
     assert "limits.ehr_timeout_seconds" in hint_of(
         Unavailable("", reason=asked + "_timeout"), "else"
     )
-    assert hint_of(Unavailable("", reason=asked + "_unreachable"), "else") == "else"
+    hint = hint_of(Unavailable("", reason=asked + "_unreachable"), "else")
+    assert ("is its URL right" in hint) is (asked != "discovery"), "discovery has one of its own"
+    assert hint_of(Unavailable("", reason=asked + "_not_json"), "else") == "else"
+
+
+@pytest.mark.parametrize(
+    ("name", "sections"),
+    [
+        ("tokens.introspection", {"introspection": {"url": "http://127.0.0.1:9/introspect"}}),
+        (
+            "tokens.jwt",
+            {
+                "validation": "jwt",
+                "client": None,
+                "audience": ["us"],
+                "jwt": {"jwks_url": "http://127.0.0.1:9/jwks"},
+            },
+        ),
+    ],
+)
+async def test_a_url_at_which_nothing_listens(
+    ehr: ScriptedEhr, pacs: Pacs, name: str, sections: dict[str, Any]
+) -> None:
+    """It is not what the server should answer, or name, that is wrong."""
+    issuer = {"issuer": "https://as.example.org"}
+    finding = (await found(ehr, pacs, ehr=issuer, tokens=sections))[name]
+    assert (finding.state, "_unreachable (ECONNREFUSED)" in finding.text) == (State.FAIL, True)
+    assert str(finding.hint).startswith("It is not reached")
