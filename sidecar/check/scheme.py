@@ -58,7 +58,7 @@ async def _mixed_up(url: str) -> str | None:
         return "It redirects to https, and redirects are not followed: write https:// here."
     has_tls = await _speaks_tls(parts)
     if parts.scheme in ("https", "rediss"):
-        if has_tls or plain is _Plain.SILENT:
+        if has_tls or plain in (_Plain.SILENT, _Plain.REFUSES):
             return None
         other = parts.scheme[:-1]
         return (

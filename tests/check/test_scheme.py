@@ -93,6 +93,11 @@ async def test_what_speaks_the_right_scheme_keeps_its_hint(peer: Peer, status: i
     assert all("Authorization" not in asked.headers for asked in peer.asked)
 
 
+async def test_a_port_that_refuses_plain_http_may_speak_a_tls_that_we_do_not(peer: Peer) -> None:
+    peer.say(Reply(status=400))
+    assert await hint_about(peer.url.replace("http:", "https:")) == NOT_REACHED.hint
+
+
 async def test_what_nothing_listens_at_keeps_its_hint(tmp_path: Path) -> None:
     for scheme in ("http", "https"):
         assert await hint_about(f"{scheme}://127.0.0.1:9") == NOT_REACHED.hint
