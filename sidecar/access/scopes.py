@@ -82,9 +82,7 @@ def parse_scopes(scopes: str, resources: Collection[str] = (RESOURCE,)) -> tuple
     ``resources``: as for ``parse_scope``. Scopes on other types are for servers that know none on
     ImagingStudy: beside one they count for nothing, for they would undo its constraint.
     """
-    grants = _grants(scopes, resources)
-    own = [name for name in resources if name == RESOURCE]
-    named = grants if len(own) == len(resources) else _grants(scopes, own)
+    grants, named = _grants(scopes, resources), _grants(scopes, (RESOURCE,))
     contexts = {grant.context for grant in named}
     return tuple(grant for grant in grants if grant in named or grant.context not in contexts)
 

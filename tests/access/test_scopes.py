@@ -267,9 +267,14 @@ def test_a_scope_on_reports_undoes_none_on_studies(scopes: str, counted: str) ->
     resources = ("ImagingStudy", "DiagnosticReport")
     for text in (f"{scopes} patient/DiagnosticReport.rs", f"patient/DiagnosticReport.rs {scopes}"):
         assert set(parse_scopes(text, resources)) == set(parse_scopes(counted))
-    assert parse_scopes(f"{scopes} patient/DiagnosticReport.rs", ("DiagnosticReport",)) == tuple(
-        parse_scopes("patient/*.rs?modality=CT" if "*" in scopes else "patient/ImagingStudy.rs")
-    )
+
+
+def test_a_constraint_on_reports_grants_nothing() -> None:
+    """It cannot be evaluated on studies, and must not be lost (SIA-11)."""
+    resources = ("ImagingStudy", "DiagnosticReport")
+    assert parse_scope("patient/DiagnosticReport.rs", resources) is not None
+    for constraint in ("?", "?category=LAB", "?modality=CT"):
+        assert parse_scope(f"patient/DiagnosticReport.rs{constraint}", resources) is None
 
 
 def test_read_and_search_of_two_scopes_stay_two_grants() -> None:
