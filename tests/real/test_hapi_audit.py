@@ -108,11 +108,13 @@ async def test_the_log_says_why_it_rejects_a_reference(
     why: str,
     batch_size: int,
 ) -> None:
-    """None of the patient is in it. What names no FHIR id is no reference, and is taken."""
+    """None of the patient is in it. Those that name no FHIR id, or another patient than the token,
+    have no reference, and are taken.
+    """
     folder = tmp_path / "spool"
     await ask(hapi, folder, patient_reference=how, batch_size=batch_size)
     rejected = (folder / "rejected.jsonl").read_text().splitlines()
-    assert (len(rejected), len(found(hapi, f"site={tmp_path.name}"))) == (EVENTS - 1, 1)
+    assert (len(rejected), len(found(hapi, f"site={tmp_path.name}"))) == (EVENTS - 2, 2)
     details = {vars(one).get("detail", "") for one in caplog.records if "rejected" in one.msg}
     kind = "processing" if batch_size == 1 else "exception"
     assert details == {f"status 400, {kind}, {why}"}

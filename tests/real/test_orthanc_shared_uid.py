@@ -217,8 +217,8 @@ async def test_operators_see_it(
         )
     events = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
     for one in events[:3]:
-        (query,) = [entity for entity in one["entity"] if "query" in entity]
-        named = [(detail["type"], detail["valueString"]) for detail in query["detail"]]
+        (left_out,) = [entity for entity in one["entity"] if "detail" in entity]
+        named = [(detail["type"], detail["valueString"]) for detail in left_out["detail"]]
         assert named == [("shared_uid", SHARED), ("shared_uid", NAMELESS)]
 
 
