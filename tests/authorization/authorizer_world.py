@@ -110,11 +110,13 @@ class Patients:
 
 
 class Facts(Ownership):
-    """Knows one answer."""
+    """Knows one answer, and remembers ``remembered``."""
 
     def __init__(self) -> None:
         self.known: StudyFacts | Exception = study_facts(frozenset({OWN}), part_found=True)
+        self.remembered: StudyFacts | None = None
         self.asked: list[Part] = []
+        self.owners_asked: list[str] = []
         self.ages: list[float] = []
 
     def cached_facts(
@@ -124,8 +126,8 @@ class Facts(Ownership):
         *,
         max_age_seconds: float = math.inf,
     ) -> StudyFacts | None:
-        """Nothing is cached."""
-        return None
+        """As the cache does, whatever the age."""
+        return self.remembered
 
     async def facts(
         self,
@@ -141,19 +143,33 @@ class Facts(Ownership):
             raise self.known
         return self.known
 
+    async def owners(
+        self,
+        study: str,
+        known_as: frozenset[PatientIdentifier],
+        *,
+        max_age_seconds: float = math.inf,
+    ) -> frozenset[PatientIdentifier]:
+        """As the PACS says."""
+        self.owners_asked.append(study)
+        if isinstance(self.known, Exception):
+            raise self.known
+        return self.known.owners
+
 
 class Instances(InstancePatients):
-    """Knows one answer."""
+    """Knows one answer, and remembers ``remembered``."""
 
     def __init__(self) -> None:
         self.known: frozenset[PatientIdentifier] | Exception = frozenset({OWN})
+        self.remembered: frozenset[PatientIdentifier] | None = None
         self.asked: list[HeaderPermit] = []
 
     def cached(
         self, part: Part, known_as: frozenset[PatientIdentifier]
     ) -> frozenset[PatientIdentifier] | None:
-        """Nothing is cached."""
-        return None
+        """As the cache does."""
+        return self.remembered
 
     async def of(self, permit: HeaderPermit) -> frozenset[PatientIdentifier]:
         """As an instance says."""

@@ -60,6 +60,35 @@ async def test_instances_are_looked_at_where_the_answer_does_not_say_whose_it_is
     assert world.invalidation.of(PART.study) == 0
 
 
+@pytest.mark.parametrize(
+    ("answer", "remembered", "reason", "opened"),
+    [
+        (AnswerKind.UNNAMED, OWN, None, False),
+        (AnswerKind.UNNAMED, OTHER, Reason.FOREIGN, False),
+        (AnswerKind.DRAWN, OWN, None, True),
+        (AnswerKind.DRAWN, OTHER, None, True),
+    ],
+)
+async def test_what_is_drawn_is_not_decided_by_what_instances_are_remembered_to_name(
+    answer: AnswerKind, remembered: PatientIdentifier, reason: Reason | None, opened: bool
+) -> None:
+    """It is decided by what the archive says now: here that they are the patient's."""
+    world = World()
+    world.instances.remembered = frozenset({remembered})
+    if reason is None:
+        assert await world.study(answer)
+    else:
+        assert await world.refused(world.study(answer)) is reason
+    assert bool(world.instances.asked) is opened
+
+
+async def test_an_instance_that_is_remembered_does_not_put_its_part_into_the_study() -> None:
+    world = World()
+    world.facts.known = study_facts(frozenset({OWN}), part_found=False)
+    world.instances.remembered = frozenset({OWN})
+    assert await world.refused(world.study(AnswerKind.UNNAMED)) is Reason.NOT_IN_STUDY
+
+
 async def test_no_instance_is_looked_at_in_a_study_of_another() -> None:
     """So it takes as long as one that is not there (SIA-45)."""
     world = World()

@@ -51,6 +51,24 @@ async def test_a_study_is_permitted_by_its_facts() -> None:
     assert world.decisions() == {("permit", "study"): 1}
 
 
+async def test_what_is_remembered_of_a_study_is_not_asked_for() -> None:
+    world = World()
+    world.facts.remembered = study_facts(frozenset({OWN}), part_found=True)
+    world.facts.known = DOWN
+    assert await world.study(AnswerKind.NAMED)
+    assert world.facts.asked == []
+
+
+async def test_whose_a_study_may_be() -> None:
+    """All its owners by their FHIR ids; nobody is asked where no study is named."""
+    world = World()
+    world.facts.known = study_facts(frozenset({OWN, OTHER}), part_found=True)
+    assert await world.authorizer.owners(token(), None) == frozenset()
+    assert world.facts.owners_asked == []
+    assert await world.authorizer.owners(token(), "1.2") == {"p1", "p2"}
+    assert world.facts.owners_asked == ["1.2"]
+
+
 @pytest.mark.parametrize(
     ("owners", "found", "known_as", "reason"),
     [

@@ -263,6 +263,16 @@ async def test_both_places_of_a_whole_study_are_waited_for_once(
     assert limits.WAIT_SECONDS >= first > second
 
 
+async def test_who_gets_one_of_two_places_gives_it_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole study that waits too long for its second place does not keep the first one."""
+    monkeypatch.setattr(limits, "WAIT_SECONDS", 0.01)
+    places = RequestLimits(transfers=1, transfers_of_app=1, connections=100)
+    async with places.transfer(OF_P1, Retrieval(Kind.INSTANCE, INSTANCE)):
+        with pytest.raises(Problem):
+            await places.transfer(OF_P1, Retrieval(Kind.STUDY, STUDY)).__aenter__()
+        assert is_empty(places.whole_transfers)
+
+
 def test_waiting_leaves_connections_to_others() -> None:
     for connections in (10, 100, 2_000):
         in_all, of_patient, of_app = limits.most_waiting(connections)

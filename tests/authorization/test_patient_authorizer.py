@@ -157,7 +157,27 @@ async def test_a_search_is_refused_for_what_no_parameter_can_mend() -> None:
         assert await world.refused(world.authorizer.may_search(RECORD, facts, patient)) is reason
 
 
-@pytest.mark.parametrize("scope", ["system/*.rs", "patient/*.rs system/*.rs"])
+@pytest.mark.parametrize(
+    ("facts", "reason"),
+    [
+        (token("patient/*.r"), None),
+        (token("patient/*.s"), Reason.INSUFFICIENT_SCOPE),
+        (token(expires_at=NOW), Reason.EXPIRED_TOKEN),
+    ],
+)
+async def test_what_an_app_reads_is_decided_by_its_tokens_patient(
+    facts: Token, reason: Reason | None
+) -> None:
+    world, made = World(), AccessRecord("r3")
+    reading = world.authorizer.permit_read(made, facts)
+    if reason is None:
+        assert await reading == patient_permit("p1", Interaction.READ)
+    else:
+        assert await world.refused(reading) is reason
+    assert made.patient == "p1"
+
+
+@pytest.mark.parametrize("scope", ["system/*.r", "patient/*.r system/*.r"])
 @pytest.mark.parametrize(
     ("owners", "seconds", "reason", "recorded"),
     [
@@ -182,7 +202,8 @@ async def test_what_is_read_without_a_patient_is_decided_by_its_only_owner(
     world.clock.now += seconds
     decided = world.authorizer.permit_owner(made, facts, owners)
     if reason is None:
-        assert (await decided).patient == "p1"
+        permitted = await decided
+        assert (permitted.patient, permitted.interaction) == ("p1", Interaction.READ)
     else:
         assert await world.refused(decided) is reason
     assert made.patient == recorded

@@ -116,6 +116,10 @@ def test_what_is_not_understood(constraint: str) -> None:
     assert CONSTRAINTS.satisfied([constraint], ROW, SERIES) == frozenset()
 
 
+def test_a_study_satisfies_none_of_no_constraints() -> None:
+    assert CONSTRAINTS.satisfied([], ROW, SERIES) == frozenset()
+
+
 @pytest.mark.parametrize("query", sorted({form.query for form in FORMS}))
 def test_what_a_search_may_have_and_a_constraint_may_not(query: str) -> None:
     """What a search forgives, and what it can do more, permits nothing in a scope."""

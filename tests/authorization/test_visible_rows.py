@@ -71,6 +71,7 @@ async def test_a_constraint_limits_what_is_shown() -> None:
     view = await views(Archive(ROWS, SERIES)).of(permit(constraint="modality=SR"), SEARCH)
     assert [study_uid(row) for row in view.rows] == ["1.2", "1.4"]
     assert view.rows[0] is ROWS[0]  # Nothing in it is hidden.
+    assert view.row(ROWS[0]) is ROWS[0]
 
 
 async def test_a_constraint_cannot_ask_for_what_is_hidden() -> None:

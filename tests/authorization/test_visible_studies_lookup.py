@@ -2,6 +2,8 @@
 (SIA-20, 43, 45).
 """
 
+import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
@@ -12,6 +14,8 @@ from sidecar.access.facts import (
 )
 from sidecar.access.permits import ALL_STUDIES, Interaction
 from sidecar.access.visibility import HIDDEN, SHARED, WHOLE_STUDY, Visible
+from sidecar.authorization import visible_studies_lookup
+from sidecar.common import slices
 from sidecar.fhir.imaging_study import study_uid
 from sidecar.fhir.list_snapshot import VIEWS_OF_A_STUDY
 from sidecar.pacs.listing import Listing
@@ -85,7 +89,8 @@ async def test_a_copy_of_a_study_that_is_not_listed_is_no_row() -> None:
 
 async def test_what_is_left_of_a_study_is_one_object_while_the_same_is_visible() -> None:
     """By it an entry is found that was made of it."""
-    archive = Archive([study()], {"1.2": [series("1.2.1", "CT"), series("1.2.2", "SR")]})
+    both = {uid: [series(f"{uid}.1", "CT"), series(f"{uid}.2", "SR")] for uid in ("1.2", "1.3")}
+    archive = Archive([study("1.2"), study("1.3")], both)
     lookup = views(archive)
     no_ct = make_rule("no CT", Effect.EXCLUDE, series={"Modality": ("CT",)})
     one, other, again = [
@@ -96,20 +101,45 @@ async def test_what_is_left_of_a_study_is_one_object_while_the_same_is_visible()
     assert archive.listing.rows[0] not in (one, other)
 
 
-async def test_not_every_way_in_which_a_study_is_shown_is_remembered() -> None:
+@pytest.mark.parametrize("more", [0, 1])
+async def test_not_every_way_in_which_a_study_is_shown_is_remembered(more: int) -> None:
     """Nobody can fill the memory with tokens that see different series."""
     modalities = ["CT", "SR", "MR", "US", "XA", "PT"]
     rows = [series(f"1.2.{number}", name) for number, name in enumerate(modalities, 1)]
     lookup = views(Archive([study()], {"1.2": rows}))
     rules = [
         make_rule(name, Effect.EXCLUDE, series={"Modality": (name,)})
-        for name in modalities[: VIEWS_OF_A_STUDY + 1]
+        for name in modalities[: VIEWS_OF_A_STUDY + more]
     ]
     first, second, *_ = [(await lookup.of(permit(rule), SEARCH)).rows[0] for rule in rules]
     again = (await lookup.of(permit(rules[0]), SEARCH)).rows[0]
     assert again == first
-    assert again is not first
+    assert (again is first) is (more == 0)
     assert again != second
+
+
+async def test_all_work_on_a_study_of_many_series_is_done_in_a_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is one step, which no slice divides: the event loop would stand still."""
+    monkeypatch.setattr(slices, "LONG_ROWS", 1)
+    threads: dict[str, threading.Thread] = {}
+
+    def noted(name: str, work: Callable[..., object]) -> Callable[..., object]:
+        def noting(*arguments: object) -> object:
+            threads[name] = threading.current_thread()
+            return work(*arguments)
+
+        return noting
+
+    steps = ["pack_facts", "visibility", "without_hidden"]
+    for name in steps:
+        work = getattr(visible_studies_lookup, name)
+        monkeypatch.setattr(visible_studies_lookup, name, noted(name, work))
+    archive = Archive([study()], {"1.2": [series("1.2.1", "CT"), series("1.2.2", "SR")]})
+    assert (await views(archive).of(permit(NO_SR), SEARCH)).rows
+    assert list(threads) == steps
+    assert threading.current_thread() not in threads.values()
 
 
 async def test_a_series_that_came_a_moment_ago_is_looked_for_once_more() -> None:
