@@ -18,8 +18,8 @@ from tests.real.kubernetes.cluster import PROGRAMS, Cluster, wait_for
 IMAGES = PROGRAMS / "images"
 NAME, ADDRESS, PODS = "node1", "10.244.0.1", "10.244.0.0/24"
 BRIDGE = "pods0"
-# Of its own, a bridge takes the least of its ports' addresses: another one with many a pod that comes
-# or goes. Until the pods have noticed, what they send to this machine is lost.
+# Of its own, a bridge takes the least of its ports' addresses: another one with many a pod that
+# comes or goes. Until the pods have noticed, what they send to this machine is lost.
 BRIDGE_MAC = "02:00:00:00:00:01"
 NOT_HERE = "runs containers, in namespaces of its own: sudo .ci/cluster"
 
