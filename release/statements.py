@@ -29,6 +29,10 @@ def bill_of_materials(wheel: Path, tree: Path, bill: Path, work: Path) -> None:
         *("--spec-version", "1.6", "--pyproject", tree / "pyproject.toml"),
         *("--output-file", bill, python),
     )
+    # The version is where hatchling reads it, and not in pyproject.toml.
+    document = json.loads(bill.read_text())
+    document["metadata"]["component"]["version"] = wheel.name.split("-")[1]
+    bill.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
 def bill_of_image(syft: Path, image: Path, bill: Path) -> None:

@@ -11,7 +11,7 @@ _SEMVER_NAMES = {"a": "alpha", "b": "beta", "rc": "rc"}
 
 
 def semver(version: str) -> str:
-    """Return a version of PEP 440 as SemVer writes it, for Helm: 1.0.0rc1 is 1.0.0-rc.1.
+    """Return a version of PEP 440 as SemVer writes it, for Helm: 1.2.3rc4 is 1.2.3-rc.4.
 
     Raises ValueError for a version that is none of ours (a post-release, a local version).
     """
