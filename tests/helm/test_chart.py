@@ -348,7 +348,8 @@ def test_in_a_pod_of_yours(tmp_path: Path) -> None:
     own.
     """
     (tmp_path / "templates").mkdir()
-    dependency = {"name": "smart-imaging-sidecar", "version": "0.1.0"}
+    about_ours = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    dependency = {"name": "smart-imaging-sidecar", "version": about_ours["version"]}
     about = {
         "apiVersion": "v2",
         "name": "archive",
