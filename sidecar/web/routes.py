@@ -58,7 +58,7 @@ def create_public(
 
     ``wado_uri`` adds that route (PS3.18 chapter 9), ``capabilities`` those of SIA-50.
     ``public_url``: our own, whose path a request may have in front. ``forwarded_allow_ips``:
-    networks of trusted proxies. ``customize`` may add routes, ``GET /`` among them (the demo's page).
+    networks of trusted proxies. ``customize`` may add routes, such as ``GET /`` (the demo's page).
     """
     app = web.Application(
         middlewares=[
