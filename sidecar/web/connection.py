@@ -20,6 +20,7 @@ from aiohttp.http_exceptions import LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
+from yarl import URL
 
 from sidecar.telemetry.logs import log_request
 from sidecar.web.connection_limit import (
@@ -30,11 +31,15 @@ from sidecar.web.connection_limit import (
 )
 from sidecar.web.errors import malformed, unexpected_body
 from sidecar.web.send_buffers import SendBufferTracker, has_unread, has_unsent, reset
+from sidecar.web.target import without_base_path
 
 CorsHeaders = Callable[[str | None], Mapping[str, str]]
 CORS: web.AppKey[CorsHeaders] = web.AppKey("cors")
 """Returns the CORS headers of an answer to this Origin (``None``: the request has none that could
 be read)."""
+
+BASE_PATH: web.AppKey[str] = web.AppKey("base_path", str)
+"""The path of our public URL, below which requests may come (decision 0064)."""
 
 Observe = Callable[[int], None]
 """Takes the HTTP status of each answer to a request that no application sees."""
@@ -144,6 +149,7 @@ class _Server(web.Server):
         observe: Observe,
         limit: ConnectionLimit,
         cors: CorsHeaders,
+        base_path: str,
         **keywords: Any,
     ) -> None:
         super().__init__(
@@ -157,6 +163,7 @@ class _Server(web.Server):
         self._observe = observe
         self._limit = limit
         self._cors = cors
+        self._base_path = base_path
         self._lingering: set[RefusedConnection] = set()
         self.open_connections = OpenConnections()
         self.unsent = SendBufferTracker()
@@ -191,6 +198,8 @@ class _Server(web.Server):
     ) -> web.BaseRequest:
         if self.is_closing or is_last(message):
             message = message._replace(should_close=True)
+        if self._base_path:
+            message = _below(message, self._base_path)
         return self._application.request_factory(message, payload, protocol, writer, task)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -315,7 +324,25 @@ class ConnectionRunner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         cors: CorsHeaders = self.app.get(CORS, lambda origin: {})
         application = await super()._make_server()
-        return _Server(application, self._observe, self._limit, cors, **self._connection_keywords)
+        return _Server(
+            application,
+            self._observe,
+            self._limit,
+            cors,
+            self.app.get(BASE_PATH, ""),
+            **self._connection_keywords,
+        )
+
+
+def _below(message: RawRequestMessage, base_path: str) -> RawRequestMessage:
+    """Return the message of a request as if ``base_path`` were the root of the server."""
+    raw, url = without_base_path(message.path, base_path), message.url
+    if raw == message.path:
+        return message
+    path = without_base_path(url.raw_path, base_path)
+    return message._replace(
+        path=raw, url=URL.build(path=path, query_string=url.raw_query_string, encoded=True)
+    )
 
 
 def is_refused(method: str, version: HttpVersion, headers: Mapping[str, str]) -> bool:
