@@ -155,6 +155,7 @@ async def _options(request: web.Request, handler: Handler) -> web.StreamResponse
 
 
 async def _pointer(request: web.Request) -> web.Response:
+    """Answer ``GET /``: where the FHIR base is."""
     body = {
         "name": "SMART Imaging Access sidecar",
         "fhir": "/fhir",
