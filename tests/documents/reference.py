@@ -148,7 +148,7 @@ def _errors() -> str:
         "# Errors\n\nEvery error has an OperationOutcome. Its text is for the app; the reason is "
     )
     text += "for operators, in the log, the metrics and the audit trail.\n"
-    text += "What an app does about each status: [the public API](../api.md#errors).\n\n"
+    text += "What an app does about each status: [apps](../apps.md#when-something-is-refused).\n\n"
     text += "## Refusals\n\nThe decision or the token. The app gets the same text for each 404, "
     text += "and for each token that is not accepted (SIA-45).\n\n"
     rows = [(f"`{one}`", str(STATUS[one]), _meaning(one), _shown(one)) for one in Reason]
