@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-real coverage mutants conformance-mutants lint lint-code lint-format lint-types lint-imports lint-dockerfile bench fuzz release keycloak hapi oidc-provider hydra ohif opa syft tiny-pacs kubernetes kubernetes-node format lock clean
+.PHONY: help demo docs test test-real coverage mutants conformance-mutants lint lint-code lint-format lint-types lint-imports lint-dockerfile bench fuzz release keycloak hapi oidc-provider hydra ohif opa syft tiny-pacs kubernetes kubernetes-node format lock clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Where it is set, as in many containers, each test worker and each process that a test starts compiles all sources anew.
@@ -62,6 +62,10 @@ lint-imports: $(VENV)/.installed-lint
 
 lint-dockerfile: $(VENV)/.installed-lint
 	@$(BIN)/hadolint Dockerfile
+
+# A folder for each version, so that older ones may stay beside it: build/site/versions.json lists them.
+docs: $(VENV)/.installed-docs ## build the documents as a site in build/site; a broken link or an external request fails it
+	@PYTHONPATH=. NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -d build/site/$$($(BIN)/python -c 'import sidecar; print(sidecar.__version__)') $(ARGS)
 
 # Sections, the short form for CI, and other programs: make bench ARGS=--help
 bench: $(VENV)/.installed-test ## measure beside nginx, mod_auth_openidc, Orthanc, ...; write bench/results (12 minutes, an idle machine)
@@ -179,7 +183,7 @@ lock: ## pin in requirements.lock, with hashes, what pyproject.toml asks for (AR
 	$(or $(PYTHON),python3) -m venv "$$work/venv"; \
 	"$$work/venv/bin/python" -m pip install -q 'uv>=0.9'; \
 	cp requirements.lock "$$work/lock"; \
-	"$$work/venv/bin/uv" pip compile -q --universal --python-version $(OLDEST) --extra lint --extra release --generate-hashes \
+	"$$work/venv/bin/uv" pip compile -q --universal --python-version $(OLDEST) --extra docs --extra lint --extra release --generate-hashes \
 		--annotation-style line --no-header $(ARGS) -o "$$work/lock" pyproject.toml; \
 	{ sed -n '/^#/p' requirements.lock; sed '/^#/d' "$$work/lock"; } >"$$work/written"; \
 	cat "$$work/written" >requirements.lock

@@ -23,6 +23,7 @@ _REAL = {
     "authorization_server",
     "hapi",
     "hydra",
+    "javascript",
     "opa",
     "kubernetes",
     "haproxy",

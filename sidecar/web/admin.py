@@ -77,21 +77,25 @@ def create_admin(
     """
 
     async def expose(request: web.Request) -> web.Response:
+        """Return the metrics of all workers, for Prometheus."""
         accept = ", ".join(request.headers.getall(hdrs.ACCEPT, ()))
         # In a thread: with several workers there are their files to read.
         body, content_type = await asyncio.to_thread(metrics.negotiate, accept)
         return web.Response(body=body, headers={"Content-Type": content_type, "Vary": "Accept"})
 
     async def alive(request: web.Request) -> web.Response:
+        """Return 200: the process that answers lives."""
         return web.json_response({"status": "alive"})
 
     async def ready(request: web.Request) -> web.Response:
+        """Return 200 where the EHR and the PACS answer now, else 503 with the reasons."""
         problems = await readiness.problems()
         if problems:
             return web.json_response({"status": "not ready", "problems": problems}, status=503)
         return web.json_response({"status": "ready"})
 
     async def forget(request: web.Request) -> web.Response:
+        """Forget what is remembered of the archive, of patients and of the policy."""
         invalidate()
         return web.Response(status=204)
 

@@ -157,6 +157,7 @@ async def _options(request: web.Request, handler: Handler) -> web.StreamResponse
 
 
 async def _pointer(public_url: str, request: web.Request) -> web.Response:
+    """Answer ``GET /``: where the FHIR base is."""
     body = {
         "name": "SMART Imaging Access sidecar",
         "fhir": f"{public_url}/fhir",

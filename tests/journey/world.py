@@ -4,7 +4,7 @@ the sidecar.
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,9 +143,10 @@ def make_world(
     changes: Mapping[str, Any] | None = None,
     *,
     dcm4chee: Mode | None = None,
+    embedded: Callable[[Path], web.Application] = create_archive,
 ) -> Iterator[World]:
     """Start everything in front of ``orthanc``, or over ``files`` of an emulated dcm4chee or the
-    embedded archive.
+    embedded archive, which ``embedded`` makes.
 
     A dcm4chee as it was measured supplements a fixed issuer, as docs/dcm4chee.md says.
     """
@@ -171,7 +172,7 @@ def make_world(
             archive_url = f"http://127.0.0.1:{background.serve(archive)}{DCM4CHEE_ROOT}"
             dialect = "dcm4chee"
         else:
-            archive_url = f"http://127.0.0.1:{background.serve(create_archive(files))}/dicom-web"
+            archive_url = f"http://127.0.0.1:{background.serve(embedded(files))}/dicom-web"
             dialect = "generic"
         document = configuration(ehr_url, archive_url, key_file, dialect)
         if dcm4chee == "measured":

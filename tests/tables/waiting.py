@@ -12,6 +12,7 @@ SLEEPS = {
     "attacks/raw.py send": "a client that sends a head in small pieces",
     "common/test_connector.py asked": "a server that says more some time later",
     "common/test_fetch.py _dripping": "a peer that drips",
+    "documents/test_apps.py _slow_at_first": "a study on tape takes so long",
     "dcm4chee/archive.py Dcm4chee": "a study on tape takes so long",
     "journey/memory.py retrieve_watching_memory": "a client of so many bytes a second",
     "journey/test_rolling_restart.py Balancer": "it looks so often",
