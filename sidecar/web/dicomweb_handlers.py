@@ -30,7 +30,6 @@ from sidecar.dicomweb.upstream_accept import AcceptedTypes, accepted_types
 from sidecar.dicomweb.upstream_errors import ResourceNotOffered
 from sidecar.dicomweb.wado_uri import parse_wado_uri
 from sidecar.pacs.client import PacsClient, Parameters
-from sidecar.pacs.counts import is_counted
 from sidecar.pacs.retrieve import RetrieveClient
 from sidecar.web.dicomweb_request import (
     AskedFor,
@@ -247,8 +246,8 @@ class DicomWeb:
                 return answer
         # Before the archive lists what it will send: images that arrive meanwhile make the list
         # longer, not shorter.
-        expected = await current_study.expected() if is_counted(resource) else None
-        async with self._retrievals.open(
+        expected = await current_study.expected() if resource.is_whole else None
+        async with await self._retrievals.open(
             permit,
             resource,
             accept=accepted.upstream,

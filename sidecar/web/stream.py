@@ -26,16 +26,14 @@ from sidecar.dicomweb.response_head import ResponseHead, unwrapped_type
 from sidecar.pacs.response import Upstream
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web.middleware import RECORD
-from sidecar.web.pieces import LEAST_COMPRESSED_BYTES, accepts_gzip
+from sidecar.web.pieces import LEAST_COMPRESSED_BYTES, Pieces, accepts_gzip, write_pieces
 from sidecar.web.send_buffers import abort_connection
-from sidecar.web.stream_body import SHORT_BYTES, Pieces, StreamBody, TransferBroken
+from sidecar.web.stream_body import SHORT_BYTES, StreamBody, TransferBroken
 from sidecar.web.transfer_timeout import ClientRate, TransferTimeout
 
 log = logging.getLogger(__name__)
 
 _WRITING = "writing"
-_UNCOPIED_BYTES = 65_536
-"""Shorter writes are joined by aiohttp."""
 
 
 def client_head(head: ResponseHead, kind: Kind, *, unwrap: bool, zipped: bool) -> ResponseHead:
@@ -272,38 +270,6 @@ def _response(
     if request.version < HttpVersion11 and response.content_length is None:
         response.force_close()  # The end of the connection is the body's end.
     return response
-
-
-async def write_pieces(writer: AbstractStreamWriter, pieces: Pieces, *, uncopied: bool) -> int:
-    """Write the next pieces of a body; return their length in bytes.
-
-    Waits while the client is slow. Raises ``ConnectionError`` when it has left.
-
-    ``uncopied``: hand long pieces to the event loop as they are. aiohttp itself joins each with its
-    chunk's length, on some versions of Python, and waits behind each. It has to write the first
-    pieces, with which the head leaves, and whatever is compressed.
-    """
-    size, transport = sum(map(len, pieces)), writer.transport
-    if transport is None or transport.is_closing():
-        raise ConnectionResetError("the client has left")
-    is_chunked = getattr(writer, "chunked", False)
-    # The rest of the Content-Length. aiohttp cuts off what is longer.
-    left: int = getattr(writer, "length", None) or 0
-    # uvloop takes many buffers as they are; asyncio's own transports would join them.
-    takes_many = type(transport).__module__.startswith("uvloop")
-    is_long = size >= _UNCOPIED_BYTES
-    if not (uncopied and takes_many and is_long and (is_chunked or size <= left)):
-        for piece in pieces:
-            await writer.write(piece)
-        return size
-    if is_chunked:
-        transport.writelines((b"%x\r\n" % size, *pieces, b"\r\n"))
-    else:
-        transport.writelines(pieces)
-        writer.length = left - size
-    writer.output_size += size
-    await writer.drain()
-    return size
 
 
 def _abort(request: web.Request, reason: str) -> NoReturn:
