@@ -7,7 +7,7 @@ An answer that breaks off, or that holds another patient's data, is aborted, nev
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
@@ -15,7 +15,7 @@ from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 
 from sidecar.authorization.current_study import CurrentStudy
-from sidecar.common.fair_queue import HeldPlace
+from sidecar.authorization.limits import HeldPlaces
 from sidecar.common.spans import KIND, OUTCOME, span
 from sidecar.dicomweb.body_filter import PassThrough, Scanner
 from sidecar.dicomweb.conditional import heeds_ranges, to_client
@@ -102,7 +102,7 @@ class Streamer:
         kind: str,
         scanner: Scanner,
         current_study: CurrentStudy,
-        places: Sequence[HeldPlace],
+        places: HeldPlaces,
     ) -> web.StreamResponse:
         """Send the body of ``upstream`` through ``scanner``; return the finished answer.
 
@@ -115,7 +115,7 @@ class Streamer:
         rate = ClientRate(asyncio.get_running_loop().time)
         step_timeout = TransferTimeout(
             min(self.client_seconds, upstream.idle_seconds),
-            lambda: rate.is_too_slow() and any(place.is_wanted() for place in places),
+            lambda: rate.is_too_slow() and places.is_wanted(),
         )
         body = StreamBody(upstream, scanner, step_timeout, current_study)
         response: web.StreamResponse | None = None
