@@ -7,7 +7,7 @@ each refusal is raised as ``Denied``.
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
-from sidecar.access.decision import decide_capability, decide_patient
+from sidecar.access.decision import decide_capability, decide_patient, decide_read
 from sidecar.access.facts import PatientFacts, Policy, Token
 from sidecar.access.permits import (
     Capability,
@@ -161,6 +161,12 @@ class PatientAuthorizer:
         if isinstance(decision, Deny) and decision.reason is not Reason.NO_PATIENT_NAMED:
             record.asks_for((token.patient if patient is None else patient) or None)
             raise self.decisions.denied(record, decision)
+
+    def unless_own(
+        self, record: AccessRecord, named: str, own: Collection[str], shared: Collection[str]
+    ) -> None:
+        """Raise ``Denied`` for a FHIR resource that is not of ``own``: see ``decide_read``."""
+        self._unless_denied(record, decide_read(named, own, shared))
 
     async def _decide_patient(
         self, token: Token, interaction: Interaction, patient: str | None

@@ -12,11 +12,11 @@ from sidecar.access.permits import Inquiry
 from sidecar.common.errors import BadGateway
 from sidecar.common.slices import in_slices
 from sidecar.dicom.json_model import Row, number, text
+from sidecar.dicom.owner import is_row_of
 from sidecar.dicomweb.paths import Query
 from sidecar.dicomweb.query import includefield
 from sidecar.dicomweb.upstream_errors import ResourceNotOffered
 from sidecar.pacs.client import PacsClient
-from sidecar.pacs.ownership import is_row_of
 
 log = logging.getLogger(__name__)
 

@@ -60,7 +60,7 @@ def observe_requests(
     tracing: Tracing,
     public_url: str,
     clients: ForwardedClients,
-    options: Callable[[web.Request, Handler], Awaitable[web.StreamResponse]],
+    options: Callable[[Handler, web.Request], Awaitable[web.StreamResponse]],
 ) -> Middleware:
     """Return the middleware that observes requests.
 
@@ -87,7 +87,7 @@ def observe_requests(
 
     async def trace(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.method == hdrs.METH_OPTIONS:
-            handler = partial(options, handler=handler)
+            handler = partial(options, handler)
         started = time.perf_counter()
         route = request.match_info.route
         record = request[RECORD] = AccessRecord(

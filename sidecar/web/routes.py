@@ -137,7 +137,7 @@ def _cors_headers(origins: Sequence[str], origin: str | None) -> dict[str, str]:
     }
 
 
-async def _options(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def _options(handler: Handler, request: web.Request) -> web.StreamResponse:
     """Say which methods a resource has, for OPTIONS that is no preflight (RFC 9110 9.3.7)."""
     headers, resource = request.headers, request.match_info.route.resource
     is_preflight = hdrs.ORIGIN in headers and hdrs.ACCESS_CONTROL_REQUEST_METHOD in headers

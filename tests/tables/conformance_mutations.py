@@ -158,9 +158,9 @@ MUTATIONS = [
     ),
     Mutation(
         17,
-        "patients/ehr_lookup.py",
-        "        return frozenset(identifiers)",
-        "        return frozenset()",
+        "patients/patient_resource.py",
+        "    return frozenset(identifiers)",
+        "    return frozenset()",
         f"{_SEARCH_TESTS}::test_all_studies_of_a_patient",
     ),
     Mutation(

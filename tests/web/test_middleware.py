@@ -77,7 +77,7 @@ async def world() -> AsyncIterator[World]:
         Tracing(),
         "",
         ForwardedClients(),
-        lambda request, handler: handler(request),
+        lambda handler, request: handler(request),
     )
     app = web.Application(middlewares=[observe])
     app.on_response_prepare.append(partial(add_headers, lambda *_: asyncio.sleep(0)))
