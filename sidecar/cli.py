@@ -20,7 +20,6 @@ from sidecar.check import from_outside
 from sidecar.telemetry.logs import configure_logs
 
 if TYPE_CHECKING:
-    from sidecar.conformance.finding import Finding
     from sidecar.settings.document import Settings
 
 _CONFIG = click.option(
@@ -101,7 +100,12 @@ def check(
     if url is None and not files:
         raise click.UsageError("Either --config or --conformance is needed.")
     if url is not None:
-        _check_conformance(url, token, given, in_json=in_json)
+        configure_logs("CRITICAL")
+        try:
+            is_fine = from_outside.check_from_outside(url, token, given, in_json=in_json)
+            sys.exit(0 if is_fine else 1)
+        except OSError as error:
+            _fail(_description(error))
     if misplaced := from_outside.names(given):
         raise click.UsageError(f"{misplaced}: only with --conformance.")
     settings = _settings(files, in_json=in_json)
@@ -112,25 +116,8 @@ def check(
     configure_logs("INFO" if verbose else "CRITICAL")
     try:
         findings = event_loop.run(check_settings(settings, token))
-    except OSError as error:
+    except (OSError, ValueError) as error:
         _fail(_description(error))
-    except ValueError as error:
-        _fail(str(error))
-    _print_findings(findings, in_json=in_json)
-
-
-def _check_conformance(
-    url: str, token: str | None, given: dict[str, Any], *, in_json: bool
-) -> NoReturn:
-    configure_logs("CRITICAL")
-    try:
-        is_fine = from_outside.check_from_outside(url, token, given, in_json=in_json)
-    except OSError as error:
-        _fail(_description(error))
-    sys.exit(0 if is_fine else 1)
-
-
-def _print_findings(findings: "Sequence[Finding]", *, in_json: bool) -> NoReturn:
     from sidecar.conformance.finding import as_json, has_failed, table  # noqa: PLC0415
 
     click.echo(as_json(findings) if in_json else table(findings))
@@ -287,14 +274,14 @@ def capability_key() -> None:
 @_CONFIG
 def ehr_snippet(files: tuple[Path, ...]) -> None:
     """Print JSON for the EHR's .well-known/smart-configuration, by which apps find us (SIA-1)."""
-    from sidecar.fhir.capability_statement import OfferedFeatures  # noqa: PLC0415
-    from sidecar.fhir.capability_statement import ehr_snippet as snippet  # noqa: PLC0415
+    from sidecar.fhir import capability_statement  # noqa: PLC0415
 
     settings = _settings(files)
-    offered = OfferedFeatures(
+    offered = capability_statement.OfferedFeatures(
         app_launch=settings.access.app_launch, backend_services=settings.access.backend_services
     )
-    click.echo(json.dumps(snippet(settings.server.public_url + "/fhir", offered), indent=2))
+    snippet = capability_statement.ehr_snippet(settings.server.public_url + "/fhir", offered)
+    click.echo(json.dumps(snippet, indent=2))
 
 
 def _settings(files: tuple[Path, ...], *, in_json: bool = False) -> "Settings":
@@ -308,9 +295,10 @@ def _settings(files: tuple[Path, ...], *, in_json: bool = False) -> "Settings":
         _fail(*error.problems)
 
 
-def _description(error: OSError) -> str:
-    text = error.strerror or str(error)
-    return f"{error.filename}: {text}" if error.filename else text
+def _description(error: OSError | ValueError) -> str:
+    text = getattr(error, "strerror", None) or str(error)
+    filename = getattr(error, "filename", None)
+    return f"{filename}: {text}" if filename else text
 
 
 def _fail(*problems: str) -> NoReturn:

@@ -7,7 +7,7 @@ each refusal is raised as ``Denied``.
 from collections.abc import Callable, Collection, Sequence, Set
 from typing import Any, TypeVar
 
-from sidecar.access.decision import decide_capability, decide_patient
+from sidecar.access.decision import decide_capability, decide_patient, decide_read
 from sidecar.access.facts import PatientFacts, Policy, Token
 from sidecar.access.permits import (
     Capability,
@@ -190,6 +190,12 @@ class PatientAuthorizer:
         if len(permits) > 1:  # Each of them may be a backend client's.
             raise BadRequest("A search is for one patient.", reason="several_patients")
         return permits[0]
+
+    def unless_own(
+        self, record: AccessRecord, named: str, own: Collection[str], shared: Collection[str]
+    ) -> None:
+        """Raise ``Denied`` for a FHIR resource that is not of ``own``: see ``decide_read``."""
+        self._unless_denied(record, decide_read(named, own, shared))
 
     async def _decide_patient(
         self, token: Token, interaction: Interaction, patient: str | None

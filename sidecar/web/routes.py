@@ -69,8 +69,8 @@ def create_public(
                 tracing,
                 public_url,
                 ForwardedClients(forwarded_allow_ips),
-            ),
-            _options,
+                _options,
+            )
         ],
         client_max_size=REQUEST_BODY_BYTES,
     )
@@ -139,11 +139,8 @@ def _cors_headers(origins: Sequence[str], origin: str | None) -> dict[str, str]:
     }
 
 
-@web.middleware
-async def _options(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def _options(handler: Handler, request: web.Request) -> web.StreamResponse:
     """Say which methods a resource has, for OPTIONS that is no preflight (RFC 9110 9.3.7)."""
-    if request.method != hdrs.METH_OPTIONS:
-        return await handler(request)
     headers, resource = request.headers, request.match_info.route.resource
     is_preflight = hdrs.ORIGIN in headers and hdrs.ACCESS_CONTROL_REQUEST_METHOD in headers
     if is_preflight or resource is None:
