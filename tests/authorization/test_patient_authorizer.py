@@ -292,7 +292,9 @@ async def test_a_search_is_permitted_for_all_whom_it_names_or_for_nobody(
     own = await world.authorizer.may_search(made, facts, compartment)
     searching = world.authorizer.permit_search(made, facts, named, own)
     if isinstance(found, Reason):
-        assert await world.refused(searching) is found
+        with pytest.raises(Denied) as denied:
+            await searching
+        assert denied.value.reason is found
     elif found == "several_patients":
         with pytest.raises(BadRequest):
             await searching
