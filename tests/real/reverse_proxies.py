@@ -141,8 +141,10 @@ class ReverseProxy:
 
 
 @contextlib.contextmanager
-def reverse_proxy(made_by: Program, way: Way) -> Iterator[ReverseProxy]:
-    """Run one in front of a port on which nothing listens yet."""
+def reverse_proxy(
+    made_by: Program, way: Way, further: Mapping[str, str] | None = None
+) -> Iterator[ReverseProxy]:
+    """Run one, with ``further`` changes, in front of a port on which nothing listens yet."""
     binary = made_by.binary()
     with tempfile.TemporaryDirectory(prefix=f"{made_by.name}-") as scratch:
         folder, port, upstream = Path(scratch), free_port(), free_port()
@@ -160,7 +162,7 @@ def reverse_proxy(made_by: Program, way: Way) -> Iterator[ReverseProxy]:
             ).items()
         }
         changes = {old: _filled(new, names) for old, new in made_by.places.items()}
-        changes["127.0.0.1:8080"] = f"127.0.0.1:{upstream}"
+        changes |= {"127.0.0.1:8080": f"127.0.0.1:{upstream}"} | (further or {})
         if way == "stripped":
             changes = dict([made_by.strips]) | changes
         text = _changed(text, changes)

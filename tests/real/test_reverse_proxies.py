@@ -27,7 +27,7 @@ from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
 from tests.fakes.site import HEADERS, site_settings
 from tests.fakes.stream_server import stream_server
 from tests.installed import installed
-from tests.real.reverse_proxies import PATH, PROGRAMS, WAYS, ReverseProxy, reverse_proxy
+from tests.real.reverse_proxies import PATH, PROGRAMS, WAYS, Program, ReverseProxy, reverse_proxy
 from tests.tables.capability_attacks import CAPABILITY_KEY
 from tests.tables.proxied_targets import TARGETS
 from tests.waiting import WAIT_SECONDS, wait_until_async
@@ -63,6 +63,12 @@ def instance(study: str, number: int) -> bytes:
             PixelData=bytes(2**20 if study == LARGE else 200_000),
         )
     )
+
+
+def mark(program: Program) -> pytest.MarkDecorator:
+    """What the test needs."""
+    found: pytest.MarkDecorator = getattr(pytest.mark, program.name)
+    return found
 
 
 @dataclass
@@ -108,9 +114,7 @@ class Archive:
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(
-            (program, way), id=f"{program.name}, {way}", marks=getattr(pytest.mark, program.name)
-        )
+        pytest.param((program, way), id=f"{program.name}, {way}", marks=mark(program))
         for program in PROGRAMS
         for way in WAYS
     ],
@@ -164,6 +168,13 @@ async def served(proxy: ReverseProxy, archive: Archive, tmp_path: Path) -> Async
 
 @pytest.fixture
 async def app(proxy: ReverseProxy) -> AsyncIterator[aiohttp.ClientSession]:
+    """An app in front of the proxy."""
+    async with connected(proxy) as session:
+        yield session
+
+
+@contextlib.asynccontextmanager
+async def connected(proxy: ReverseProxy) -> AsyncIterator[aiohttp.ClientSession]:
     """An app's connections to the proxy, from an address of its own."""
     connector = aiohttp.TCPConnector(
         ssl=ssl.create_default_context(cafile=str(proxy.ca)),
@@ -335,6 +346,24 @@ async def test_a_slow_archive_is_a_503_with_retry_after(
         async with app.get(url, headers={"Accept": MULTIPART}) as answer:
             assert answer.status == 200
             assert await answer.read()
+
+
+@pytest.mark.parametrize(
+    "made_by", [pytest.param(one, id=one.name, marks=mark(one)) for one in PROGRAMS]
+)
+async def test_an_answer_may_take_longer_than_a_request(
+    made_by: Program, archive: Archive, tmp_path: Path
+) -> None:
+    """The time in which a request must come, 15 s, is 3 s here."""
+    archive.may_go_on.clear()
+    with reverse_proxy(made_by, "own host", {"15s": "3s"}) as proxy:
+        async with sidecar_behind(proxy, archive, tmp_path), connected(proxy) as app:
+            url = f"{proxy.url}/wado-rs/studies/{STUDY}"
+            async with app.get(url, headers={"Accept": MULTIPART}) as answer:
+                await answer.content.readexactly(100_000)
+                await asyncio.sleep(5)
+                archive.may_go_on.set()
+                assert len(await answer.read()) > 3 * len(instance(STUDY, 0))
 
 
 @pytest.mark.usefixtures("served")
