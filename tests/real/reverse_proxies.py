@@ -162,7 +162,7 @@ def reverse_proxy(
             ).items()
         }
         changes = {old: _filled(new, names) for old, new in made_by.places.items()}
-        changes |= {"127.0.0.1:8080": f"127.0.0.1:{upstream}"} | (further or {})
+        changes |= {"127.0.0.1:8080": f"127.0.0.1:{upstream}", **(further or {})}
         if way == "stripped":
             changes = dict([made_by.strips]) | changes
         text = _changed(text, changes)

@@ -97,7 +97,9 @@ class Archive:
         answer.enable_chunked_encoding()
         await answer.prepare(request)
         try:
-            for number in range(INSTANCES[study]):
+            last = request.path.rpartition(".")[2]
+            wanted = [int(last)] if "/instances/" in request.path else range(INSTANCES[study])
+            for number in wanted:
                 if number:
                     await self.may_go_on.wait()
                 part = b"--part\r\nContent-Type: application/dicom\r\n\r\n"
@@ -260,6 +262,18 @@ async def test_a_study_comes_whole(proxy: ReverseProxy, app: aiohttp.ClientSessi
             hashes = {hashlib.sha256(saved.read(name)).digest() for name in saved.namelist()}
     files = [instance(STUDY, number) for number in range(INSTANCES[STUDY])]
     assert hashes == {hashlib.sha256(one).digest() for one in files}
+
+
+@pytest.mark.usefixtures("served")
+async def test_other_forms_come_too(proxy: ReverseProxy, app: aiohttp.ClientSession) -> None:
+    """HEAD, and an instance in the form of older viewers."""
+    async with app.head(proxy.url + SEARCH) as head:
+        assert (head.status, await head.read()) == (200, b"")
+        assert head.headers["X-Request-Id"]
+    query = f"requestType=WADO&studyUID={OTHER}&seriesUID={OTHER}.1&objectUID={OTHER}.1.0"
+    async with app.get(f"{proxy.url}/wado-uri?{query}&contentType=application/dicom") as answer:
+        assert answer.status == 200
+        assert await answer.read() == instance(OTHER, 0)
 
 
 @pytest.mark.usefixtures("served")
