@@ -20,6 +20,7 @@ SILENCE = {
     "traefik-routes": r"responseHeaderTimeout: (\d+)s",
 }
 IDLE = {
+    "nginx": r"keepalive 32;\n.*\n +keepalive_timeout (\d+)s;",
     "Caddyfile": r"keepalive (\d+)s",
     "traefik-routes": r"idleConnTimeout: (\d+)s",
 }

@@ -345,6 +345,9 @@ async def test_refusals_reach_the_app_as_they_are(
     token = {"Authorization": "Bearer " + "t" * 8_183}
     async with app.get(proxy.url + SEARCH, headers=token) as answered:
         assert (answered.status, "X-Request-Id" in answered.headers) == (200, True)
+    longest = f"{proxy.url}/fhir/metadata?a=" + "a" * 7_900
+    async with app.get(longest, headers=token) as answered:
+        assert (answered.status, "X-Request-Id" in answered.headers) == (200, True)
 
 
 async def test_a_slow_archive_is_a_503_with_retry_after(
