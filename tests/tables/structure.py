@@ -7,6 +7,7 @@ RELAY = "in front of a real archive: passes on what it is asked"
 REAL = "what a real server beside it needs"
 
 SERVES_ELSEWHERE = {
+    "real/test_reverse_proxies.py recorder": "records heads as a proxy writes them",
     "attacks/test_table.py test_slow_headers_are_not_waited_for": OURS,
     "check/test_certificates.py test_an_archive_whose_certificate_is_not_trusted": RAW,
     "check/test_scheme.py tls_port": RAW,
