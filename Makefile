@@ -167,8 +167,11 @@ release: $(VENV)/.installed-release ## make wheel, sdist and chart, with bills o
 
 syft: build/bin/syft ## build a Syft, which writes an image's bill of materials (needs Go; some minutes)
 
+SYFT_VERSION := 1.52.0
+
 build/bin/syft:
-	@GOBIN=$(CURDIR)/build/bin go install -trimpath -ldflags "-s -w" github.com/anchore/syft/cmd/syft@v1.52.0
+	@GOBIN=$(CURDIR)/build/bin go install -trimpath -ldflags "-s -w -X main.version=$(SYFT_VERSION)" \
+		github.com/anchore/syft/cmd/syft@v$(SYFT_VERSION)
 
 format: $(VENV)/.installed-lint ## format the code and apply ruff's safe fixes
 	@$(BIN)/ruff format .
