@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-real coverage mutants conformance-mutants lint lint-code lint-format lint-types lint-imports lint-dockerfile bench fuzz release keycloak hapi oidc-provider hydra ohif opa syft tiny-pacs kubernetes kubernetes-node format lock clean
+.PHONY: help demo test test-real coverage mutants conformance-mutants lint lint-code lint-format lint-types lint-imports lint-dockerfile bench fuzz keycloak hapi oidc-provider hydra ohif opa tiny-pacs kubernetes kubernetes-node format lock clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Where it is set, as in many containers, each test worker and each process that a test starts compiles all sources anew.
@@ -161,6 +161,8 @@ $(KUBERNETES)/.node: $(KUBERNETES)/.built
 	@GOBIN=$(KUBERNETES) go install $(KUBE_ROUTER)
 	@touch $@
 
+.PHONY: release syft
+
 # A dry run, into build/release, of the last commit. With ARGS=--tag the commit gets its tag; --image FILE adds an image.
 release: $(VENV)/.installed-release ## make wheel, sdist and chart, with bills of materials, provenance and digests
 	@$(BIN)/python -m release $(ARGS)
@@ -182,7 +184,7 @@ lock: ## pin in requirements.lock, with hashes, what pyproject.toml asks for (AR
 	$(or $(PYTHON),python3) -m venv "$$work/venv"; \
 	"$$work/venv/bin/python" -m pip install -q 'uv>=0.9'; \
 	cp requirements.lock "$$work/lock"; \
-	"$$work/venv/bin/uv" pip compile -q --universal --python-version $(OLDEST) --extra lint --extra release --generate-hashes \
+	"$$work/venv/bin/uv" pip compile -q --universal --python-version $(OLDEST) --all-extras --generate-hashes \
 		--annotation-style line --no-header $(ARGS) -o "$$work/lock" pyproject.toml; \
 	{ sed -n '/^#/p' requirements.lock; sed '/^#/d' "$$work/lock"; } >"$$work/written"; \
 	cat "$$work/written" >requirements.lock
