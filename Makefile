@@ -177,14 +177,19 @@ $(KUBERNETES)/.node: $(KUBERNETES)/.built
 	@GOBIN=$(KUBERNETES) go install $(KUBE_ROUTER)
 	@touch $@
 
+.PHONY: release syft
+
 # A dry run, into build/release, of the last commit. With ARGS=--tag the commit gets its tag; --image FILE adds an image.
 release: $(VENV)/.installed-release ## make wheel, sdist and chart, with bills of materials, provenance and digests
 	@$(BIN)/python -m release $(ARGS)
 
 syft: build/bin/syft ## build a Syft, which writes an image's bill of materials (needs Go; some minutes)
 
+SYFT_VERSION := 1.52.0
+
 build/bin/syft:
-	@GOBIN=$(CURDIR)/build/bin go install -trimpath -ldflags "-s -w" github.com/anchore/syft/cmd/syft@v1.52.0
+	@GOBIN=$(CURDIR)/build/bin go install -trimpath -ldflags "-s -w -X main.version=$(SYFT_VERSION)" \
+		github.com/anchore/syft/cmd/syft@v$(SYFT_VERSION)
 
 format: $(VENV)/.installed-lint ## format the code and apply ruff's safe fixes
 	@$(BIN)/ruff format .
@@ -195,7 +200,7 @@ lock: ## pin in requirements.lock, with hashes, what pyproject.toml asks for (AR
 	$(or $(PYTHON),python3) -m venv "$$work/venv"; \
 	"$$work/venv/bin/python" -m pip install -q 'uv>=0.9'; \
 	cp requirements.lock "$$work/lock"; \
-	"$$work/venv/bin/uv" pip compile -q --universal --python-version $(OLDEST) --extra docs --extra lint --extra release --generate-hashes \
+	"$$work/venv/bin/uv" pip compile -q --universal --python-version $(OLDEST) --all-extras --generate-hashes \
 		--annotation-style line --no-header $(ARGS) -o "$$work/lock" pyproject.toml; \
 	{ sed -n '/^#/p' requirements.lock; sed '/^#/d' "$$work/lock"; } >"$$work/written"; \
 	cat "$$work/written" >requirements.lock

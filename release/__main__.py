@@ -74,7 +74,7 @@ def release(given: argparse.Namespace, work: Path) -> str:
     files.append(bill)
     if given.image and SYFT.exists():
         files.append(out / f"smart-imaging-sidecar-{version}.image.spdx.json")
-        bill_of_image(SYFT, given.image, files[-1])
+        bill_of_image(SYFT, out / f"smart-imaging-sidecar-{version}.image.tar", files[-1])
     elif given.image:
         print("no bill of materials of the image: make syft")
     files.append(out / "provenance.intoto.json")

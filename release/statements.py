@@ -37,7 +37,8 @@ def bill_of_materials(wheel: Path, tree: Path, bill: Path, work: Path) -> None:
 
 def bill_of_image(syft: Path, image: Path, bill: Path) -> None:
     """Write what an image holds, Debian's packages as well, in SPDX's JSON."""
-    _done(syft, "scan", f"docker-archive:{image}", "-q", "-o", f"spdx-json={bill}")
+    name = ("--source-name", image.name)  # else the folder would be in it
+    _done(syft, "scan", f"docker-archive:{image}", "-q", *name, "-o", f"spdx-json={bill}")
 
 
 def provenance(

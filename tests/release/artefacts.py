@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import tempfile
 import venv
 import zipfile
 from pathlib import Path
@@ -83,7 +84,15 @@ def test_the_bill_of_materials_has_what_the_lock_pins() -> None:
     assert {f"{name}=={version}" for name, version in listed} <= {
         line.split()[0] for line in pinned.splitlines() if "==" in line
     }
-    assert str(Path.home()) not in json.dumps(bill)
+
+
+def test_no_folder_of_this_machine_is_named() -> None:
+    statements = {file.name: file.read_text() for file in FOLDER.glob("*.json")}
+    assert len(statements) >= 2
+    folders = {str(folder) for folder in (ROOT, FOLDER, Path(tempfile.gettempdir()))}
+    assert {
+        name for name, text in statements.items() for one in folders if f"{one}/" in text
+    } == set()
 
 
 @pytest.fixture(scope="module")

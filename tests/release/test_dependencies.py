@@ -33,14 +33,11 @@ ALL = [(group, name) for group in GROUPS for name in _named(group)]
 def _licences(name: str) -> set[str]:
     """Return what the metadata of a package may mean."""
     about = metadata(name)
-    if about["License-Expression"]:
-        return {about["License-Expression"]}
-    said = [
-        text.rpartition(":: ")[2]
-        for text in about.get_all("Classifier") or ()
-        if text.startswith("License ::")
-    ]
-    found = {SPELLINGS.get(text, text) for text in (*said, about["License"]) if text}
+    if expressions := about.get_all("License-Expression"):
+        return {*expressions}
+    classifiers = [text for text in about.get_all("Classifier") or () if "License ::" in text]
+    said = [text.rpartition(":: ")[2] for text in (*classifiers, *(about.get_all("License") or ()))]
+    found = {SPELLINGS.get(text, text) for text in said}
     return found | {" OR ".join(sorted(found))} if found else {SILENT[name]}
 
 

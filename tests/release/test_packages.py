@@ -77,8 +77,8 @@ def test_good_packages(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ("first", "second", "problem"),
     [
         (GOOD, GOOD | {"sidecar/__init__.py": "x"}, r"two builds of a-1-py3-none-any\.whl differ"),
-        (GOOD | {"tests/a.py": ""}, None, r"differs from sidecar/ in \['tests/a\.py'\]"),
-        (GOOD | {"sidecar/b.py": ""}, None, r"differs from sidecar/ in \['sidecar/b\.py'\]"),
+        (GOOD | {"other/a.css": ""}, None, r"differs from sidecar/ in \['other/a\.css'\]"),
+        (GOOD | {"sidecar/b.css": ""}, None, r"differs from sidecar/ in \['sidecar/b\.css'\]"),
         ({"sidecar/__init__.py": ""}, None, r"differs .* in \['sidecar/page/page\.css'\]"),
     ],
 )
