@@ -40,7 +40,7 @@ def test_each_attempt_is_refused(tmp_path: Path) -> None:
 
 EXPECTED = {
     "Search for another patient": ("403", "other_patient"),
-    "Open another patient’s study": ("404", "foreign"),
+    "Open another patient’s study": ("404", "not_shown"),
     "Use the other patient’s address": ("403", "other_patient"),
     "No key at all": ("401", "missing_token"),
     "A key for searching": ("403", "insufficient_scope"),

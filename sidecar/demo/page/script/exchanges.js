@@ -62,7 +62,7 @@ const lines = (headers) =>
   Object.entries(headers).map(([name, value]) => `${name}: ${value}`).join("\n");
 
 const code = (label, text) =>
-  el("pre", { tabindex: "0", role: "region", aria: { label } }, text);
+  el("pre", { tabindex: "0", role: "group", aria: { label } }, text);
 
 function body(exchange) {
   const asked = [

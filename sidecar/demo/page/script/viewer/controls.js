@@ -59,8 +59,8 @@ export function makeControls(actions) {
   const play = button("Play", actions.play, { id: "play", aria: { pressed: "false" } });
   const place = el("output", { id: "place", for: "position" });
   const buttons = el("div", { class: "buttons" },
-    button("Zoom in", () => actions.zoom(1.25), { class: "small" }),
-    button("Zoom out", () => actions.zoom(0.8), { class: "small" }),
+    button("+", () => actions.zoom(1.25), { class: "small", aria: { label: "Zoom in" } }),
+    button("−", () => actions.zoom(0.8), { class: "small", aria: { label: "Zoom out" } }),
     button("Invert", actions.invert, { class: "small", id: "invert", aria: { pressed: "false" } }),
     button("Reset", actions.reset, { class: "small" }));
   return {

@@ -1,0 +1,234 @@
+"""The explorer's viewer in a real browser: the picture is that of the stored values."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select
+
+from tests.real.explorer import Explorer, explorer, running_demo
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.browser
+
+STATISTICS = """
+const canvas = document.getElementById("canvas");
+const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+let sum = 0, squares = 0, colored = 0;
+for (let at = 0; at < data.length; at += 4) {
+  sum += data[at];
+  squares += data[at] ** 2;
+  if (Math.abs(data[at] - data[at + 2]) > 16) colored += 1;
+}
+const count = data.length / 4, mean = sum / count;
+return { mean, deviation: Math.sqrt(squares / count - mean ** 2), colored: colored / count };"""
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explorer]:
+    """Ada's studies in a browser."""
+    folder = tmp_path_factory.mktemp("demo")
+    with running_demo(folder / "log.txt") as url, explorer(url, folder) as opened:
+        opened.log_in("ada")
+        yield opened
+
+
+def study_of(page: Explorer, purpose: str) -> Any:
+    """Return what the guide says of Ada's study for that purpose."""
+    guide = page.js("return fetch('/demo/guide').then((answer) => answer.json())")
+    return next(
+        study
+        for study in guide["studies"]
+        if (study["patient"], study["purpose"]) == ("ada", purpose)
+    )
+
+
+def open_study(page: Explorer, purpose: str, series: int = 0) -> Any:
+    """Open a study at one of its series; return what the guide says of it."""
+    study = study_of(page, purpose)
+    page.go("studies")
+    page.wait(f".card[data-study='{study['study']}'] button.primary").click()
+    uid = study["series"][series]["series"]
+    page.wait(f".strip button[data-series='{uid}']").click()
+    return study
+
+
+def statistics(page: Explorer) -> dict[str, float]:
+    """Return what the canvas has, once it is no longer blank."""
+    return wait_until("a picture", lambda: page.js(STATISTICS), lambda it: it["deviation"] > 5)
+
+
+def place(page: Explorer) -> str:
+    return page.wait("#place").text
+
+
+def test_a_volume(page: Explorer) -> None:
+    """Scrolling by keys, wheel and slider; windowing by preset, numbers and drag."""
+    open_study(page, "volume")
+    first = statistics(page)
+    assert place(page) == "Image 49 of 96"
+    assert "drawn here from the stored values" in page.wait("#about-image").text
+    canvas = page.wait("#canvas")
+    canvas.send_keys(Keys.ARROW_DOWN)
+    assert place(page) == "Image 50 of 96"
+    canvas.send_keys(Keys.HOME)
+    assert place(page) == "Image 1 of 96"
+    canvas.send_keys(Keys.PAGE_DOWN)
+    assert place(page) == "Image 11 of 96"
+    ActionChains(page.driver).scroll_by_amount(0, 0).perform()
+    page.js(
+        "arguments[0].dispatchEvent(new WheelEvent('wheel', { deltaY: 180, cancelable: true }))",
+        canvas,
+    )
+    assert place(page) == "Image 14 of 96"
+    page.js(
+        "const at = document.getElementById('position'); at.value = 49;"
+        "at.dispatchEvent(new Event('input'))"
+    )
+    wait_until("the same picture", lambda: page.js(STATISTICS), lambda it: it == first)
+
+
+def test_windowing_changes_the_picture(page: Explorer) -> None:
+    open_study(page, "volume")
+    first = statistics(page)
+    names = [option.text for option in Select(page.wait("#preset")).options]
+    assert {"Bone", "Lung", "Full range", "Own"} <= set(names)
+    Select(page.wait("#preset")).select_by_visible_text("Bone")
+    bone = page.js(STATISTICS)
+    assert abs(bone["mean"] - first["mean"]) > 1
+    center, width = page.wait("#window-center"), page.wait("#window-width")
+    assert (center.get_property("value"), width.get_property("value")) == ("600", "2800")
+    width.clear()
+    width.send_keys("50" + Keys.TAB)
+    assert page.js(STATISTICS) != bone
+    assert Select(page.wait("#preset")).first_selected_option.text == "Own"
+    before = page.js(STATISTICS)
+    drag = ActionChains(page.driver).click_and_hold(page.wait("#canvas")).move_by_offset(60, 40)
+    drag.release().perform()
+    assert page.js(STATISTICS) != before
+    page.driver.find_element(By.XPATH, "//button[text()='Reset']").click()
+    assert page.js(STATISTICS) == first
+
+
+def test_zooming_moving_inverting(page: Explorer) -> None:
+    open_study(page, "volume")
+    first = statistics(page)
+    canvas = page.wait("#canvas")
+    canvas.send_keys("+")
+    zoomed = page.js(STATISTICS)
+    assert zoomed["mean"] > first["mean"]
+    move = ActionChains(page.driver).key_down(Keys.SHIFT).click_and_hold(canvas)
+    move.move_by_offset(300, 0).release().key_up(Keys.SHIFT).perform()
+    assert page.js(STATISTICS) != zoomed
+    canvas.send_keys("0")
+    assert page.js(STATISTICS) == first
+    page.wait("#invert").click()
+    assert page.js(STATISTICS) != first
+    page.wait("#invert").click()
+    assert page.js(STATISTICS) == first
+
+
+def test_the_pixels_are_those_of_the_file(page: Explorer) -> None:
+    """Each drawn pixel is the window's linear function of the stored value (PS3.3 C.11.2.1.2)."""
+    wrong = page.js("""
+        return import("/page/script/viewer/pixels.js").then(({ paint, valuesOf }) => {
+          const wrong = [];
+          for (const [bits, stored, isSigned] of [[16, 12, false], [16, 16, true], [16, 12, true],
+            [8, 8, false], [8, 8, true]]) {
+            for (const photometric of ["MONOCHROME1", "MONOCHROME2"]) {
+              const image = { rows: 2, columns: 2, samples: 1, bits, stored, isSigned, photometric,
+                slope: 2, intercept: -10 };
+              const low = isSigned ? -(2 ** (stored - 1)) : 0;
+              const high = low + 2 ** stored - 1;
+              const raw = [low, high, 3, 60];
+              const Kind = bits === 8 ? Uint8Array : Uint16Array;
+              // Bits above the stored ones are not part of the value.
+              const noise = bits > stored ? 0xf000 : 0;
+              const file = Kind.from(raw, (value) => value ^ (value < 0 ? 0 : noise));
+              const values = valuesOf(new Uint8Array(file.buffer), image);
+              if (String([...values]) !== String(raw)) wrong.push([bits, stored, [...values]]);
+              const rgba = paint(new Uint8ClampedArray(16), values, image,
+                { center: 50, width: 101 });
+              raw.forEach((value, index) => {
+                const grey = ((value * 2 - 10 - 49.5) / 100 + 0.5) * 255;
+                const clamped = Math.min(255, Math.max(0, grey));
+                const expected = photometric === "MONOCHROME1" ? 255 - clamped : clamped;
+                const difference = Math.abs(rgba[4 * index] - expected);
+                if (difference > 0.51) wrong.push([bits, value, expected]);
+              });
+            }
+          }
+          return wrong;
+        })""")
+    assert wrong == []
+
+
+def test_a_loop_plays(page: Explorer) -> None:
+    study = open_study(page, "multiframe")
+    statistics(page)
+    assert place(page) == f"Frame 1 of {study['series'][0].get('frames', 40)}"
+    page.wait("#play").click()
+    wait_until("it plays", lambda: place(page), lambda text: text.startswith("Frame 5 "))
+    page.wait("#play").click()
+    assert page.wait("#play").get_attribute("aria-pressed") == "false"
+
+
+@pytest.mark.parametrize(
+    ("purpose", "series", "is_colored"),
+    [
+        ("multiframe", 1, True),
+        ("x-ray", 0, False),
+        ("compressed", 0, False),
+        ("compressed", 1, False),
+        ("compressed", 2, None),
+        ("photo", 0, True),
+    ],
+)
+def test_each_kind_of_image(
+    page: Explorer, purpose: str, series: int, is_colored: bool | None
+) -> None:
+    open_study(page, purpose, series)
+    seen = statistics(page)
+    if is_colored is not None:
+        assert (seen["colored"] > 0.002) is is_colored
+
+
+def test_a_document(page: Explorer) -> None:
+    open_study(page, "document")
+    link = page.wait(".document a.primary")
+    assert str(link.get_attribute("href")).startswith("blob:")
+    assert "PDF" in page.wait(".document").text
+
+
+def test_a_study_that_the_archive_fetches_from_tape(page: Explorer) -> None:
+    study = study_of(page, "slow")
+    page.go("studies")
+    card = f".card[data-study='{study['study']}']"
+    wait_until(
+        "it has come",
+        lambda: page.js("return document.querySelector(arguments[0])?.textContent", card),
+        lambda text: "Now it is there" in (text or ""),
+        explain=page.said,
+    )
+    assert page.wait(f"{card} .picture img")
+
+
+def test_a_series_that_is_withheld(page: Explorer) -> None:
+    study = study_of(page, "hidden-series")
+    page.go("studies")
+    assert "withheld" in page.wait(f".card[data-study='{study['study']}']").text
+    shown = [series for series in study["series"] if not series["hidden"]]
+    page.wait(f".card[data-study='{study['study']}'] button.primary").click()
+    page.wait(f".strip button[data-series='{shown[0]['series']}']")
+    assert len(page.all(".strip button")) == len(shown) < len(study["series"])
+
+
+def test_an_embargoed_study_says_when_it_opens(page: Explorer) -> None:
+    study = study_of(page, "embargo")
+    page.go("studies")
+    card = page.wait(f".card.closed[data-study='{study['study']}']")
+    assert "It opens at" in card.text
+    assert card.find_elements(By.TAG_NAME, "button") == []
