@@ -139,7 +139,14 @@ def _print_findings(findings: "Sequence[Finding]", *, in_json: bool) -> NoReturn
 
 
 @main.command(short_help="Run the whole journey here, with an embedded EHR and archive.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address of all listeners.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address of the sidecar and the EHR, and in their URLs; 0.0.0.0: all addresses. "
+    "Other machines then reach the demo without a password. "
+    "Archive and metrics stay on this machine.",
+)
 @click.option(
     "--port",
     default=8080,
@@ -152,7 +159,8 @@ def _print_findings(findings: "Sequence[Finding]", *, in_json: bool) -> NoReturn
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder of DICOM files for the archive; "
-    "a new or empty one is filled with pydicom's [default: one that is deleted at the end]",
+    "a new or empty one is filled with phantoms and pydicom's files "
+    "[default: one that is deleted at the end]",
 )
 @click.option(
     "--pacs",
