@@ -105,6 +105,15 @@ class Explorer:
         self.wait(f".tabs a[href='#{page}']").click()
         self.wait(f"#page-{page}")
 
+    def study(self, purpose: str) -> Any:
+        """Return what the demo's guide says of Ada's study for that purpose."""
+        guide = self.js("return fetch('/demo/guide').then((answer) => answer.json())")
+        return next(
+            study
+            for study in guide["studies"]
+            if (study["patient"], study["purpose"]) == ("ada", purpose)
+        )
+
     def console(self) -> list[str]:
         """Return the console's messages since the last call."""
         return [entry["message"] for entry in self.driver.get_log("browser")]  # type: ignore[no-untyped-call]

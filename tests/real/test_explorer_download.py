@@ -32,12 +32,7 @@ def page(demo: str, tmp_path: Path) -> Iterator[Explorer]:
 
 def choose(page: Explorer, purpose: str) -> dict[str, int]:
     """Choose Ada's study for that purpose; return the number of instances of each shown series."""
-    guide = page.js("return fetch('/demo/guide').then((answer) => answer.json())")
-    study = next(
-        study
-        for study in guide["studies"]
-        if (study["patient"], study["purpose"]) == ("ada", purpose)
-    )
+    study = page.study(purpose)
     Select(page.wait("#download-study")).select_by_value(study["study"])
     return {one["series"]: one["instances"] for one in study["series"] if not one["hidden"]}
 
@@ -136,3 +131,29 @@ def test_a_damaged_file_is_not_saved(page: Explorer, damage: str, tmp_path: Path
     page.status("breaks off|not as it was sent")
     assert page.all("#download-rows tr[data-state='failed']")
     assert not list(tmp_path.glob("downloads/*"))
+
+
+def test_dicom_files_in_a_folder(page: Explorer) -> None:
+    """The folder is one of the browser's own: nobody is there to pick another one."""
+    expected = choose(page, "hidden-series")
+    page.js("window.showDirectoryPicker = () => navigator.storage.getDirectory()")
+    page.wait("input[name=form][value=files]").click()
+    page.wait("#start").click()
+    page.status(f"Saved: {sum(expected.values())} files")
+    files = page.js("""
+        const found = [];
+        const walk = async (folder, path) => {
+          for await (const [name, entry] of folder.entries()) {
+            if (entry.kind === "directory") await walk(entry, `${path}${name}/`);
+            else {
+              const bytes = await (await entry.getFile()).arrayBuffer();
+              const magic = new TextDecoder().decode(bytes.slice(128, 132));
+              found.push([`${path}${name}`, magic]);
+            }
+          }
+        };
+        return navigator.storage.getDirectory().then((root) => walk(root, "")).then(() => found);
+    """)
+    assert len(files) == sum(expected.values())
+    assert {magic for _, magic in files} == {"DICM"}
+    assert all(name.startswith("DICOM/") for name, _ in files)

@@ -36,19 +36,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explorer]:
         yield opened
 
 
-def study_of(page: Explorer, purpose: str) -> Any:
-    """Return what the guide says of Ada's study for that purpose."""
-    guide = page.js("return fetch('/demo/guide').then((answer) => answer.json())")
-    return next(
-        study
-        for study in guide["studies"]
-        if (study["patient"], study["purpose"]) == ("ada", purpose)
-    )
-
-
 def open_study(page: Explorer, purpose: str, series: int = 0) -> Any:
     """Open a study at one of its series; return what the guide says of it."""
-    study = study_of(page, purpose)
+    study = page.study(purpose)
     page.go("studies")
     page.wait(f".card[data-study='{study['study']}'] button.primary").click()
     uid = study["series"][series]["series"]
@@ -203,32 +193,23 @@ def test_a_document(page: Explorer) -> None:
     assert "PDF" in page.wait(".document").text
 
 
-def test_a_study_that_the_archive_fetches_from_tape(page: Explorer) -> None:
-    study = study_of(page, "slow")
-    page.go("studies")
-    card = f".card[data-study='{study['study']}']"
-    wait_until(
-        "it has come",
-        lambda: page.js("return document.querySelector(arguments[0])?.textContent", card),
-        lambda text: "Now it is there" in (text or ""),
-        explain=page.said,
-    )
-    assert page.wait(f"{card} .picture img")
-
-
-def test_a_series_that_is_withheld(page: Explorer) -> None:
-    study = study_of(page, "hidden-series")
-    page.go("studies")
-    assert "withheld" in page.wait(f".card[data-study='{study['study']}']").text
-    shown = [series for series in study["series"] if not series["hidden"]]
-    page.wait(f".card[data-study='{study['study']}'] button.primary").click()
-    page.wait(f".strip button[data-series='{shown[0]['series']}']")
-    assert len(page.all(".strip button")) == len(shown) < len(study["series"])
-
-
-def test_an_embargoed_study_says_when_it_opens(page: Explorer) -> None:
-    study = study_of(page, "embargo")
-    page.go("studies")
-    card = page.wait(f".card.closed[data-study='{study['study']}']")
-    assert "It opens at" in card.text
-    assert card.find_elements(By.TAG_NAME, "button") == []
+def test_touch_scrolls(page: Explorer) -> None:
+    """One finger does what the chosen tool says."""
+    open_study(page, "volume")
+    statistics(page)
+    page.wait("input[name=tool][value=scroll]").click()
+    canvas = page.wait("#canvas")
+    before = place(page)
+    box = page.js("return arguments[0].getBoundingClientRect().toJSON()", canvas)
+    x, y = box["x"] + box["width"] / 2, box["y"] + 40
+    for kind, points in (
+        ("touchStart", [{"x": x, "y": y}]),
+        ("touchMove", [{"x": x, "y": y + 40}]),
+        ("touchMove", [{"x": x, "y": y + 80}]),
+        ("touchEnd", []),
+    ):
+        event = {"type": kind, "touchPoints": points}
+        page.driver.execute_cdp_cmd("Input.dispatchTouchEvent", event)
+    assert before == "Image 49 of 96"
+    wait_until("it has scrolled", lambda: place(page), lambda text: text == "Image 55 of 96")
+    page.wait("input[name=tool][value=window]").click()

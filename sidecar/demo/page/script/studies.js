@@ -49,14 +49,14 @@ function hiddenNote(study) {
   const hidden = known.filter((series) => series.hidden).length;
   if (!hidden) return null;
   return el("p", { class: "note" }, el("span", { class: "badge wait" }, "withheld"),
-    ` ${hidden} of its ${known.length} series is not for patients, by a rule of the hospital.`);
+    ` ${hidden} of its ${known.length} series.`);
 }
 
 function slowNote(study) {
   const seconds = guided(study)?.tape_seconds;
   if (!seconds) return null;
   return el("p", { class: "note" }, el("span", { class: "badge wait" }, "on tape"),
-    ` The archive needs some ${seconds} seconds to fetch it.`);
+    ` The archive fetches it in some ${seconds} seconds.`);
 }
 
 function card(study) {
