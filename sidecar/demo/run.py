@@ -30,7 +30,7 @@ from sidecar.demo.configuration import (
 )
 from sidecar.demo.ehr.app import STORE, create_ehr
 from sidecar.demo.explain.decisions import Decisions
-from sidecar.demo.explain.guide import TAPE_SECONDS, Guide
+from sidecar.demo.explain.guide import TAPE_SECONDS, DemoGuide
 from sidecar.demo.explain.routes import add_explanations
 from sidecar.demo.page import add_page
 from sidecar.demo.people import PATIENTS
@@ -145,7 +145,7 @@ async def _demo(
         }
         archive.write_config.write_text(_ABOUT + yaml.safe_dump(document, sort_keys=False))
 
-    decisions, guide = Decisions(), Guide(None if app is None else app[INDEX])
+    decisions, guide = Decisions(), DemoGuide(None if app is None else app[INDEX])
     capabilities = capability_urls(settings)
 
     def customize(public: web.Application) -> None:

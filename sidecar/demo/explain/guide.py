@@ -15,7 +15,7 @@ TAPE_SECONDS = 15.0
 """How long the archive needs to fetch a study from tape."""
 
 
-class Guide:
+class DemoGuide:
     """Tells of an ``index`` what phantoms are in it; ``None``: of an archive that is not ours."""
 
     def __init__(

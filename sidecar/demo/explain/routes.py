@@ -7,7 +7,7 @@ from aiohttp import web
 from sidecar.authorization.capability_urls import CapabilityUrls
 from sidecar.demo.ehr.tokens import TokenStore
 from sidecar.demo.explain.decisions import OWN_ROUTES, Decisions
-from sidecar.demo.explain.guide import Guide
+from sidecar.demo.explain.guide import DemoGuide
 from sidecar.demo.people import PATIENTS
 from sidecar.web.errors import json_response
 
@@ -19,7 +19,7 @@ _SCOPE = "patient/ImagingStudy.rs"
 def add_explanations(
     app: web.Application,
     decisions: Decisions,
-    guide: Guide,
+    guide: DemoGuide,
     tokens: TokenStore,
     capabilities: CapabilityUrls | None,
 ) -> None:
@@ -57,7 +57,7 @@ def _json(body: dict[str, Any], *, status: int = 200) -> web.Response:
 
 
 def _attacks(
-    patient: str, guide: Guide, tokens: TokenStore, capabilities: CapabilityUrls | None
+    patient: str, guide: DemoGuide, tokens: TokenStore, capabilities: CapabilityUrls | None
 ) -> dict[str, Any]:
     """Return what an attacker might have: UIDs of another patient, tokens, an old address."""
     foreign = guide.of_another(patient)

@@ -19,7 +19,7 @@ def uid(*names: object) -> UID:
 
 
 @dataclass(frozen=True, slots=True)
-class StudyFacts:
+class StudyLabel:
     """What all instances of a study have in common.
 
     ``key`` names it. ``date`` and ``time`` are UTC.

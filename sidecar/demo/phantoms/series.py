@@ -23,7 +23,7 @@ from pydicom.uid import (
 )
 
 from sidecar.demo.phantoms import chest, heart, report, skin
-from sidecar.demo.phantoms.dataset import StudyFacts, instance, set_pixels, set_windows, uid
+from sidecar.demo.phantoms.dataset import StudyLabel, instance, set_pixels, set_windows, uid
 from sidecar.demo.phantoms.head import HOUNSFIELD, Head
 from sidecar.demo.phantoms.noise import Field, blur, grain
 
@@ -45,7 +45,7 @@ _PLANES = {
 
 
 def ct(
-    study: StudyFacts,
+    study: StudyLabel,
     head: Head,
     *,
     slices: int,
@@ -77,7 +77,7 @@ def ct(
 
 
 def mr(
-    study: StudyFacts, head: Head, signal: Field, *, slices: int, number: int, description: str
+    study: StudyLabel, head: Head, signal: Field, *, slices: int, number: int, description: str
 ) -> Iterator[Dataset]:
     """Yield an MR of the head, with the ``signal`` of each tissue."""
     series = study.series(number, "MR", description)
@@ -133,7 +133,7 @@ def _slices(
         yield position, head.tissues(x, y, z)
 
 
-def key_images(study: StudyFacts, head: Head, *, number: int) -> Iterator[Dataset]:
+def key_images(study: StudyLabel, head: Head, *, number: int) -> Iterator[Dataset]:
     """Yield three slices as a work station saves them: eight bits, in baseline JPEG."""
     series = study.series(number, "CT", "Key images")
     for count, (position, tissues) in enumerate(_slices(series, head, "AXIAL", 6)):
@@ -156,7 +156,7 @@ def key_images(study: StudyFacts, head: Head, *, number: int) -> Iterator[Datase
         yield made
 
 
-def compressed(study: StudyFacts, head: Head) -> Iterator[Dataset]:
+def compressed(study: StudyLabel, head: Head) -> Iterator[Dataset]:
     """Yield three series in JPEG-LS, JPEG 2000 and baseline JPEG."""
     for number, plane, syntax, name in (
         (1, "CORONAL", JPEGLSLossless, "Coronal, JPEG-LS"),
@@ -168,7 +168,7 @@ def compressed(study: StudyFacts, head: Head) -> Iterator[Dataset]:
     yield from key_images(study, head, number=3)
 
 
-def ultrasound(study: StudyFacts, seed: int) -> Iterator[Dataset]:
+def ultrasound(study: StudyLabel, seed: int) -> Iterator[Dataset]:
     """Yield a loop of the heart in grey, and one with the flow of blood in colour."""
     for number, name, loop in (
         (1, "Four chambers", heart.grey_loop),
@@ -186,7 +186,7 @@ def ultrasound(study: StudyFacts, seed: int) -> Iterator[Dataset]:
         yield made
 
 
-def x_ray(study: StudyFacts, seed: int, *, inverse: bool = False) -> Iterator[Dataset]:
+def x_ray(study: StudyLabel, seed: int, *, inverse: bool = False) -> Iterator[Dataset]:
     """Yield a digital X-ray of the chest; ``inverse``: its smallest value is white."""
     made = instance(study.series(1, "DX", "Chest, PA"), DigitalXRayImageStorageForPresentation, 1)
     _set_projection(made)
@@ -212,7 +212,7 @@ def x_ray(study: StudyFacts, seed: int, *, inverse: bool = False) -> Iterator[Da
     yield made
 
 
-def old_x_ray(study: StudyFacts, seed: int) -> Iterator[Dataset]:
+def old_x_ray(study: StudyLabel, seed: int) -> Iterator[Dataset]:
     """Yield a chest X-ray on a phosphor plate, of twenty years ago."""
     made = instance(study.series(1, "CR", "Chest, PA"), ComputedRadiographyImageStorage, 1)
     _set_projection(made)
@@ -231,7 +231,7 @@ def _set_projection(made: Dataset) -> None:
     made.KVP = 125
 
 
-def photograph(study: StudyFacts, seed: int) -> Iterator[Dataset]:
+def photograph(study: StudyLabel, seed: int) -> Iterator[Dataset]:
     """Yield a photograph in visible light."""
     made = instance(study.series(1, "XC", "Mole, left forearm"), VLPhotographicImageStorage, 1)
     made.ImageType = ["ORIGINAL", "PRIMARY"]
@@ -243,7 +243,7 @@ def photograph(study: StudyFacts, seed: int) -> Iterator[Dataset]:
     yield made
 
 
-def document(study: StudyFacts, title: str, paragraphs: Iterable[str]) -> Iterator[Dataset]:
+def document(study: StudyLabel, title: str, paragraphs: Iterable[str]) -> Iterator[Dataset]:
     """Yield a report as a PDF."""
     patient = study.patient
     date = f"{study.date[:4]}-{study.date[4:6]}-{study.date[6:]}"

@@ -11,7 +11,7 @@ from pydicom.filewriter import dcmwrite
 
 from sidecar.demo.people import ADA, BRUNO
 from sidecar.demo.phantoms import series
-from sidecar.demo.phantoms.dataset import StudyFacts
+from sidecar.demo.phantoms.dataset import StudyLabel
 from sidecar.demo.phantoms.head import T1, T2, Head
 
 RESEARCH = "Research, T2"
@@ -33,19 +33,19 @@ _PARAGRAPHS = (
 class PhantomStudy:
     """A study, its ``purpose`` in the demo, and a ``note`` on it for people."""
 
-    facts: StudyFacts
+    facts: StudyLabel
     purpose: str
     note: str
-    make: Callable[[StudyFacts], Iterator[Dataset]]
+    make: Callable[[StudyLabel], Iterator[Dataset]]
 
 
-def _mr(facts: StudyFacts) -> Iterator[Dataset]:
+def _mr(facts: StudyLabel) -> Iterator[Dataset]:
     head = Head(7)
     yield from series.mr(facts, head, T1, slices=24, number=1, description="Axial, T1")
     yield from series.mr(facts, head, T2, slices=24, number=2, description=RESEARCH)
 
 
-def _ct(head: Head, slices: int) -> Callable[[StudyFacts], Iterator[Dataset]]:
+def _ct(head: Head, slices: int) -> Callable[[StudyLabel], Iterator[Dataset]]:
     return partial(series.ct, head=head, slices=slices)
 
 
@@ -53,8 +53,8 @@ def phantom_studies(now: datetime) -> tuple[PhantomStudy, ...]:
     """Return all of them. One begins ``now``; the dates of the others are fixed."""
     today = now.astimezone(UTC)
 
-    def ada(key: str, description: str, date: str, accession: str, part: str) -> StudyFacts:
-        return StudyFacts(key, ADA, description, date, "091500", accession, part)
+    def ada(key: str, description: str, date: str, accession: str, part: str) -> StudyLabel:
+        return StudyLabel(key, ADA, description, date, "091500", accession, part)
 
     return (
         PhantomStudy(
@@ -106,7 +106,7 @@ def phantom_studies(now: datetime) -> tuple[PhantomStudy, ...]:
             partial(series.old_x_ray, seed=11),
         ),
         PhantomStudy(
-            StudyFacts(
+            StudyLabel(
                 "follow-up",
                 ADA,
                 FOLLOW_UP,
@@ -120,13 +120,13 @@ def phantom_studies(now: datetime) -> tuple[PhantomStudy, ...]:
             _ct(Head(7, lesion_mm=9), 24),
         ),
         PhantomStudy(
-            StudyFacts("bruno ct", BRUNO, "CT head", "20260402", "141000", "B20260402", "HEAD"),
+            StudyLabel("bruno ct", BRUNO, "CT head", "20260402", "141000", "B20260402", "HEAD"),
             "other-patient",
             "Another patient's: no app of Ada's may see it.",
             _ct(Head(21, size=0.96, ventricles=1.35), 24),
         ),
         PhantomStudy(
-            StudyFacts(
+            StudyLabel(
                 "bruno chest", BRUNO, "X-ray chest", "20260402", "142500", "B20260403", "CHEST"
             ),
             "x-ray",
