@@ -90,7 +90,7 @@ REFUSALS: dict[str, Explanation] = {
         "The series or instance is not in this study." + _LIKE_ABSENT, ("SIA-42", "SIA-45")
     ),
     Reason.NOT_SHOWN: Explanation(
-        "It is not among the studies that this token may see: there is none, it is another "
+        "It is not among what this token may see: there is no such thing, it is another "
         "patient's, or a rule of the hospital hides it or holds it back." + _LIKE_ABSENT,
         ("SIA-42", "SIA-45"),
     ),
@@ -124,6 +124,7 @@ PERMITS: dict[str, Explanation] = {
     "endpoint-read": _RETRIEVAL,
     "patient-wado-rs": _RETRIEVAL,
     "wado-rs": _RETRIEVAL,
+    "wado-uri": _RETRIEVAL,
     "capability": Explanation(
         "The address was made for this token, which is active and may still see the study.",
         (*_PERMITTED, "SIA-42", "SIA-50"),
