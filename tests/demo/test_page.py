@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from PIL import Image
 
 import sidecar.demo.page as page
 
+ROOT = Path(__file__).parent.parent.parent
 FOLDER = Path(page.__file__).parent
 SOURCES = sorted(file for file in FOLDER.rglob("*") if file.suffix in {".js", ".css", ".html"})
 Client = TestClient[web.Request, web.Application]
@@ -87,3 +89,11 @@ def test_a_module_imports_what_is_there(file: Path) -> None:
     for name in re.findall(r'from "([^"]+)"', file.read_text(encoding="utf-8")):
         assert name.startswith("."), name
         assert (file.parent / name).is_file(), name
+
+
+@pytest.mark.parametrize("name", ["explorer-viewer", "explorer-break-in"])
+def test_a_picture_for_the_documents_is_small(name: str) -> None:
+    """``make screenshots`` takes them."""
+    with Image.open(ROOT / f"docs/images/{name}.png") as image:
+        assert (image.format, image.size) == ("PNG", (1280, 860))
+    assert (ROOT / f"docs/images/{name}.png").stat().st_size <= 250_000

@@ -55,6 +55,7 @@ def barriers(page: Explorer, axe: str) -> list[object]:
 
 def fill(page: Explorer) -> None:
     """Have something on each page: a picture, a download, refusals."""
+    page.js("performance.setResourceTimingBufferSize(5000)")
     page.wait(".card[data-study] button.primary").click()
     wait_until("a picture", lambda: page.wait("#about-image").text)
     page.go("download")
@@ -80,6 +81,9 @@ def test_every_page_is_for_everybody(
         page.driver.get(demo + "/")
         page.wait("#log-in")
         found["welcome"] = look(page, axe, artefacts / f"explorer-welcome-{width}-{scheme}.png")
+        page.wait("#log-in").click()
+        page.wait("button.allow")
+        found["consent"] = look(page, axe, artefacts / f"explorer-consent-{width}-{scheme}.png")
         page.log_in("ada")
         assert refusals_alone(page.console()) == []
         fill(page)
@@ -130,3 +134,16 @@ def test_the_keyboard_is_enough(demo: str, tmp_path: Path) -> None:
             lambda focused: focused == "viewer-title",
             explain=lambda: json.dumps(page.said()),
         )
+
+
+def test_nothing_is_asked_for_elsewhere(demo: str, tmp_path: Path) -> None:
+    """The policy of the page stops what a script would ask of another origin, and HTML of text."""
+    with explorer(demo, tmp_path) as page:
+        page.driver.get(demo + "/")
+        page.wait("#log-in")
+        other = demo.replace("127.0.0.1", "localhost")
+        blocked = "return fetch(arguments[0]).then(() => 'came', () => 'blocked')"
+        assert page.js(blocked, demo + "/fhir/metadata") == "came"
+        assert page.js(blocked, other + "/fhir/metadata") == "blocked"
+        html = "try { document.body.innerHTML = '<p>'; return 'made' } catch { return 'blocked' }"
+        assert page.js(html) == "blocked"

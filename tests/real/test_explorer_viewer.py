@@ -186,6 +186,34 @@ def test_each_kind_of_image(
         assert (seen["colored"] > 0.002) is is_colored
 
 
+def test_what_the_browser_cannot_decode_is_drawn_by_the_archive(page: Explorer) -> None:
+    """The values are refused, as by an archive that cannot decompress them."""
+    page.js("""
+        const real = window.real = window.fetch;
+        window.drawn = [];
+        window.fetch = (url, options) => {
+          const refused = new Response("", { status: 406 });
+          if (/frames\\/[0-9]+$/.test(url)) return Promise.resolve(refused);
+          if (String(url).includes("/rendered")) window.drawn.push(String(url));
+          return real(url, options);
+        };""")
+    try:
+        open_study(page, "compressed")
+        first = statistics(page)
+        assert "drawn by the archive" in page.wait("#about-image").text
+        Select(page.wait("#preset")).select_by_visible_text("Bone")
+        wait_until("another picture", lambda: page.js(STATISTICS), lambda it: it != first)
+        page.wait("#canvas").send_keys(Keys.ARROW_DOWN)
+        asked = wait_until(
+            "both in that window",
+            lambda: page.js("return window.drawn.filter((url) => url.includes('?window='))"),
+            lambda urls: len(urls) >= 2,
+        )
+        assert all(url.endswith("?window=600.0,2800.0,linear") for url in asked)
+    finally:
+        page.js("window.fetch = window.real")
+
+
 def test_a_document(page: Explorer) -> None:
     open_study(page, "document")
     link = page.wait(".document a.primary")

@@ -28,7 +28,6 @@ export function button(label, action, properties = {}) {
 /** Say something to everybody, screen readers included. */
 export function say(text, isProblem = false) {
   const line = byId("status");
-  line.hidden = !text;
   line.classList.toggle("problem", isProblem);
   line.textContent = text;
 }

@@ -135,6 +135,6 @@ export class Frames {
       ? `?window=${window.center.toFixed(1)},${window.width.toFixed(1)},linear` : "";
     const url = `${this._base}/${image.uid}/frames/${frame}/rendered${query}`;
     const { response } = await this._request(url, DRAWN);
-    return { bitmap: await createImageBitmap(await response.blob()) };
+    return { bitmap: await createImageBitmap(await response.blob()), window };
   }
 }

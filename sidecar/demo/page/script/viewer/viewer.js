@@ -26,7 +26,7 @@ export class Viewer {
       },
     });
     this._about = el("p", { class: "overlay", id: "about-image" });
-    this._wait = el("p", { class: "overlay waiting", role: "status", hidden: true });
+    this._wait = el("p", { class: "overlay waiting", hidden: true });
     this._document = el("div", { hidden: true });
     this._stage = el("div", { class: "stage" }, this._canvas, this._about, this._wait);
     this._strip = el("ul", { class: "strip", aria: { label: "Series" } });
@@ -68,7 +68,7 @@ export class Viewer {
     this._screen.clear();
     this._strip.replaceChildren();
     this._document.hidden = this._work.hidden = true;
-    this._heading.textContent = "Choose a study first.";
+    this._heading.replaceChildren(el("a", { href: "#studies" }, "Choose a study"), " first.");
   }
 
   /** Open a study at one of its series. */
@@ -163,8 +163,22 @@ export class Viewer {
     }
     this._shown = shown;
     if (shown.values) this._screen.show(shown.values, image, this._window);
-    else this._screen.showBitmap(shown.bitmap, image);
+    else this._showDrawn(shown, image);
     this._describe(image, shown);
+  }
+
+  /** Show what the server has drawn, and ask for it again if that was in another window. */
+  _showDrawn(shown, image) {
+    this._screen.showBitmap(shown.bitmap, image);
+    clearTimeout(this._later);
+    const { _window: wanted, _frames: frames, _index: index } = this;
+    const had = shown.window ?? this._presets[0];
+    if (!isDrawable(image) || !wanted) return;
+    if (had.center === wanted.center && had.width === wanted.width) return;
+    this._later = setTimeout(() => attempt(async () => {
+      const drawn = await frames.drawn(image, frames.list[index].frame, wanted);
+      if (this._frames === frames && this._index === index) this._show(drawn, image);
+    }), REDRAW_MS);
   }
 
   _describe(image, shown) {
@@ -178,19 +192,7 @@ export class Viewer {
 
   _redraw() {
     if (!this._frames || !this._shown) return;
-    const { image, frame } = this._frames.list[this._index];
-    if (this._shown.values) {
-      this._screen.show(this._shown.values, image, this._window);
-      return;
-    }
-    this._screen.showBitmap(this._shown.bitmap, image);
-    clearTimeout(this._later);
-    if (!isDrawable(image) || !this._window) return;
-    this._later = setTimeout(() => attempt(async () => {
-      const frames = this._frames;
-      const shown = await frames.drawn(image, frame, this._window);
-      if (this._frames === frames) this._show(shown, image);
-    }), REDRAW_MS);
+    this._show(this._shown, this._frames.list[this._index].image);
   }
 
   _usePreset(index, isRedrawn = true) {
