@@ -51,8 +51,10 @@ def test_a_search_finds_all_but_what_is_held_back(
     demo: RunningDemo, studies: dict[str, dict[str, Any]]
 ) -> None:
     own = {study["study"] for study in studies.values() if study["patient"] == "ada"}
-    assert listed(demo).keys() == own - {studies["embargo"]["study"]}
-    held = demo.get(root(demo) + studies["embargo"]["study"], Accept=STORED)
+    found, held = listed(demo), demo.get(root(demo) + studies["embargo"]["study"], Accept=STORED)
+    if demo.guide()["now"] >= studies["embargo"]["opens_at"]:
+        pytest.skip("this machine needed longer than the hold lasts")
+    assert found.keys() == own - {studies["embargo"]["study"]}
     assert held.status_code == 404
     assert demo.why(held)["reason"] == "not_shown"
 

@@ -1,6 +1,6 @@
 """The demo's EHR: a SMART App Launch authorization server and a FHIR server, in memory.
 
-It has what an app and the sidecar need of a hospital's EHR. Anyone may log in as one of three
+It has what an app and the sidecar need of a hospital's EHR. Anyone may log in as any of its
 invented patients. All tokens end with the process.
 """
 

@@ -205,7 +205,7 @@ class Space:
         x, y, z = self.axes
         below = np.clip(-z / 40, 0, 1)
         across = (x / (56 + 6 * below)) ** 2 + ((y + 12 - 6 * below) / (80 - 4 * below)) ** 2
-        nose = self.distance((0, -92, -58), (10, 15, 20)) + 0.06
+        nose = self.distance((0, -88, -57), (11, 17, 17)) + 0.06
         return np.asarray(np.minimum(np.sqrt(across) + np.maximum((z + 18) / 30, 0), nose))
 
 
@@ -234,5 +234,22 @@ def _draw_base(space: Space, depth: Field) -> None:
         space.fill(centre, axes, Tissue.AIR)
     septum = (np.abs(x) < 1.1) & (np.abs(y + 57) < 27) & (np.abs(z + 50) < 26)
     space.draw(septum, Tissue.BONE)
-    space.fill((0, 20, -48), (15, 14, 38), Tissue.FLUID)
-    space.fill((0, 20, -48), (13, 12, 34), Tissue.WHITE)
+    _draw_spine(space)
+
+
+def _draw_spine(space: Space) -> None:
+    """Draw the brain stem, and the vertebrae around the cord that it becomes."""
+    x, y, z = space.axes
+    # It gets thinner on its way down, and leaves through a hole in the skull.
+    narrow = np.clip((-z - 20) / 44, 0, 1)
+    stem = np.hypot(x / 1.1, y - 20 - 8 * narrow) / (12 - 6.5 * narrow)
+    below = z < -20 - 0.3 * np.abs(y - 20)
+    neck = z < -64
+    gap = np.abs(np.sin(z * np.float32(np.pi / 17))) < 0.2
+    body = (x / 15) ** 2 + ((y - 8) / 11) ** 2
+    space.draw(neck & ~gap & (body < 1), Tissue.MARROW)
+    space.draw(neck & ~gap & (np.abs(body - 1) < 0.18), Tissue.BONE)
+    space.draw(neck & ~gap & (stem > 2) & (stem < 2.9) & (y > 22), Tissue.BONE)
+    space.draw(neck & ~gap & (np.abs(x) < 3) & (y > 38) & (y < 56), Tissue.BONE)
+    space.draw(below & (stem < 1.75), Tissue.FLUID)
+    space.draw(below & (stem < 1), Tissue.WHITE)
