@@ -61,6 +61,7 @@ class Explorer:
 
     driver: webdriver.Chrome
     url: str
+    downloads: Path
 
     def wait(self, selector: str) -> WebElement:
         """Return the first shown element of a selector, once there is one."""
@@ -123,9 +124,10 @@ class Explorer:
 def explorer(url: str, folder: Path, size: str = "1280,900", *more: str) -> Iterator[Explorer]:
     """Yield the page in a new browser, whose downloads go to ``folder / "downloads"``."""
     require_browser()
-    downloads = {"download.default_directory": str(folder / "downloads")}
-    driver = start_browser(folder / "profile", size, *more, **downloads)
+    downloads = folder / "downloads"
+    preferences = {"download.default_directory": str(downloads)}
+    driver = start_browser(folder / "profile", size, *more, **preferences)
     try:
-        yield Explorer(driver, url)
+        yield Explorer(driver, url, downloads)
     finally:
         driver.quit()

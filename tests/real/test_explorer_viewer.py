@@ -215,10 +215,21 @@ def test_what_the_browser_cannot_decode_is_drawn_by_the_archive(page: Explorer) 
 
 
 def test_a_document(page: Explorer) -> None:
+    """It opens in a tab of its own, and can be saved."""
     open_study(page, "document")
-    link = page.wait(".document a.primary")
-    assert str(link.get_attribute("href")).startswith("blob:")
     assert "PDF" in page.wait(".document").text
+    page.wait(".document a[download]").click()
+    saved = page.downloads / "document.pdf"
+    wait_until("the document", saved.exists)
+    assert saved.read_bytes().startswith(b"%PDF-")
+    assert saved.read_bytes().rstrip().endswith(b"%%EOF")
+    before = page.driver.window_handles
+    page.wait(".document a[target=_blank]").click()
+    opened = wait_until("a tab", lambda: set(page.driver.window_handles) - set(before))
+    page.driver.switch_to.window(opened.pop())
+    assert page.driver.current_url.startswith("blob:" + page.url)
+    page.driver.close()
+    page.driver.switch_to.window(before[0])
 
 
 def test_touch_scrolls(page: Explorer) -> None:

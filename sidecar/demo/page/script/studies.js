@@ -114,7 +114,7 @@ function closedCard(study) {
   }
   tick();
   return el("li", { class: "card closed", data: { study: study.study } },
-    el("span", { class: "picture", aria: { hidden: "true" } }, el("span", {}, "⏳")),
+    el("span", { class: "picture", aria: { hidden: "true" } }, el("span", {}, "Not yet")),
     el("div", { class: "words" },
       el("h2", {}, study.title),
       el("p", { class: "note" }, el("span", { class: "badge wait" }, "not yet"),
