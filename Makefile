@@ -3,7 +3,9 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo docs test test-real coverage mutants conformance-mutants lint lint-code lint-format lint-types lint-imports lint-dockerfile bench fuzz release keycloak hapi oidc-provider hydra ohif opa caddy traefik syft tiny-pacs kubernetes kubernetes-node format lock clean
+.PHONY: help demo docs test test-real coverage mutants conformance-mutants lint lint-code lint-format lint-types lint-imports \
+	lint-dockerfile bench fuzz release screenshots keycloak hapi oidc-provider hydra ohif axe opa caddy traefik syft tiny-pacs \
+	kubernetes kubernetes-node format lock clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Where it is set, as in many containers, each test worker and each process that a test starts compiles all sources anew.
@@ -119,6 +121,20 @@ build/ohif/dist/index.html:
 	@cd build/ohif && npm pack --silent @ohif/app@$(OHIF_VERSION) >/dev/null
 	@tar -xzf build/ohif/ohif-app-$(OHIF_VERSION).tgz -C build/ohif --strip-components=1 package/dist
 	@rm build/ohif/ohif-app-$(OHIF_VERSION).tgz
+	@touch $@
+
+screenshots: $(VENV)/.installed-test ## take the pictures of docs/images anew (needs Chromium)
+	@$(BIN)/python -m tests.real.screenshots
+
+AXE_VERSION := 4.14.1
+
+axe: build/axe/axe.min.js ## fetch axe-core, which looks for barriers on the demo's page (needs npm)
+
+build/axe/axe.min.js:
+	@mkdir -p build/axe
+	@cd build/axe && npm pack --silent axe-core@$(AXE_VERSION) >/dev/null
+	@tar -xzf build/axe/axe-core-$(AXE_VERSION).tgz -C build/axe --strip-components=1 package/axe.min.js package/LICENSE
+	@rm build/axe/axe-core-$(AXE_VERSION).tgz
 	@touch $@
 
 opa: build/bin/opa ## fetch an Open Policy Agent for the tests (needs Go)

@@ -6,6 +6,7 @@ Exit codes: 0 fine, 1 ``check`` found something that does not work, 2 bad usage 
 Each command imports what it needs: the process of `serve` stays small.
 """
 
+import functools
 import json
 import os
 import sys
@@ -167,6 +168,7 @@ def check(
     help="Write a configuration for its "
     "EHR and archive to this file, for `check` and `serve` beside it.",
 )
+@click.option("--no-open", is_flag=True, help="Do not open the page in a browser.")
 @click.option("--verbose", is_flag=True, help="Write the sidecar's JSON log to standard error.")
 def demo(
     host: str,
@@ -175,6 +177,7 @@ def demo(
     pacs_url: str | None,
     dialect: str,
     write_config: Path | None,
+    no_open: bool,
     verbose: bool,
 ) -> None:
     """Run the whole journey here: an embedded EHR and archive, the sidecar, and a page."""
@@ -183,13 +186,15 @@ def demo(
     from sidecar.common import event_loop  # noqa: PLC0415
 
     try:
+        from sidecar.demo.browser import open_page  # noqa: PLC0415
         from sidecar.demo.run import DemoArchive, run_demo  # noqa: PLC0415 - an extra
     except ModuleNotFoundError as missing:
         _fail(f"demo needs {missing.name}: pip install '.[demo]' in the project's folder")
     configure_logs("INFO" if verbose else "WARNING")
     archive = DemoArchive(data, pacs_url, dialect, write_config)
+    show = functools.partial(run_demo, echo=click.echo, open_page=None if no_open else open_page)
     try:
-        event_loop.serve(lambda stop: run_demo(host, port, archive, stop, echo=click.echo))
+        event_loop.serve(lambda stop: show(host, port, archive, stop))
     except OSError as error:
         _fail(_description(error))
     except ValueError as error:

@@ -71,9 +71,11 @@ async def run_demo(
     stop: asyncio.Event,
     *,
     echo: Callable[[str], object],
+    open_page: Callable[[str], object] | None = None,
 ) -> None:
     """Serve until ``stop``. A new or empty folder is filled with phantoms and pydicom's files.
 
+    ``open_page`` gets the page's URL when everything listens; it runs in a thread.
     Raises ``OSError`` when one of the four ports is taken, ``ValueError`` when the folder has no
     DICOM file.
     """
@@ -87,6 +89,8 @@ async def run_demo(
             token = ehr[STORE].issue(patient=PATIENTS[0].id, scope="patient/ImagingStudy.rs")
             for line in introduction(ports, archive.pacs_url or ports.archive_url, token):
                 echo(line)
+            if open_page is not None:
+                await asyncio.to_thread(open_page, ports.sidecar_url + "/")
             await stop.wait()
 
 

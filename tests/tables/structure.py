@@ -25,6 +25,7 @@ SERVES_ELSEWHERE = {
     "conformance/test_bounds.py elsewhere": "a sidecar, whose client the kit is",
     "conformance/test_faults.py test_a_junk_token_that_opens_everything": "a sidecar, whose client the kit is",
     "dcm4chee/archive.py create_dcm4chee": "dcm4chee as it was measured: an emulation with tests of its own",
+    "demo/test_page.py client": "the page alone, without a sidecar",
     "journey/test_rolling_restart.py Balancer": "a load balancer",
     "pacs/test_client_open.py dying": RAW,
     "pacs/test_client_open.py test_the_end_of_a_chunk_is_no_end": RAW,
