@@ -6,11 +6,11 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from urllib.request import urlopen
+
+import requests
 
 from tests.installed import installed
 from tests.markdown import ROOT
-from tests.real.processes import end
 from tests.sidecar_process import free_port
 from tests.waiting import wait_until
 
@@ -95,10 +95,10 @@ def _served(folder: Path, files: Mapping[str, str]) -> Iterator[str]:
     try:
 
         def answers() -> bool:
-            with urlopen(f"http://{address}/", timeout=60) as response:
-                return bool(response.status == 200)
+            return requests.get(f"http://{address}/", timeout=60).ok
 
-        wait_until("the page is served", answers, not_yet=(OSError,))
+        wait_until("the page is served", answers, not_yet=(requests.ConnectionError,))
         yield f"http://{address}"
     finally:
-        end(process)
+        process.kill()  # It would wait for the browser's connections to end.
+        process.wait()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pydicom
 from pydicom.data import get_testdata_file
+from pydicom.uid import UID
 
 from sidecar.demo.people import PATIENTS
 from tests.journey.world import make_world
@@ -43,9 +44,9 @@ def write_files(folder: Path) -> dict[str, Path]:
     for number, patient in enumerate((OWNER, OTHER), start=1):
         one = pydicom.dcmread(str(get_testdata_file("CT_small.dcm", download=False)))
         one.PatientID, one.PatientName = patient.mrns[0], f"{patient.family}^{patient.given}"
-        uid = f"1.2.826.0.1.3680043.8.498.19.{number}"
-        one.StudyInstanceUID, one.SeriesInstanceUID = uid, f"{uid}.1"
-        one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = f"{uid}.1.1"
+        uid = UID(f"1.2.826.0.1.3680043.8.498.19.{number}")
+        one.StudyInstanceUID, one.SeriesInstanceUID = uid, UID(f"{uid}.1")
+        one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = UID(f"{uid}.1.1")
         one.WindowCenter, one.WindowWidth = 50, 1000
         found[patient.id] = folder / f"{patient.id}.dcm"
         one.save_as(found[patient.id])
