@@ -2,12 +2,14 @@
 
 import hashlib
 from io import BytesIO
+from zipfile import ZipFile
 
 import pydicom
 import pytest
 import requests
 from dicomweb_client.web import DICOMwebClient
 
+from sidecar.demo.people import PATIENTS
 from tests.journey.multipart import parts_of
 from tests.journey.world import World
 from tests.markdown import ROOT, snippet
@@ -78,6 +80,36 @@ def test_slicer(world: World) -> None:
             uids = {one["00080018"]["Value"][0] for one in metadata}
             came = client.iter_series(study_instance_uid=study, series_instance_uid=series)
             assert {str(one.SOPInstanceUID) for one in came} == uids
+
+
+def fetched(client: DICOMwebClient, study: str, series: str) -> set[str] | int:
+    """The SOPInstanceUIDs of a series, as Slicer fetches it; or the status of the refusal."""
+    try:
+        came = client.iter_series(study_instance_uid=study, series_instance_uid=series)
+        return {str(one.SOPInstanceUID) for one in came}
+    except requests.HTTPError as error:
+        return 0 if error.response is None else error.response.status_code
+
+
+def test_slicer_misses_what_the_archive_cannot_decode(world: World) -> None:
+    """A series is whole, or a 502 that Slicer shows; and then the study's ZIP has it."""
+    root, missing = world.sidecar.url + "/wado-rs", set()
+    for patient in PATIENTS:
+        headers = {"Authorization": f"Bearer {world.token(patient.id)}"}
+        client = DICOMwebClient(root, headers=headers)
+        own = world.of(patient.id)
+        for study, series in sorted({(one.study, one.series) for one in own}):
+            came = fetched(client, study, series)
+            if came != {one.uid for one in own if one.series == series}:
+                assert came == 502
+                missing.add((patient.id, study))
+    for patient_id, study in missing:
+        url = f"{root}/studies/{study}?accept=application/zip"
+        answer = world.session(patient_id).get(url, timeout=60)
+        with ZipFile(BytesIO(answer.content)) as opened:
+            saved = {hashlib.sha256(opened.read(one)).hexdigest() for one in opened.namelist()}
+        assert {one.sha256 for one in world.of(patient_id) if one.study == study} <= saved
+    assert world.orthanc is None or missing
 
 
 def test_the_public_smart_imaging_viewer(world: World) -> None:
