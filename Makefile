@@ -4,7 +4,7 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo docs test test-real coverage mutants conformance-mutants lint lint-code lint-format lint-types lint-imports \
-	lint-dockerfile bench fuzz release screenshots keycloak hapi oidc-provider hydra ohif axe opa caddy traefik syft tiny-pacs \
+	lint-dockerfile bench fuzz release screenshots keycloak hapi oidc-provider hydra ohif viewers axe opa caddy traefik syft tiny-pacs \
 	kubernetes kubernetes-node format lock clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -121,6 +121,12 @@ build/ohif/dist/index.html:
 	@cd build/ohif && npm pack --silent @ohif/app@$(OHIF_VERSION) >/dev/null
 	@tar -xzf build/ohif/ohif-app-$(OHIF_VERSION).tgz -C build/ohif --strip-components=1 package/dist
 	@rm build/ohif/ohif-app-$(OHIF_VERSION).tgz
+	@touch $@
+
+viewers: tests/real/viewers/node_modules/.package-lock.json ## fetch viewers' libraries, and what serves them, for the tests (needs npm)
+
+tests/real/viewers/node_modules/.package-lock.json: tests/real/viewers/package-lock.json
+	@cd tests/real/viewers && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
 screenshots: $(VENV)/.installed-test ## take the pictures of docs/images anew (needs Chromium)
