@@ -40,5 +40,6 @@ def test_a_sentence_has_some_twenty_words(document: Path) -> None:
 
 
 def test_sentences_are_counted() -> None:
-    text = "# Head\n\nOne two three. Four `five`:\n\n- Six [seven](a.md#b) eight\n\n```\nnot\n```\n| a |\n"
+    text = "# Head\n\nOne two three. Four `five`:\n\n- Six [seven](a.md#b) eight\n\n"
+    text += "```\nnot\n```\n| a |\n"
     assert words_of_sentences(text) == [3, 2, 3]
