@@ -81,7 +81,8 @@ def test_pages_fit_a_phone_and_load_nothing_from_elsewhere(
         )
         assert loaded
         assert [url for url in loaded if not url.startswith((site, "data:", "blob:"))] == []
-    assert [line for line in browser.get_log("browser") if line["level"] == "SEVERE"] == []
+    lines = browser.get_log("browser")  # type: ignore[no-untyped-call]
+    assert [line for line in lines if line["level"] == "SEVERE"] == []
 
 
 @pytest.mark.browser
