@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-real coverage mutants conformance-mutants lint lint-code lint-format lint-types lint-imports lint-dockerfile bench fuzz keycloak hapi oidc-provider hydra ohif opa tiny-pacs kubernetes kubernetes-node format lock clean
+.PHONY: help demo docs test test-real coverage mutants conformance-mutants lint lint-code lint-format lint-types lint-imports lint-dockerfile bench fuzz keycloak hapi oidc-provider hydra ohif opa tiny-pacs kubernetes kubernetes-node format lock clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Where it is set, as in many containers, each test worker and each process that a test starts compiles all sources anew.
@@ -64,7 +64,6 @@ lint-dockerfile: $(VENV)/.installed-lint
 	@$(BIN)/hadolint Dockerfile
 
 # A folder for each version, so that older ones may stay beside it: build/site/versions.json lists them.
-.PHONY: docs
 docs: $(VENV)/.installed-docs ## build the documents as a site in build/site; a broken link or an external request fails it
 	@PYTHONPATH=. NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -d build/site/$$($(BIN)/python -c 'import sidecar; print(sidecar.__version__)') $(ARGS)
 
@@ -174,7 +173,7 @@ lock: ## pin anew in requirements.lock what pyproject.toml allows today
 	@$(LOCK_PYTHON) -c '$(USABLE)' || { echo 'make lock needs Python 3.11 (LOCK_PYTHON=...)' >&2; exit 1; }
 	@set -e; work=$$(mktemp -d); trap 'rm -rf "$$work"' EXIT; \
 	$(LOCK_PYTHON) -m venv "$$work/venv"; \
-	"$$work/venv/bin/python" -m pip install -q '.[lint]'; \
+	"$$work/venv/bin/python" -m pip install -q '.[docs,lint]'; \
 	sed -n '/^#/p' requirements.lock >"$$work/lock"; \
 	"$$work/venv/bin/python" -m pip freeze --exclude smart-imaging-sidecar >>"$$work/lock"; \
 	cat "$$work/lock" >requirements.lock
