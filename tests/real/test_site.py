@@ -20,6 +20,7 @@ from tests.real.browser import require_browser, start_browser
 from tests.waiting import WAIT_SECONDS, wait_until
 
 PAGES = ["", "apps/", "threats/", "reference/errors/", "project/config/", "performance/"]
+OLDER = ["1.0.0rc1", "0.10.0", "0.9.0"]
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -31,12 +32,13 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The built site, served; its URL. There is an older version beside it."""
+    """The built site, served; its URL. There are older versions beside it."""
     require_browser()
     installed(importlib.util.find_spec("mkdocs"), "no mkdocs: make docs")
     folder = tmp_path_factory.mktemp("site")
-    (folder / "0.0.9").mkdir()
-    (folder / "0.0.9" / "404.html").touch()
+    for version in OLDER:
+        (folder / version).mkdir()
+        (folder / version / "404.html").touch()
     built = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "-d", str(folder / "1.0.0")],
         cwd=ROOT,
@@ -101,4 +103,4 @@ def test_the_search_finds_a_reason_and_the_first_page_is_of_the_newest(
         "const done = arguments[0];"
         "fetch('../versions.json').then((answer) => answer.text()).then(done)"
     )
-    assert [one["version"] for one in json.loads(names)] == ["1.0.0", "0.0.9"]
+    assert [one["version"] for one in json.loads(names)] == ["1.0.0", *OLDER]
