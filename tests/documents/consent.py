@@ -12,11 +12,16 @@ from urllib.parse import urljoin
 
 import requests
 
+PATIENT = "robin"
+"""Has images in five studies, under several numbers."""
+
 
 def _fields(page: str) -> Iterator[tuple[str, str]]:
-    """Yield what the form of the page has as it comes."""
+    """Yield what the form of the page has as it comes, but for the patient."""
     for found in re.findall(r"<input\b[^>]*>", page):
         attributes = dict(re.findall(r'(\w+)="([^"]*)"', found))
+        if attributes["name"] == "patient":
+            continue
         if attributes["type"] == "hidden" or re.search(r"\schecked\b", found):
             yield attributes["name"], unescape(attributes["value"])
 
@@ -28,7 +33,7 @@ def allow(url: str) -> str:
         page.raise_for_status()
         answer = browser.post(
             urljoin(url, "/authorize/consent"),
-            data=[*_fields(page.text), ("decision", "allow")],
+            data=[*_fields(page.text), ("patient", PATIENT), ("decision", "allow")],
             allow_redirects=False,
             timeout=60,
         )

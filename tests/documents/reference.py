@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -135,7 +136,10 @@ def _resources(app: web.Application) -> Iterator[tuple[str, str, str, str]]:
     for resource in app.router.resources():
         routes = [route for route in resource if route.method != "OPTIONS"]
         methods = ", ".join(sorted(route.method for route in routes)).replace("*", "any")
-        summary = (inspect.getdoc(routes[0].handler) or "").partition("\n\n")[0]
+        handler = routes[0].handler
+        if isinstance(handler, partial):
+            handler = handler.func
+        summary = (inspect.getdoc(handler) or "").partition("\n\n")[0]
         path = re.sub(r"\{(\w+):[^}]+\}", r"{\1}", resource.canonical)
         yield f"`{path}`", methods, resource.name or "", _line(summary)
 

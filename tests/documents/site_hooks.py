@@ -1,12 +1,12 @@
 """Hooks of mkdocs: links to the whole repository, a folder for each version, nothing external."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, InclusionLevel
+from packaging.version import Version
 
 from sidecar import __version__
 from tests.documents.links import DOCS, ROOT, external_requests, outside, place, rewritten
@@ -41,13 +41,17 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def on_post_build(config: Any) -> None:
-    """Fail for a page that loads anything from elsewhere; list the versions beside this one."""
+    """Fail for a page that loads anything from elsewhere; list the versions beside this one.
+
+    Each folder of a site is named by its version. Raises ``ValueError`` for another one.
+    """
     site = Path(config.site_dir)
     for file in [*site.rglob("*.html"), *site.rglob("*.css")]:
         if addresses := external_requests(file.read_text()):
             raise PluginError(f"{file}: external requests: {addresses}")
-    names = [folder.name for folder in site.parent.iterdir() if (folder / "404.html").exists()]
-    names.sort(key=lambda name: [int(part) for part in re.findall(r"\d+", name)], reverse=True)
+    folders = [folder for folder in site.parent.iterdir() if (folder / "404.html").exists()]
+    names = [folder.name for folder in sorted(folders, key=lambda folder: Version(folder.name))]
+    names.reverse()
     versions = [{"version": name, "title": name, "aliases": []} for name in names]
     (site.parent / "versions.json").write_text(json.dumps(versions))
     page = f'<!doctype html><meta http-equiv="refresh" content="0; url={names[0]}/">'

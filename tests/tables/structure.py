@@ -34,6 +34,7 @@ SERVES_ELSEWHERE = {
     "real/kubernetes/site.py Site": ONE,
     "real/test_orthanc_accept.py Slide": RELAY,
     "real/test_proxies.py test_the_refusal_of_a_connection_reaches_the_app": OURS,
+    "real/test_site.py site": "the documents, which are files",
     "real/test_tiny_pacs.py Forgetful": RELAY,
     "server/test_draining.py Kept": OURS,
     "server/test_draining.py test_a_request_that_is_on_its_way_is_answered": OURS,
