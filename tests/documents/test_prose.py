@@ -12,7 +12,9 @@ NEW = [
     README,
     *(
         ROOT / "docs" / f"{name}.md"
-        for name in ("apps", "comparison", "data-protection", "faq", "glossary", "threats")
+        for name in (
+            *("apps", "comparison", "data-protection", "faq", "glossary", "operations", "threats"),
+        )
     ),
 ]
 
