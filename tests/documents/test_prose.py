@@ -13,7 +13,7 @@ NEW = [
     *(
         ROOT / "docs" / f"{name}.md"
         for name in (
-            *("apps", "comparison", "data-protection", "faq", "glossary", "operations", "threats"),
+            *("apps", "authorization", "comparison", "data-protection", "faq", "glossary", "operations", "threats"),
         )
     ),
 ]
