@@ -12,9 +12,9 @@ NEW = [
     README,
     *(
         ROOT / "docs" / f"{name}.md"
-        for name in (
-            *("apps", "authorization", "comparison", "data-protection", "faq", "glossary", "operations", "threats"),
-        )
+        for name in """
+            apps authorization comparison data-protection faq glossary limits operations runbook threats
+        """.split()
     ),
 ]
 
