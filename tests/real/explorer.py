@@ -32,13 +32,13 @@ def axe_source() -> str:
 
 
 @contextlib.contextmanager
-def running_demo(log: Path) -> Iterator[str]:
-    """Run ``smart-imaging-sidecar demo`` as a process; yields its URL."""
+def running_demo(log: Path, *arguments: str) -> Iterator[str]:
+    """Run ``smart-imaging-sidecar demo`` as a process; yields the URL that it prints."""
     require_browser()
     port = free_ports_in_a_row(4)
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "sidecar", "demo", "--no-open", "--port", str(port)],
+            [sys.executable, "-m", "sidecar", "demo", "--no-open", "--port", str(port), *arguments],
             stdout=output,
             stderr=subprocess.STDOUT,
         )
@@ -48,8 +48,10 @@ def running_demo(log: Path) -> Iterator[str]:
             assert process.poll() is None, log.read_text()
             return log.read_text()
 
-        wait_until("the demo's last line", said, lambda text: "Ctrl-C" in text)
-        yield f"http://127.0.0.1:{port}"
+        text = wait_until("the demo's last line", said, lambda text: "Ctrl-C" in text)
+        printed = re.search(r"^  page +(http://\S+)/ ", text, re.MULTILINE)
+        assert printed is not None, text
+        yield printed[1]
     finally:
         process.terminate()
         assert process.wait(WAIT_SECONDS) == 0

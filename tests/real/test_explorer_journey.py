@@ -109,8 +109,18 @@ def test_logging_out_forgets_everything(page: Explorer) -> None:
     assert page.js(token) is None
 
 
-def test_a_challenge_without_a_secure_context(page: Explorer) -> None:
-    """The page's own SHA-256 is the browser's."""
+def test_a_login_from_another_machine(tmp_path: Path) -> None:
+    """A page over plain HTTP has no secure context, so the browser lends it no SHA-256."""
+    with (
+        running_demo(tmp_path / "log.txt", "--host", "0.0.0.0") as url,
+        explorer(url, tmp_path) as page,
+    ):
+        page.log_in("ada")
+        # A machine without a network has its loopback address alone.
+        assert page.js("return isSecureContext") is ("127.0.0.1" in url)
+
+
+def test_our_sha256_is_the_browsers(page: Explorer) -> None:
     page.driver.get(page.url + "/")
     same = page.js("""
         return import('/page/script/sha256.js').then(async ({ sha256 }) => {
