@@ -215,3 +215,11 @@ def test_other_machines_reach_the_sidecar_and_the_ehr_alone(tmp_path: Path) -> N
             with pytest.raises(ConnectionRefusedError):
                 socket.create_connection((host, demo.port + offset), 5)
             socket.create_connection(("127.0.0.1", demo.port + offset), 5).close()
+
+
+@pytest.mark.parametrize("path", ["/demo/guide", "/demo/attacks?patient=ada"])
+def test_no_other_page_can_read_what_this_one_may(demo: RunningDemo, path: str) -> None:
+    headers = {"Origin": "https://other.example.org"}
+    answer = requests.get(demo.base + path, headers=headers, timeout=60)
+    assert answer.status_code == 200
+    assert not [name for name in answer.headers if name.lower().startswith("access-control")]
