@@ -7,17 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.explorer import Explorer, explorer, running_demo
+from tests.demo.demo_process import running_demo
+from tests.real.explorer import Explorer, explorer
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def demo() -> Iterator[str]:
     """The demo's URL."""
-    with running_demo(tmp_path_factory.mktemp("demo") / "log.txt") as url:
-        yield url
+    with running_demo() as running:
+        yield running.base
 
 
 @pytest.fixture
@@ -112,12 +113,12 @@ def test_logging_out_forgets_everything(page: Explorer) -> None:
 def test_a_login_from_another_machine(tmp_path: Path) -> None:
     """A page over plain HTTP has no secure context, so the browser lends it no SHA-256."""
     with (
-        running_demo(tmp_path / "log.txt", "--host", "0.0.0.0") as url,
-        explorer(url, tmp_path) as page,
+        running_demo("--host", "0.0.0.0") as demo,
+        explorer(demo.base, tmp_path) as page,
     ):
         page.log_in("ada")
         # A machine without a network has its loopback address alone.
-        assert page.js("return isSecureContext") is ("127.0.0.1" in url)
+        assert page.js("return isSecureContext") is ("127.0.0.1" in demo.base)
 
 
 def test_our_sha256_is_the_browsers(page: Explorer) -> None:
