@@ -83,6 +83,36 @@ def test_the_command_that_is_copied(page: Explorer) -> None:
     assert f"'{page.url}/fhir/ImagingStudy?patient=Patient" in command
 
 
+def test_no_copied_command_has_a_secret(page: Explorer) -> None:
+    page.log_in("ada")
+    page.go("break-in")
+    page.wait("#try-all").click()
+    page.status("attempts were refused")
+    token, commands = page.js("""
+        return Promise.all([import("/page/script/session.js"), import("/page/script/journal.js")])
+          .then(([{ session }, { asCurl, exchanges }]) => [
+            session.token, exchanges.filter(({ status }) => status !== "visited").map(asCurl),
+          ])""")
+    assert len(commands) > 20
+    assert [command for command in commands if token in command] == []
+
+
+def test_logging_out_while_something_is_fetched(page: Explorer) -> None:
+    """Nothing is left behind, and no script breaks."""
+    page.log_in("ada")
+    page.wait(f".card[data-study='{page.study('volume')['study']}'] button.primary").click()
+    page.go("download")
+    page.wait("#start").click()
+    page.wait("#log-out").click()
+    page.status("token is forgotten")
+    wait_until(
+        "all that was fetched has ended",
+        lambda: page.js("return document.querySelectorAll('#download *, #viewer *').length"),
+        lambda count: count == 0,
+    )
+    assert [text for text in page.console() if "Failed to load resource" not in text] == []
+
+
 def test_a_login_that_is_denied(page: Explorer) -> None:
     page.driver.get(page.url + "/")
     page.wait("#log-in").click()
