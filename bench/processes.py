@@ -6,7 +6,7 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -53,6 +53,37 @@ def memory(process: int, kind: str = "Pss") -> float:
         lines = Path(f"/proc/{each.pid}/smaps_rollup").read_text().splitlines()
         total += next(int(line.split()[1]) for line in lines if line.startswith(kind + ":"))
     return total * 1_024 / 1e6
+
+
+@contextlib.contextmanager
+def cpu_limit(processes: Sequence[int], share: float) -> Iterator[None]:
+    """Let each process use this share of a CPU at most, by a control group of its own.
+
+    Raises ``OSError`` where the groups are not ours to make.
+    """
+    root = Path("/sys/fs/cgroup")
+    is_first_version = (root / "cpu").is_dir()
+    root = root / "cpu" if is_first_version else root
+    period = 10_000
+    quota = str(int(period * share))
+    limits = (
+        {"cpu.cfs_period_us": str(period), "cpu.cfs_quota_us": quota}
+        if is_first_version
+        else {"cpu.max": f"{quota} {period}"}
+    )
+    groups = [root / f"bench-{process}" for process in processes]
+    try:
+        for process, group in zip(processes, groups, strict=True):
+            group.mkdir()
+            for name, value in limits.items():
+                (group / name).write_text(value)
+            (group / "cgroup.procs").write_text(str(process))
+        yield
+    finally:
+        for process, group in zip(processes, groups, strict=True):
+            if group.is_dir():
+                (root / "cgroup.procs").write_text(str(process))
+                group.rmdir()
 
 
 @contextlib.contextmanager

@@ -1,10 +1,12 @@
 """Measure 1, 2 and 4 workers in one run: throughput, CPU, memory, and who accepts connections.
 
-python -m bench workers [--rounds N] [--seconds S]
+python -m bench workers [--rounds N] [--seconds S] [--share P]
 
 ``wrk`` (and curl for streams) loads each peer in turn, on all cores, so that all see the same
 machine. nginx shows what the machine gives. Printed are medians with quartiles of the rate, of the
-CPU that is used, and of the share of the connections that the busiest worker had.
+CPU that is used, and of the share of the connections that the busiest worker had. ``--share`` lets
+each worker use so much of a CPU at most (as root): then load and archive have the rest, and show
+what workers on cores of their own would do.
 """
 
 import argparse
@@ -26,7 +28,7 @@ from bench.archive import Archive, Shape, archive
 from bench.load import FHIR, FRAME, INSTANCE, Result, curl, many
 from bench.measurements import Samples, tables
 from bench.peers import TUNED, Peer, Site, site
-from bench.processes import cpu_seconds, family, memory
+from bench.processes import cpu_limit, cpu_seconds, family, memory
 from bench.progress import progress
 
 WORKERS = (1, 2, 4)
@@ -34,11 +36,19 @@ CONNECTIONS, STREAMS = 24, 4
 RATE, CPUS, BUSIEST = "answers/s", "CPUs used", "share of the busiest worker"
 
 
-def measure(rounds: int, seconds: int) -> None:
+def measure(rounds: int, seconds: int, share: float | None) -> None:
     """Measure small answers, searches, and streams; memory before and after."""
     samples = Samples()
-    with archive([Shape(400, 512)]) as upstream, site(upstream.url, is_pinned=False) as starting:
-        peers = [starting.tuned(), *(_ours(starting, workers) for workers in WORKERS)]
+    with (
+        archive([Shape(400, 512)]) as upstream,
+        site(upstream.url, is_pinned=False) as starting,
+        contextlib.ExitStack() as stack,
+    ):
+        ours = [_ours(starting, workers) for workers in WORKERS]
+        if share is not None:
+            children = [child.pid for peer in ours for child in family(peer.process)[1:]]
+            stack.enter_context(cpu_limit(children, share))
+        peers = [starting.tuned(), *ours]
         _add_memory(samples, peers, "at rest")
         for number in range(rounds + 1):
             progress("workers", number, rounds + 1)
@@ -146,9 +156,12 @@ def main() -> int:
     parser.add_argument(
         "--seconds", type=int, default=3, help="of each load by wrk (default: %(default)s)"
     )
+    parser.add_argument(
+        "--share", type=float, help="of a CPU, for each worker (default: all of it)"
+    )
     arguments = parser.parse_args()
     compare_sockets()
-    measure(arguments.rounds, arguments.seconds)
+    measure(arguments.rounds, arguments.seconds, arguments.share)
     return 0
 
 

@@ -6,5 +6,5 @@ The package is a set of rooms (see ``docs/architecture.md``): ``access`` decides
 ``bootstrap`` builds it all.
 """
 
-__version__ = "0.1.0"
-RELEASED = "2026-11-24"
+__version__ = "1.0.0rc1"
+RELEASED = "2026-11-30"

@@ -6,6 +6,7 @@ Exit codes: 0 fine, 1 ``check`` found something that does not work, 2 bad usage 
 Each command imports what it needs: the process of `serve` stays small.
 """
 
+import functools
 import json
 import os
 import sys
@@ -20,7 +21,6 @@ from sidecar.check import from_outside
 from sidecar.telemetry.logs import configure_logs
 
 if TYPE_CHECKING:
-    from sidecar.conformance.finding import Finding
     from sidecar.settings.document import Settings
 
 _CONFIG = click.option(
@@ -101,7 +101,12 @@ def check(
     if url is None and not files:
         raise click.UsageError("Either --config or --conformance is needed.")
     if url is not None:
-        _check_conformance(url, token, given, in_json=in_json)
+        configure_logs("CRITICAL")
+        try:
+            is_fine = from_outside.check_from_outside(url, token, given, in_json=in_json)
+            sys.exit(0 if is_fine else 1)
+        except OSError as error:
+            _fail(_description(error))
     if misplaced := from_outside.names(given):
         raise click.UsageError(f"{misplaced}: only with --conformance.")
     settings = _settings(files, in_json=in_json)
@@ -112,25 +117,8 @@ def check(
     configure_logs("INFO" if verbose else "CRITICAL")
     try:
         findings = event_loop.run(check_settings(settings, token))
-    except OSError as error:
+    except (OSError, ValueError) as error:
         _fail(_description(error))
-    except ValueError as error:
-        _fail(str(error))
-    _print_findings(findings, in_json=in_json)
-
-
-def _check_conformance(
-    url: str, token: str | None, given: dict[str, Any], *, in_json: bool
-) -> NoReturn:
-    configure_logs("CRITICAL")
-    try:
-        is_fine = from_outside.check_from_outside(url, token, given, in_json=in_json)
-    except OSError as error:
-        _fail(_description(error))
-    sys.exit(0 if is_fine else 1)
-
-
-def _print_findings(findings: "Sequence[Finding]", *, in_json: bool) -> NoReturn:
     from sidecar.conformance.finding import as_json, has_failed, table  # noqa: PLC0415
 
     click.echo(as_json(findings) if in_json else table(findings))
@@ -138,7 +126,14 @@ def _print_findings(findings: "Sequence[Finding]", *, in_json: bool) -> NoReturn
 
 
 @main.command(short_help="Run the whole journey here, with an embedded EHR and archive.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address of all listeners.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address of the sidecar and the EHR, and in their URLs; 0.0.0.0: all addresses. "
+    "Other machines then reach the demo without a password. "
+    "Archive and metrics stay on this machine.",
+)
 @click.option(
     "--port",
     default=8080,
@@ -151,7 +146,8 @@ def _print_findings(findings: "Sequence[Finding]", *, in_json: bool) -> NoReturn
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder of DICOM files for the archive; "
-    "a new or empty one is filled with pydicom's [default: one that is deleted at the end]",
+    "a new or empty one is filled with phantoms and pydicom's files "
+    "[default: one that is deleted at the end]",
 )
 @click.option(
     "--pacs",
@@ -172,6 +168,7 @@ def _print_findings(findings: "Sequence[Finding]", *, in_json: bool) -> NoReturn
     help="Write a configuration for its "
     "EHR and archive to this file, for `check` and `serve` beside it.",
 )
+@click.option("--no-open", is_flag=True, help="Do not open the page in a browser.")
 @click.option("--verbose", is_flag=True, help="Write the sidecar's JSON log to standard error.")
 def demo(
     host: str,
@@ -180,6 +177,7 @@ def demo(
     pacs_url: str | None,
     dialect: str,
     write_config: Path | None,
+    no_open: bool,
     verbose: bool,
 ) -> None:
     """Run the whole journey here: an embedded EHR and archive, the sidecar, and a page."""
@@ -188,13 +186,15 @@ def demo(
     from sidecar.common import event_loop  # noqa: PLC0415
 
     try:
+        from sidecar.demo.browser import open_page  # noqa: PLC0415
         from sidecar.demo.run import DemoArchive, run_demo  # noqa: PLC0415 - an extra
     except ModuleNotFoundError as missing:
         _fail(f"demo needs {missing.name}: pip install '.[demo]' in the project's folder")
     configure_logs("INFO" if verbose else "WARNING")
     archive = DemoArchive(data, pacs_url, dialect, write_config)
+    show = functools.partial(run_demo, echo=click.echo, open_page=None if no_open else open_page)
     try:
-        event_loop.serve(lambda stop: run_demo(host, port, archive, stop, echo=click.echo))
+        event_loop.serve(lambda stop: show(host, port, archive, stop))
     except OSError as error:
         _fail(_description(error))
     except ValueError as error:
@@ -279,14 +279,14 @@ def capability_key() -> None:
 @_CONFIG
 def ehr_snippet(files: tuple[Path, ...]) -> None:
     """Print JSON for the EHR's .well-known/smart-configuration, by which apps find us (SIA-1)."""
-    from sidecar.fhir.capability_statement import OfferedFeatures  # noqa: PLC0415
-    from sidecar.fhir.capability_statement import ehr_snippet as snippet  # noqa: PLC0415
+    from sidecar.fhir import capability_statement  # noqa: PLC0415
 
     settings = _settings(files)
-    offered = OfferedFeatures(
+    offered = capability_statement.OfferedFeatures(
         app_launch=settings.access.app_launch, backend_services=settings.access.backend_services
     )
-    click.echo(json.dumps(snippet(settings.server.public_url + "/fhir", offered), indent=2))
+    snippet = capability_statement.ehr_snippet(settings.server.public_url + "/fhir", offered)
+    click.echo(json.dumps(snippet, indent=2))
 
 
 def _settings(files: tuple[Path, ...], *, in_json: bool = False) -> "Settings":
@@ -300,9 +300,10 @@ def _settings(files: tuple[Path, ...], *, in_json: bool = False) -> "Settings":
         _fail(*error.problems)
 
 
-def _description(error: OSError) -> str:
-    text = error.strerror or str(error)
-    return f"{error.filename}: {text}" if error.filename else text
+def _description(error: OSError | ValueError) -> str:
+    text = getattr(error, "strerror", None) or str(error)
+    filename = getattr(error, "filename", None)
+    return f"{filename}: {text}" if filename else text
 
 
 def _fail(*problems: str) -> NoReturn:

@@ -28,6 +28,8 @@ _REAL = {
     "kubernetes",
     "haproxy",
     "nginx",
+    "caddy",
+    "traefik",
     "tiny_pacs",
 }
 """Markers of tests that need a real part."""

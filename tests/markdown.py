@@ -51,6 +51,13 @@ def files_named(text: str) -> set[str]:
     return named | {module.replace(".", "/") + ".py" for module in modules}
 
 
+def snippet(document: Path, first_line: str) -> str:
+    """Return the piece of code that begins with a line."""
+    pieces = re.findall(r"^```\w+\n(.*?)^```$", document.read_text(), re.DOTALL | re.MULTILINE)
+    (found,) = (piece for piece in pieces if piece.startswith(first_line + "\n"))
+    return str(found)
+
+
 def _code(text: str) -> str:
     """Return what stands in code, a line for each piece."""
     return "\n".join(

@@ -5,7 +5,8 @@ which the function's code is replaced. Those tests of its room run in it that en
 shortest first. So a mutant costs little, and properties and decorated functions are mutated, too.
 
 A mutant that no test notices is a survivor. It is explained in ``tables/surviving_mutants.toml``,
-or the run fails. Tables and patterns at the level of a module are not mutated.
+or the run fails. So it does when the table explains a mutant that a test notices, or that is gone.
+Tables and patterns at the level of a module are not mutated.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import signal
 import sys
 import time
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -188,12 +189,28 @@ def main() -> int:
     )
     if code != pytest.ExitCode.NO_TESTS_COLLECTED and code != pytest.ExitCode.OK:
         return int(code)
-    return report(mutation)
+    missing = gone(((one.name, one.text) for one in mutants), arguments.rooms)
+    for name, text in sorted(missing):
+        print(f"in the table, but there is no such mutant: {name}: {text}")
+    return report(mutation) or int(bool(missing))
+
+
+def gone(existing: Iterable[tuple[str, str]], rooms: Iterable[str]) -> set[tuple[str, str]]:
+    """Return what the table explains in these rooms and is not among the ``existing`` mutants.
+
+    Its function or expression has another name now, or is gone. ``rooms``: as on the command line.
+    """
+    prefixes = tuple(room.replace("/", ".") + "." for room in rooms)
+    return {entry for entry in _entries() if entry[0].startswith(prefixes)} - set(existing)
+
+
+def _entries() -> set[tuple[str, str]]:
+    return {(name, text) for name, texts in load_table().items() for text in texts}
 
 
 def report(mutation: Mutation) -> int:
     """Compare the survivors with the table."""
-    table = {(name, text) for name, texts in load_table().items() for text in texts}
+    table = _entries()
     survivors = {(one.name, one.text) for one in mutation.survivors}
     tried = {(one.name, one.text) for one in mutation.mutants}
     for name, text in sorted(survivors - table):

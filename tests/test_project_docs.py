@@ -15,6 +15,7 @@ from tests.schemas import valid
 GITHUB = ROOT / ".github"
 FORMS = sorted(GITHUB.glob("ISSUE_TEMPLATE/[!c]*.yml"))
 WORKFLOW = GITHUB / "workflows/ci.yml"
+RELEASE = GITHUB / "workflows/release.yml"
 DOCUMENTS = [
     *(ROOT / f"{name}.md" for name in ("CODE_OF_CONDUCT", "CONTRIBUTING", "README", "SECURITY")),
     ROOT / "docs/upgrade.md",
@@ -82,6 +83,24 @@ def test_the_workflow_has_both_pythons_and_go() -> None:
     assert f"Python {oldest[0]}, Python {image[-1]} and a Go of" in contributing
 
 
+def test_the_release_workflow_publishes_nothing() -> None:
+    """It reads the sources and keeps what it made as artefacts of its run."""
+    done = valid("github-workflows", RELEASE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    workflow = yaml.safe_load(RELEASE.read_text())
+    assert workflow[True] == {"push": {"tags": ["v*"]}}
+    assert workflow["permissions"] == {"contents": "read"}
+    assert "secrets." not in RELEASE.read_text()
+    assert not re.search(r"\b(docker push|twine upload|helm push|git push)\b", RELEASE.read_text())
+    (job,) = workflow["jobs"].values()
+    assert "permissions" not in job
+    used = [step["uses"] for step in job["steps"] if "uses" in step]
+    assert [name for name in used if not re.fullmatch(r"actions/[a-z-]+@v\d+", name)] == []
+    assert used[-1].startswith("actions/upload-artifact@")
+    assert job["steps"][-2]["run"].startswith("make release ARGS=")
+    assert job["steps"][-1]["with"]["path"] == "build/release"
+
+
 def test_the_forms_are_forms() -> None:
     done = valid("github-issue-forms", *FORMS)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -116,11 +135,11 @@ def test_what_has_owners_exists() -> None:
     assert [path for path in paths if not (ROOT / path.strip("/")).exists()] == []
 
 
-def test_the_version_is_the_last_of_the_changes() -> None:
-    """So long as nothing newer has a number, upgraders name a commit."""
+def test_each_version_of_the_changes_has_fixes_or_none() -> None:
+    """tests/release/ holds the last one to ``__version__``."""
     versions = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
-    assert versions == ["Unreleased", __version__]
-    supported = re.findall(r"^\| (\S+) \| no: ", (ROOT / "SECURITY.md").read_text(), re.MULTILINE)
-    assert supported == versions[1:]
-    for document in ("CONTRIBUTING.md", "docs/upgrade.md"):
+    assert versions[:2] == ["Unreleased", __version__]
+    security = (ROOT / "SECURITY.md").read_text()
+    assert re.findall(r"^\| (\d\S*) \| no: ", security, re.MULTILINE) == versions[2:]
+    for document in ("SECURITY.md", "docs/upgrade.md"):
         assert __version__ in (ROOT / document).read_text()

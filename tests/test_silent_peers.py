@@ -38,7 +38,7 @@ SILENT_AFTER: dict[str, bytes | None] = {
 async def retrieval(sidecar: Sidecar) -> None:
     part = Part("1.2")
     permit = study_permit("p1", part, known_as=SOMEBODY)
-    async with sidecar.retrievals.open(
+    async with await sidecar.retrievals.open(
         permit, Retrieval(Kind.STUDY, part), accept="*/*"
     ) as upstream:
         async with asyncio.timeout(upstream.idle_seconds):  # As web.stream does.

@@ -6,16 +6,11 @@ each refusal is raised as ``Denied``.
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Generic, TypeAlias, TypeVar
 
-from sidecar.access.decision import (
-    decide_identifiers,
-    decide_read,
-    decide_study,
-    decide_visible,
-)
+from sidecar.access.decision import decide_identifiers, decide_study, decide_visible
 from sidecar.access.facts import AnswerKind, KnownAs, Part, Policy, StudyFacts, Token
 from sidecar.access.permits import (
     ALL_STUDIES,
@@ -50,6 +45,9 @@ from sidecar.tokens.cache import TokenCache
 
 Asked_co = TypeVar("Asked_co", covariant=True)
 T = TypeVar("T")
+
+_OLDEST_OWNERS = {AnswerKind.UNNAMED: UNNAMED_SECONDS, AnswerKind.DRAWN: 0}
+"""Age in seconds of remembered owners. What names its patient may rest on older ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,18 +188,12 @@ class Authorizer(PatientAuthorizer):
             record, decide_visible(request.permit, part, request.seen(part.study), answer)
         )
         with measure("ownership"):
-            # What names its patient may rest on owners that are as old as they are remembered.
-            max_age = math.inf
-            if answer is AnswerKind.UNNAMED:
-                max_age = UNNAMED_SECONDS
-            elif answer is AnswerKind.DRAWN:
-                max_age = 0
-            known_as = request.known_as
-            facts = self._ownership.cached_facts(part, known_as, max_age_seconds=max_age)
+            max_age = _OLDEST_OWNERS.get(answer, math.inf)
+            facts = self._ownership.cached_facts(part, search.known_as, max_age_seconds=max_age)
             if facts is None:
                 facts = await self.facts(request, part, max_age_seconds=max_age)
             if facts.part_found and answer is AnswerKind.UNNAMED:
-                inside = self._instances.cached(part, known_as)
+                inside = self._instances.cached(part, search.known_as)
                 facts = StudyFacts(facts.owners, part_found=True, inside=inside)
         decision = _decide_study(search, part, seen, facts, answer)
         if isinstance(decision, HeaderPermit):
@@ -264,12 +256,6 @@ class Authorizer(PatientAuthorizer):
         shared = [uid for uid, reason in refused.items() if reason is Reason.SHARED_UID]
         self.decisions.left_out(request.record, shared)
         return frozenset(listed) - refused.keys()
-
-    def unless_own(
-        self, record: AccessRecord, named: str, own: Collection[str], shared: Collection[str]
-    ) -> None:
-        """Raise ``Denied`` for a FHIR resource that is not of ``own``: see ``decide_read``."""
-        self._unless_denied(record, decide_read(named, own, shared))
 
     async def facts(
         self, request: Request, part: Part, *, max_age_seconds: float = math.inf

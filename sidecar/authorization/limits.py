@@ -6,19 +6,12 @@ a 503.
 
 import asyncio
 from collections.abc import AsyncIterator, Hashable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import NoReturn, TypeAlias
+from contextlib import asynccontextmanager
+from typing import NoReturn, Self, TypeAlias
 
 from sidecar.access.facts import Token
 from sidecar.common.errors import Problem, Unavailable
-from sidecar.common.fair_queue import (
-    UNLIMITED,
-    FairQueue,
-    HeldPlace,
-    Key,
-    QueueFull,
-    WaitTooLong,
-)
+from sidecar.common.fair_queue import UNLIMITED, FairQueue, Key, QueueFull, WaitTooLong
 from sidecar.common.spans import measure
 from sidecar.dicomweb.paths import Kind, Retrieval
 
@@ -81,9 +74,7 @@ class RequestLimits:
         )
         self.searches = FairQueue(SEARCHES_AT_ONCE, waiting=waiting, seconds=WAIT_SECONDS)
 
-    def transfer(
-        self, token: Token, retrieval: Retrieval
-    ) -> AbstractAsyncContextManager[Sequence[HeldPlace]]:
+    def transfer(self, token: Token, retrieval: Retrieval) -> "HeldPlaces":
         """Wait for the places of ``retrieval``, and hold them while the block runs.
 
         Entering it raises ``TooManyRequests`` or ``Unavailable``.
@@ -91,11 +82,11 @@ class RequestLimits:
         is_whole = retrieval.part.instance is None and retrieval.kind not in _SMALL
         # In this order alone: whoever holds the last place waits for none.
         queues = [self.whole_transfers, self.transfers] if is_whole else [self.transfers]
-        return _Places(queues, token, "streams")
+        return HeldPlaces(queues, token, "streams")
 
-    def search(self, token: Token) -> AbstractAsyncContextManager[Sequence[HeldPlace]]:
+    def search(self, token: Token) -> "HeldPlaces":
         """Wait for a place for a search, and hold it as ``transfer`` does."""
-        return _Places([self.searches], token, "searches")
+        return HeldPlaces([self.searches], token, "searches")
 
 
 class QueryLimits:
@@ -107,7 +98,7 @@ class QueryLimits:
         )
 
     @asynccontextmanager
-    async def place(self, token: Token) -> AsyncIterator[HeldPlace]:
+    async def place(self, token: Token) -> AsyncIterator[None]:
         """Wait for one of the places of the token's patient, and hold it while the block runs.
 
         Raises ``TooManyRequests`` or ``Unavailable``.
@@ -115,12 +106,12 @@ class QueryLimits:
         key = caller_of(token)[:1]
         await _enter(self._queue, key, "queries")
         try:
-            yield HeldPlace(self._queue, key)
+            yield
         finally:
             self._queue.leave(key)
 
 
-class _Places:
+class HeldPlaces:
     """Hold a place in each of the queues; all of them are waited for ``WAIT_SECONDS`` at most."""
 
     def __init__(self, queues: Sequence[FairQueue], token: Token, what: str) -> None:
@@ -129,7 +120,11 @@ class _Places:
         self._what = what
         self._held: list[FairQueue] = []
 
-    async def __aenter__(self) -> Sequence[HeldPlace]:
+    def is_wanted(self) -> bool:
+        """Return whether another caller waits who could go on if these places became free."""
+        return any(queue.would_serve_another(self._key) for queue in self._queues)
+
+    async def __aenter__(self) -> Self:
         clock = asyncio.get_running_loop().time
         until = clock() + WAIT_SECONDS
         try:
@@ -140,7 +135,7 @@ class _Places:
         except BaseException:
             self._leave()
             raise
-        return [HeldPlace(queue, self._key) for queue in self._queues]
+        return self
 
     async def __aexit__(self, *raised: object) -> None:
         self._leave()

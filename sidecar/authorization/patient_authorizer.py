@@ -4,10 +4,10 @@ Facts are brought to ``access.decision``, and what it decides is enforced. Each 
 each refusal is raised as ``Denied``.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence, Set
 from typing import Any, TypeVar
 
-from sidecar.access.decision import decide_capability, decide_patient
+from sidecar.access.decision import decide_capability, decide_patient, decide_read
 from sidecar.access.facts import PatientFacts, Policy, Token
 from sidecar.access.permits import (
     Capability,
@@ -23,6 +23,7 @@ from sidecar.audit.record import AccessRecord
 from sidecar.audit.trail import AuditTrail
 from sidecar.authorization.capability_urls import CapabilityUrls
 from sidecar.authorization.decision_log import DecisionLog
+from sidecar.common.errors import BadRequest
 from sidecar.common.spans import OUTCOME, REASON, Span, measure, span
 from sidecar.patients.backend_clients import BackendClients
 from sidecar.tokens.bearer import MalformedCredentials, bearer_token
@@ -155,12 +156,46 @@ class PatientAuthorizer:
         self.decisions.permitted(permit.interaction.value)
         return permit
 
-    async def may_search(self, record: AccessRecord, token: Token, patient: str | None) -> None:
-        """Raise ``Denied`` for what no parameter of a search can mend: 401 and 403 before 400."""
+    async def may_search(
+        self, record: AccessRecord, token: Token, patient: str | None
+    ) -> PatientPermit | None:
+        """Raise ``Denied`` for what no parameter of a search can mend: 401 and 403 before 400.
+
+        Return the permit to search ``patient`` (``None``: the token's own); ``None`` where the
+        search has yet to name one.
+        """
         decision = await self._decide_patient(token, Interaction.SEARCH, patient)
-        if isinstance(decision, Deny) and decision.reason is not Reason.NO_PATIENT_NAMED:
-            record.asks_for((token.patient if patient is None else patient) or None)
-            raise self.decisions.denied(record, decision)
+        if not isinstance(decision, Deny):
+            return decision
+        if decision.reason is Reason.NO_PATIENT_NAMED:
+            return None
+        record.asks_for((token.patient if patient is None else patient) or None)
+        raise self.decisions.denied(record, decision)
+
+    async def permit_search(
+        self, record: AccessRecord, token: Token, named: Set[str], own: PatientPermit | None
+    ) -> PatientPermit:
+        """Permit the search of the one patient who is ``named`` (SIA-22), or of the token's own.
+
+        ``own``: the permit that ``may_search`` returned. Raises ``Denied``, ``BadRequest`` where
+        several patients are named, each permitted, and what ``permit`` raises.
+        """
+        if own is not None and named <= {own.patient}:
+            record.asks_for(own.patient)
+            return self._permitted(record, own)
+        permits = [
+            await self.permit(record, token, Interaction.SEARCH, patient)
+            for patient in sorted(named) or (None,)
+        ]
+        if len(permits) > 1:  # Each of them may be a backend client's.
+            raise BadRequest("A search is for one patient.", reason="several_patients")
+        return permits[0]
+
+    def unless_own(
+        self, record: AccessRecord, named: str, own: Collection[str], shared: Collection[str]
+    ) -> None:
+        """Raise ``Denied`` for a FHIR resource that is not of ``own``: see ``decide_read``."""
+        self._unless_denied(record, decide_read(named, own, shared))
 
     async def _decide_patient(
         self, token: Token, interaction: Interaction, patient: str | None

@@ -30,18 +30,6 @@ class WaitTooLong(Exception):
     """No place became free in time."""
 
 
-class HeldPlace:
-    """A place that a caller holds."""
-
-    def __init__(self, queue: "FairQueue", key: Key) -> None:
-        self._queue = queue
-        self._key = key
-
-    def is_wanted(self) -> bool:
-        """Return whether another caller waits who would get a place if this one became free."""
-        return self._queue.would_serve_another(self._key)
-
-
 class FairQueue:
     """Grant places to callers, whose keys have one part for each level.
 
@@ -67,11 +55,11 @@ class FairQueue:
         self._futures: dict[Key, OrderedDict[asyncio.Future[None], None]] = {}
 
     @asynccontextmanager
-    async def place(self, *key: Hashable) -> AsyncIterator[HeldPlace]:
+    async def place(self, *key: Hashable) -> AsyncIterator[None]:
         """Wait for a place, and hold it while the block runs. Raises as ``enter``."""
         await self.enter(key)
         try:
-            yield HeldPlace(self, key)
+            yield
         finally:
             self.leave(key)
 

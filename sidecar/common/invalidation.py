@@ -2,8 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Callable, Collection, Mapping
-from types import MappingProxyType
+from collections.abc import Callable, Collection
 from typing import Protocol, TypeVar
 
 from sidecar.common.shared_generation import SharedGeneration
@@ -154,30 +153,16 @@ class Invalidation:
             kept.forget(None)
 
 
-class NoPatientData:
+class NoPatientData(Invalidation):
     """Registers nothing: for caches that no invalidation has to reach.
 
     These are tokens, which have a bound of their own, and the names, keys and credentials of
     endpoints.
     """
 
-    generation = 0
-    changed_patients: Mapping[str, int] = MappingProxyType({})
-
-    def catch_up(self) -> None:
-        """Forget nothing."""
-
     def register(self, kept: Kept, *, others: bool = False, seconds: float = 0) -> Kept:
         """Return ``kept`` as it is."""
         return kept
-
-    def of(self, study: str) -> int:
-        """Return the generation of every study."""
-        return 0
-
-    def of_patients(self, patient_ids: Collection[str]) -> int:
-        """Return the generation of every patient."""
-        return 0
 
 
 NO_PATIENT_DATA = NoPatientData()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, TypeVar
 
-from sidecar.common.invalidation import Invalidation, NoPatientData
+from sidecar.common.invalidation import Invalidation
 from sidecar.common.single_flight import CALL_SECONDS, SingleFlight
 
 Key = TypeVar("Key", bound=Hashable)
@@ -102,7 +102,7 @@ class LoadingCache(Generic[Key, Value]):
 
     def __init__(
         self,
-        invalidation: Invalidation | NoPatientData,
+        invalidation: Invalidation,
         forget_on: ForgetOn | Callable[[Key], Collection[str]] = ForgetOn.ANY_CHANGE,
         *,
         max_entries: int,
@@ -146,11 +146,10 @@ class LoadingCache(Generic[Key, Value]):
         age of one that was loaded for a caller without such a limit is not known: it is too old.
         Who finds a load under way that a caller with a limit began takes its answer.
         """
-        entry = self._entry(key)
-        if entry is not None:
-            if self._is_within(entry, max_age_seconds):
-                return entry.value
-            self.discard(key)
+        value = self.peek(key, max_age_seconds=max_age_seconds)
+        if value is not None:
+            return value
+        self.discard(key)
         return await self.reload(key, load, is_dated=max_age_seconds < math.inf)
 
     async def reload(
@@ -174,8 +173,11 @@ class LoadingCache(Generic[Key, Value]):
 
     def peek(self, key: Key, *, max_age_seconds: float = math.inf) -> Value | None:
         """Return what is cached for ``key``, if it is as young as for ``get``, or ``None``."""
-        entry = self._entry(key)
-        if entry is None or not self._is_within(entry, max_age_seconds):
+        self._invalidation.catch_up()
+        entry = self._stored(key)
+        if entry is None:
+            return None
+        if max_age_seconds < math.inf and self._clock() - entry.asked >= max_age_seconds:
             return None
         return entry.value
 
@@ -227,10 +229,6 @@ class LoadingCache(Generic[Key, Value]):
             return max(generation, known.of_patients(forget_on(key)))
         return generation
 
-    def _entry(self, key: Key) -> _Entry[Value] | None:
-        self._invalidation.catch_up()
-        return self._stored(key)
-
     def _stored(self, key: Key) -> _Entry[Value] | None:
         """Return the entry of ``key``, unless it has ended or is of another generation."""
         entries = self._positive.entries
@@ -242,9 +240,6 @@ class LoadingCache(Generic[Key, Value]):
             return None
         entries.move_to_end(key)
         return entry
-
-    def _is_within(self, entry: _Entry[Value], max_age_seconds: float) -> bool:
-        return max_age_seconds == math.inf or self._clock() - entry.asked < max_age_seconds
 
     def _put(self, key: Key, value: Value, stamp: Stamp, began: float, asked: float) -> None:
         if stamp != self.stamp(key):

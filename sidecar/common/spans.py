@@ -59,7 +59,7 @@ class Span:
         self.end()
 
     def child(self, name: str, kind: Kind) -> "Span":
-        """Begin a span below this one. Here it is ``NO_SPAN``."""
+        """Begin a span below this one. Here, where nothing is sampled, it is ``NO_SPAN``."""
         return NO_SPAN
 
     def set(self, name: str, value: Value) -> None:
@@ -111,7 +111,8 @@ def span(name: str, kind: Kind = "internal") -> Span:
 
     ``kind`` is ``client`` for a request to a peer, whose name comes first.
     """
-    return _CURRENT.get().child(name, kind)
+    here = _CURRENT.get()
+    return here.child(name, kind) if here.is_sampled else NO_SPAN
 
 
 def trace_headers() -> dict[str, str]:
@@ -141,9 +142,12 @@ class measure:  # noqa: N801 - a generator would cost 3 µs more, and a request 
 
     def __enter__(self) -> None:
         self._started = time.perf_counter()
-        self._span = span(self._step)
-        self._span.__enter__()
+        here = _CURRENT.get()
+        self._span = here.child(self._step, "internal") if here.is_sampled else None
+        if self._span is not None:
+            self._span.__enter__()
 
     def __exit__(self, *raised: Any) -> None:
-        self._span.__exit__(*raised)
+        if self._span is not None:
+            self._span.__exit__(*raised)
         add_duration(self._step, time.perf_counter() - self._started)

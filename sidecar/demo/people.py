@@ -1,7 +1,4 @@
-"""The three invented patients of the demo, in the EHR and in the archive.
-
-Their images are pydicom's bundled test files, whose PatientIDs and names are invented too.
-"""
+"""The invented patients of the demo, in the EHR and in the archive."""
 
 from dataclasses import dataclass
 
@@ -21,7 +18,11 @@ class DemoPatient:
     mrns: tuple[str, ...]
 
 
-PATIENTS: tuple[DemoPatient, ...] = (
+ADA = DemoPatient("ada", "Example", "Ada", "female", "1974-05-12", ("SYN-1001",))
+BRUNO = DemoPatient("bruno", "Specimen", "Bruno", "male", "1958-09-30", ("SYN-2002",))
+"""Their images are phantoms."""
+
+WITH_TEST_FILES: tuple[DemoPatient, ...] = (
     # A person with several medical record numbers, as after a merger of hospitals.
     DemoPatient(
         "robin",
@@ -35,4 +36,7 @@ PATIENTS: tuple[DemoPatient, ...] = (
     DemoPatient("archibald", "Doe", "Archibald", "male", "1955-03-14", ("77654033",)),
     DemoPatient("peter", "Doe", "Peter", "male", "1961-07-02", ("98890234",)),
 )
+"""Their images are pydicom's bundled test files, whose PatientIDs and names are invented too."""
+
+PATIENTS: tuple[DemoPatient, ...] = (ADA, BRUNO, *WITH_TEST_FILES)
 """All patients of the EHR. Other PatientIDs in the archive belong to people without a record."""

@@ -7,69 +7,39 @@ import secrets
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import orjson
 import yaml
 from aiohttp import web
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from jwt.algorithms import ECAlgorithm
 
+from sidecar.bootstrap.access import capability_urls
 from sidecar.bootstrap.build import build
-from sidecar.demo.archive.app import create_archive
+from sidecar.demo.archive.app import INDEX, create_archive
 from sidecar.demo.archive.index import read_folder
+from sidecar.demo.archive.tape import on_tape
+from sidecar.demo.configuration import (
+    BACKEND_CLIENT_ID,
+    BACKEND_KEY_FILE,
+    CAPABILITY_KEYS_FILE,
+    INTROSPECTION_CLIENT_ID,
+    Ports,
+    demo_document,
+    make_capability_keys,
+    make_key,
+)
 from sidecar.demo.ehr.app import STORE, create_ehr
+from sidecar.demo.explain.decisions import Decisions
+from sidecar.demo.explain.guide import TAPE_SECONDS, DemoGuide
+from sidecar.demo.explain.routes import add_explanations
 from sidecar.demo.page import add_page
-from sidecar.demo.people import MRN_SYSTEM, PATIENTS
+from sidecar.demo.people import PATIENTS
+from sidecar.demo.phantoms.studies import phantom_studies, write_phantoms
 from sidecar.demo.samples import fill
 from sidecar.server.listener import listen
 from sidecar.server.sockets import listen_on
 from sidecar.settings.adapter import ADAPTER
 from sidecar.web.connection_limit import ADMIN_LIMIT
-
-INTROSPECTION_CLIENT_ID = "smart-imaging-sidecar"
-BACKEND_CLIENT_ID = "smart-imaging-sidecar-backend"
-KEY_ID = "demo"
-
-
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """Addresses of the four listeners. ``sidecar`` is the first of their ports."""
-
-    host: str
-    sidecar: int
-
-    @property
-    def sidecar_url(self) -> str:
-        """The sidecar's public URL."""
-        return self._url(0)
-
-    @property
-    def ehr_url(self) -> str:
-        """The EHR's base URL."""
-        return self._url(1)
-
-    @property
-    def archive_url(self) -> str:
-        """The archive's DICOMweb root."""
-        return self._url(2) + "/dicom-web"
-
-    @property
-    def admin(self) -> int:
-        """The admin listener's port."""
-        return self.sidecar + 3
-
-    @property
-    def beside_url(self) -> str:
-        """The URL of a second sidecar, in the configuration that the demo writes."""
-        return self._url(4)
-
-    def _url(self, offset: int) -> str:
-        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.sidecar + offset}"
-
 
 _LISTENERS = _SIDECAR, _EHR, _ARCHIVE, _METRICS = (
     "the sidecar (--port)",
@@ -101,9 +71,11 @@ async def run_demo(
     stop: asyncio.Event,
     *,
     echo: Callable[[str], object],
+    open_page: Callable[[str], object] | None = None,
 ) -> None:
-    """Serve until ``stop``. A new or empty folder is filled with pydicom's files.
+    """Serve until ``stop``. A new or empty folder is filled with phantoms and pydicom's files.
 
+    ``open_page`` gets the page's URL when everything listens; it runs in a thread.
     Raises ``OSError`` when one of the four ports is taken, ``ValueError`` when the folder has no
     DICOM file.
     """
@@ -117,6 +89,8 @@ async def run_demo(
             token = ehr[STORE].issue(patient=PATIENTS[0].id, scope="patient/ImagingStudy.rs")
             for line in introduction(ports, archive.pacs_url or ports.archive_url, token):
                 echo(line)
+            if open_page is not None:
+                await asyncio.to_thread(open_page, ports.sidecar_url + "/")
             await stop.wait()
 
 
@@ -124,18 +98,24 @@ def _try_ports(ports: Ports, archive: DemoArchive) -> None:
     """Raise ``OSError`` for a port that is taken: filling the archive would take minutes first."""
     for offset, name in enumerate(_LISTENERS):
         if name != _ARCHIVE or archive.pacs_url is None:
-            for opened in listen_on(ports.host, ports.sidecar + offset, name):
+            host = ports.host if name in (_SIDECAR, _EHR) else ports.inner_host
+            for opened in listen_on(host, ports.sidecar + offset, name):
                 opened.close()
 
 
 def _embedded(folder: Path, echo: Callable[[str], object]) -> web.Application:
     folder.mkdir(parents=True, exist_ok=True)
     if not any(folder.iterdir()):
-        echo("Filling the archive with pydicom's test files …")
+        echo("Computing phantoms, and filling the archive with them and pydicom's test files …")
         fill(folder)
+        write_phantoms(folder, datetime.now(UTC))
     elif not read_folder(folder).studies:
         raise ValueError(f"no DICOM file in {folder}")
-    return create_archive(folder)
+    app = create_archive(folder)
+    for phantom in phantom_studies(datetime.now(UTC)):
+        if phantom.purpose == "slow":
+            app.middlewares.append(on_tape(phantom.facts.uid, TAPE_SECONDS))
+    return app
 
 
 @contextlib.asynccontextmanager
@@ -144,8 +124,8 @@ async def _demo(
 ) -> AsyncIterator[web.Application]:
     """Start everything and yield the EHR."""
     secret = secrets.token_urlsafe(32)
-    key_file = scratch / "backend-key.pem"
-    public_jwks = make_key(key_file)
+    public_jwks = make_key(scratch / BACKEND_KEY_FILE)
+    make_capability_keys(scratch / CAPABILITY_KEYS_FILE)
     ehr = create_ehr(
         base_url=ports.ehr_url,
         imaging_fhir_url=ports.sidecar_url + "/fhir",
@@ -155,7 +135,7 @@ async def _demo(
         backend_public_jwks=public_jwks,
     )
     pacs = {"url": archive.pacs_url or ports.archive_url, "dialect": archive.dialect}
-    document = demo_document(ports, secret, key_file, pacs)
+    document = demo_document(ports, secret, scratch, pacs)
     settings = ADAPTER.validate_python(document)
     if archive.write_config is not None:
         document["server"] |= {  # Not the demo's own ports, so that `serve` can run beside it.
@@ -165,20 +145,25 @@ async def _demo(
         }
         archive.write_config.write_text(_ABOUT + yaml.safe_dump(document, sort_keys=False))
 
+    decisions, guide = Decisions(), DemoGuide(None if app is None else app[INDEX])
+    capabilities = capability_urls(settings)
+
     def customize(public: web.Application) -> None:
         add_page(public, ehr_fhir_url=settings.ehr.fhir_url)
+        add_explanations(public, decisions, guide, ehr[STORE], capabilities)
 
     async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(decisions.follow())
         start = stack.enter_async_context
         serve = functools.partial(listen, drain_seconds=1)
         await start(serve(ehr, ports.host, ports.sidecar + 1, name=_EHR))
         if app is not None:
-            await start(serve(app, ports.host, ports.sidecar + 2, name=_ARCHIVE))
+            await start(serve(app, ports.inner_host, ports.sidecar + 2, name=_ARCHIVE))
         sidecar = await start(build(settings, customize))
         await start(
             serve(
                 sidecar.admin,
-                ports.host,
+                ports.inner_host,
                 ports.admin,
                 limit=ADMIN_LIMIT,
                 name=_METRICS,
@@ -188,76 +173,35 @@ async def _demo(
         yield ehr
 
 
-def make_key(file: Path) -> dict[str, object]:
-    """Write a new private key (PEM) that only its owner can read; return the EHR's public JWKS."""
-    key = ec.generate_private_key(ec.SECP384R1())
-    file.touch(mode=0o600)
-    file.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    public = orjson.loads(ECAlgorithm.to_jwk(key.public_key()))
-    return {"keys": [{**public, "kid": KEY_ID, "use": "sig", "alg": "ES384"}]}
-
-
-def demo_document(
-    ports: Ports, secret: str, key_file: Path, pacs: dict[str, str]
-) -> dict[str, Any]:
-    """Return the configuration that a hospital would write for this EHR and this archive."""
-    return {
-        "server": {
-            "host": ports.host,
-            "port": ports.sidecar,
-            "admin_host": ports.host,
-            "admin_port": ports.admin,
-            "public_url": ports.sidecar_url,
-        },
-        "ehr": {"fhir_url": ports.ehr_url + "/fhir"},
-        "tokens": {
-            "client": {
-                "method": "client_secret_basic",
-                "client_id": INTROSPECTION_CLIENT_ID,
-                "client_secret": secret,
-            }
-        },
-        "patients": {
-            "mapping": "ehr",
-            "identifiers": [{"system": MRN_SYSTEM}],
-            "client": {
-                "method": "backend_services",
-                "client_id": BACKEND_CLIENT_ID,
-                "private_key_file": str(key_file),
-                "key_id": KEY_ID,
-                "algorithm": "ES384",
-                "scope": "system/Patient.rs",
-            },
-        },
-        "pacs": pacs,
-    }
+_OPEN_WARNING = (
+    "",
+    "WARNING: other machines can reach this demo, over plain HTTP.",
+    "  Whoever reaches it may log in as any of its invented patients: there is no password.",
+    "  Never put images of real people into it. It ends with Ctrl-C.",
+)
 
 
 def introduction(ports: Ports, archive_url: str, token: str) -> list[str]:
     """Return the lines that the demo prints: URLs, and three commands to paste."""
     patient = PATIENTS[0]
     base = ports.sidecar_url
-    own = "1.3.6.1.4.1.5962.1.2.13.20040826185059.5457"
-    foreign = "1.3.6.1.4.1.5962.1.1.0.0.0.1196530851.28319.0.1"
+    phantoms = phantom_studies(datetime.now(UTC))
+    own = next(one.facts.uid for one in phantoms if one.facts.patient == patient)
+    foreign = next(one.facts.uid for one in phantoms if one.facts.patient != patient)
     search = f"ImagingStudy?patient={patient.id}&_include=ImagingStudy:endpoint"
     size = "-w '%{http_code} %{size_download} bytes\\n'"
     bearer = f"-H 'Authorization: Bearer {token}'"
     wado = f"{base}/fhir/Patient/{patient.id}/$wado-rs/studies"
     accept = "-H 'Accept: multipart/related; type=application/dicom; transfer-syntax=*'"
     return [
+        *(_OPEN_WARNING if ports.is_open else ()),
         "",
         "SMART Imaging Access sidecar, demo: everything here is invented and public.",
-        f"  page      {base}/     log in as one of three patients and look at the images",
+        f"  page      {base}/     log in as a patient and look at the images",
         f"  FHIR      {base}/fhir",
         f"  EHR       {ports.ehr_url}/fhir",
         f"  archive   {archive_url}     (in a hospital, only the sidecar reaches it)",
-        f"  metrics   http://{ports.host}:{ports.admin}/metrics",
+        f"  metrics   {ports.metrics_url}",
         "",
         f"An access token for {patient.given} {patient.family}, good for an hour:",
         f"  {token}",

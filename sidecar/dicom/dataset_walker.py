@@ -3,9 +3,6 @@
 No byte is read twice.
 """
 
-import re
-
-from sidecar.dicom.dictionary import STANDARD
 from sidecar.dicom.element import (
     IMPLICIT_LITTLE,
     ITEM_HEADS,
@@ -17,9 +14,11 @@ from sidecar.dicom.element import (
     NeedMore,
     TwoReadings,
     Unreadable,
+    is_read_as,
     looks_like_a_vr,
     may_be_sequence,
     read_element,
+    rule_word,
 )
 from sidecar.dicom.element_runs import FIRST_TAG, MAXIMUM_VALUE_BYTES, RunWalk, TagSelection
 from sidecar.dicom.header_cache import ElementRun, HeaderPatternCache
@@ -39,8 +38,6 @@ _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFE_E000, 0xFFFE_E00D, 0xFFFE_E0DD
 _MAXIMUM_DEPTH = 32
 _HEAD_BYTES = 4_096
 _PATIENT_GROUP = 0x0010
-_LIKE_LO = (b"SH", b"ST", b"LT")
-"""Text in the instance's character set, with a length of two bytes (PS3.5 6.2), as LO is."""
 _PADDINGS = (b"\0", b"\xff")
 _MAXIMUM_ICON_BYTES = 65_536  # It is held until it is whole.
 
@@ -187,19 +184,19 @@ class Walk(RunWalk):
 
     def _take(self, data: memoryview, tag: int, vr: bytes, length: int, start: int) -> int:
         if length > MAXIMUM_VALUE_BYTES:
-            raise TwoReadings(_rule_word(tag) + "_length")
-        if self._encoding.explicit and not _is_vr_of(self._wanted[tag], vr):
-            raise TwoReadings(_rule_word(tag) + "_vr")
+            raise TwoReadings(rule_word(tag) + "_length")
+        if self._encoding.explicit and not is_read_as(self._wanted[tag], vr):
+            raise TwoReadings(rule_word(tag) + "_vr")
         self._is_in_wanted = len(data) < start + length
         if self._is_in_wanted:
             raise NeedMore
         value = bytes(data[start : start + length])
         if tag in self.values:
             if value != self.values[tag]:
-                raise TwoReadings(_rule_word(tag) + "_twice")
+                raise TwoReadings(rule_word(tag) + "_twice")
             return start + length
         if self.is_past_wanted or (tag == self._first_wanted and self.values):
-            raise TwoReadings(_rule_word(tag) + "_out_of_order")
+            raise TwoReadings(rule_word(tag) + "_out_of_order")
         self.values[tag] = value
         self._last = max(self._last, tag)
         self.is_past_wanted = tag == self._last_wanted
@@ -298,17 +295,3 @@ def _check_end(end: int | None, around: Frame) -> None:
     """
     if end is not None and around.limit is not None and end > around.limit:
         raise Unreadable("item_overruns_sequence")
-
-
-def _is_vr_of(wanted: bytes, vr: bytes) -> bool:
-    """Return whether an element of this VR is read as an element of the ``wanted`` VR.
-
-    The length field and the characters of both VRs are the same.
-    """
-    return vr in (wanted, b"UN") or (wanted == b"LO" and vr in _LIKE_LO)
-
-
-def _rule_word(tag: int) -> str:
-    """Return an element's keyword in small letters, as the rules of docs/files.md write it."""
-    keyword = STANDARD[tag].keyword
-    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", keyword).lower()

@@ -1,5 +1,6 @@
 """A data element of a DICOM data set: its head, and who takes it for a sequence (PS3.5 7, 7.5)."""
 
+import re
 import struct
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ ITEM_HEADS = frozenset(
 """The tags of items and their delimiters, in both byte orders."""
 LOOKED_AT_BYTES = 4
 """Number of bytes of a value that show whether it begins with an item."""
+_LIKE_LO = (b"SH", b"ST", b"LT")
+"""Text in the instance's character set, with a length of two bytes (PS3.5 6.2), as LO is."""
 _SEQUENCES = frozenset(tag for tag, entry in STANDARD.items() if entry.vr == "SQ")
 _ITEM_BYTES = 8
 """Length in bytes of an empty item. A shorter value is no sequence."""
@@ -89,6 +92,14 @@ def read_element(
         raise NeedMore from None
 
 
+def is_read_as(wanted: bytes, vr: bytes) -> bool:
+    """Return whether an element of this VR is read as an element of the ``wanted`` VR.
+
+    The length field and the characters of both VRs are the same.
+    """
+    return vr in (wanted, b"UN") or (wanted == b"LO" and vr in _LIKE_LO)
+
+
 def is_sequence(tag: int) -> bool:
     """Return whether a tag is SQ in the dictionary, by which implicit VR is read (PS3.5 A.1)."""
     return tag in _SEQUENCES
@@ -112,6 +123,12 @@ def may_be_sequence(data: memoryview, tag: int, vr: bytes, length: int, start: i
     if len(data) < start + LOOKED_AT_BYTES:
         raise NeedMore
     return bytes(data[start : start + LOOKED_AT_BYTES]) in ITEM_HEADS
+
+
+def rule_word(tag: int) -> str:
+    """Return an element's keyword in small letters, as the rules of docs/files.md write it."""
+    keyword = STANDARD[tag].keyword
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", keyword).lower()
 
 
 @dataclass(slots=True)

@@ -8,11 +8,9 @@ tests/dicom/file_kinds.py a file for each.
 
 import re
 import zlib
-from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Iterator
 
-from sidecar.access.facts import InstanceHeader, PatientIdentifier
-from sidecar.dicom.character_sets import decode_text
+from sidecar.access.facts import InstanceHeader
 from sidecar.dicom.dataset_walker import Walk
 from sidecar.dicom.element import (
     EXPLICIT_BIG,
@@ -23,7 +21,6 @@ from sidecar.dicom.element import (
     Unreadable,
     looks_like_a_vr,
 )
-from sidecar.dicom.element_runs import TagSelection
 from sidecar.dicom.file_meta import (
     BIG_ENDIAN,
     DEFLATED,
@@ -33,6 +30,7 @@ from sidecar.dicom.file_meta import (
 )
 from sidecar.dicom.header_cache import FileMeta, HeaderPatternCache
 from sidecar.dicom.header_pattern import header_pattern
+from sidecar.dicom.header_values import PATIENT_ID, UIDS, WANTED, read_values
 from sidecar.dicom.uid import MAXIMUM_LENGTH
 
 INFLATE_BYTES = 2**13
@@ -42,37 +40,8 @@ STEP_BYTES = 2**13
 _CHECKSUM_BYTES = 8
 _META_BYTES = 4_096
 
-_SPECIFIC_CHARACTER_SET = 0x0008_0005
-_SOP_INSTANCE_UID = 0x0008_0018
-_PATIENT_ID = 0x0010_0020
-_ISSUER_OF_PATIENT_ID = 0x0010_0021
-_STUDY_INSTANCE_UID = 0x0020_000D
-_SERIES_INSTANCE_UID = 0x0020_000E
-_SERIES_TAGS = (
-    _PATIENT_ID,
-    _ISSUER_OF_PATIENT_ID,
-    _SPECIFIC_CHARACTER_SET,
-    _STUDY_INSTANCE_UID,
-    _SERIES_INSTANCE_UID,
-)
-"""Tags of the wanted elements whose values are the same in a series."""
-_WANTED = TagSelection(
-    {
-        _SPECIFIC_CHARACTER_SET: b"CS",
-        _SOP_INSTANCE_UID: b"UI",
-        _PATIENT_ID: b"LO",
-        _ISSUER_OF_PATIENT_ID: b"LO",
-        _STUDY_INSTANCE_UID: b"UI",
-        _SERIES_INSTANCE_UID: b"UI",
-    }
-)
 # A number without a point may be a PatientID.
 _UID = re.compile(rb"[0-9]+(?:\.[0-9]+)+")
-_UIDS = {
-    "study": _STUDY_INSTANCE_UID,
-    "series": _SERIES_INSTANCE_UID,
-    "instance": _SOP_INSTANCE_UID,
-}
 
 
 class HeaderReader:
@@ -84,7 +53,7 @@ class HeaderReader:
     instance's stream.
     """
 
-    _wanted = _WANTED
+    _wanted = WANTED
 
     def __init__(self, patterns: HeaderPatternCache | None = None) -> None:
         self._patterns = patterns
@@ -133,8 +102,8 @@ class HeaderReader:
     def _uids(self) -> dict[str, str]:
         """Return the UIDs that are known, without what may be a PatientID."""
         values = self._walk.values if self._walk is not None else {}
-        uids = {level: values.get(tag, b"").strip(b" \0") for level, tag in _UIDS.items()}
-        patient_id = values.get(_PATIENT_ID, b"").strip(b" \0")
+        uids = {level: values.get(tag, b"").strip(b" \0") for level, tag in UIDS.items()}
+        patient_id = values.get(PATIENT_ID, b"").strip(b" \0")
         return {
             level: uid.decode("ascii")
             for level, uid in uids.items()
@@ -204,7 +173,7 @@ class HeaderReader:
                 raise Unreadable("cut_short")
             if self.header is None and not walk.is_between_elements():
                 raise Unreadable("cut_short")
-            self.header = self.header or _read_values(walk.values)
+            self.header = self.header or read_values(walk.values)
         except Unreadable as failure:
             failure.uids = self._uids()
             raise
@@ -212,7 +181,7 @@ class HeaderReader:
 
     def _look(self) -> InstanceHeader | None:
         if self.header is None and self._walk is not None and self._walk.is_past_wanted:
-            self.header = _read_values(self._walk.values)
+            self.header = read_values(self._walk.values)
         return self.header
 
     def _pass_on(self, data: memoryview) -> None:
@@ -285,33 +254,6 @@ def read_known(
     run = known.run
     values = run.values.unpack_from(data, begin + known.meta.end)
     try:
-        return _read_values(dict(zip(run.tags, values, strict=True)))
+        return read_values(dict(zip(run.tags, values, strict=True)))
     except Unreadable:
         return None  # The reader refuses it, too, by its UIDs.
-
-
-def _read_values(values: Mapping[int, bytes]) -> InstanceHeader:
-    """Return the header of these values, by tag. Raises ``Unreadable``."""
-    patient, study, series = _facts_of_series(*[values.get(tag, b"") for tag in _SERIES_TAGS])
-    return InstanceHeader(patient, study, series, _uid(values.get(_SOP_INSTANCE_UID, b"")))
-
-
-@lru_cache(32)
-def _facts_of_series(
-    patient_id: bytes, issuer: bytes, character_set: bytes, study: bytes, series: bytes
-) -> tuple[PatientIdentifier, str, str]:
-    """Return what these values name, cached for the instances of a series.
-
-    Raises ``Unreadable``.
-    """
-    value = decode_text(patient_id, character_set)
-    if not value:
-        raise Unreadable("no_patient_id")
-    patient = PatientIdentifier(value, decode_text(issuer, character_set))
-    if not _uid(study):
-        raise Unreadable("no_study_instance_uid")
-    return patient, _uid(study), _uid(series)
-
-
-def _uid(value: bytes) -> str:
-    return value.decode("ascii", "replace").strip(" \0")

@@ -1,8 +1,9 @@
 """The patient to whom a row of an archive belongs."""
 
-from sidecar.access.facts import PatientIdentifier
+from sidecar.access.decision import is_own_row
+from sidecar.access.facts import KnownAs, PatientIdentifier
 from sidecar.dicom.character_sets import has_known_character_set, is_known_text
-from sidecar.dicom.json_model import Row, first_text, tag, values_of
+from sidecar.dicom.json_model import Row, first_text, tag, values, values_of
 
 _PATIENT_ID, _ISSUER = tag("PatientID"), tag("IssuerOfPatientID")
 _NOBODY = PatientIdentifier("")
@@ -25,3 +26,9 @@ def owner_of(row: Row) -> PatientIdentifier:
         if is_known and has_known_character_set(row)
         else _NOBODY
     )
+
+
+def is_row_of(row: Row, known_as: KnownAs, *, unnamed: bool) -> bool:
+    """Return whether a row is the patient's; ``unnamed``: of a row that names no patient."""
+    owner = owner_of(row) if values(row, "PatientID") else None
+    return is_own_row(owner, known_as, unnamed=unnamed)

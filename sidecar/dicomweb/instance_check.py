@@ -10,7 +10,6 @@ from sidecar.access.reasons import Reason
 from sidecar.dicomweb.body_filter import Check, PassThrough, Scanner, SingleInstance
 from sidecar.dicomweb.metadata import Metadata
 from sidecar.dicomweb.multipart import Multipart
-from sidecar.dicomweb.part_headers import PartPolicy
 from sidecar.dicomweb.paths import OBJECTS, Kind, Retrieval
 from sidecar.dicomweb.response_head import ResponseHead
 from sidecar.dicomweb.single_part import SinglePart
@@ -55,10 +54,10 @@ def scanner_for(
     check = instance_check(permit, "instance") if verify and kind in OBJECTS else None
     if head.boundary is not None:
         if zipped:
-            return ZipArchive(head.boundary, PartPolicy(kind, root), check)
+            return ZipArchive(head.boundary, kind, root, check)
         one_part = kind is Kind.INSTANCE or len(resource.frames) == 1
         return (SinglePart if unwrap else Multipart)(
-            head.boundary, PartPolicy(kind, root), check, one_part=one_part
+            head.boundary, kind, root, check, one_part=one_part
         )
     return PassThrough() if check is None else SingleInstance(check)
 

@@ -6,6 +6,7 @@ Headers are parsed in linear time.
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sidecar.common.errors import BadRequest
 from sidecar.dicomweb.paths import OBJECTS, Kind
@@ -121,26 +122,28 @@ class MediaRange(MediaType):
 ANYTHING = MediaRange("*/*")
 
 
-def parse_accept(accept: str) -> list[MediaRange]:
+@lru_cache(maxsize=64)
+def parse_accept(accept: str) -> tuple[MediaRange, ...]:
     """Return the media ranges of an Accept header without the malformed ones.
 
-    Raises ``BadRequest`` when all are malformed, for a header that is too long, or for too many
-    ranges.
+    They are remembered, for an app sends the same header each time. Raises ``BadRequest`` when all
+    are malformed, for a header that is too long, or for too many ranges.
     """
     if len(accept) > MAXIMUM_LENGTH:
         raise _malformed()
     elements = [element for element in split_outside_quotes(accept, ",") if element]
     if len(elements) > MAXIMUM_RANGES:
         raise _malformed()
-    ranges = [parsed for element in elements if (parsed := _media_range(element)) is not None]
+    parsed = map(_media_range, elements)
+    ranges = tuple(media_range for media_range in parsed if media_range is not None)
     if elements and not ranges:
         raise _malformed()
     return ranges
 
 
-def media_ranges(accept: str | None) -> list[MediaRange]:
+def media_ranges(accept: str | None) -> tuple[MediaRange, ...]:
     """Return the media ranges of a request, any for no Accept header. Raises ``BadRequest``."""
-    return parse_accept(accept or "") or [ANYTHING]
+    return parse_accept(accept or "") or (ANYTHING,)
 
 
 def _media_range(element: str) -> MediaRange | None:

@@ -12,8 +12,9 @@ from sidecar.access.facts import InstanceHeader
 from sidecar.dicom.header_cache import HeaderPatternCache
 from sidecar.dicom.instance_header import STEP_BYTES, HeaderReader, read_known
 from sidecar.dicomweb.body_filter import Check, Malformed
-from sidecar.dicomweb.part_headers import HEADERS_LIMIT_BYTES, PartPolicy, fit_headers, read_headers
+from sidecar.dicomweb.part_headers import HEADERS_LIMIT_BYTES, fit_headers, read_headers
 from sidecar.dicomweb.passed_bytes import PassedBytes
+from sidecar.dicomweb.paths import Kind
 
 OUTSIDE_LIMIT_BYTES = 1_024
 """Limit in bytes of white space before the first delimiter, or after the last one."""
@@ -26,26 +27,23 @@ _LINES_WORK_BYTES = 8
 
 
 class Multipart(PassedBytes):
-    """Scanner of a multipart body with ``boundary``.
+    """Scanner of a multipart body with ``boundary``, of a resource of this ``kind``.
 
     Before the first part has passed nothing leaves, no delimiter either, so that a failure can
     still get an error status.
 
-    ``check`` gets the header of each instance; it is ``None`` when parts are no instances.
-    ``one_part``: the body must have one part, whose head shows how long the body will be.
+    URLs become ours below ``root``. ``check`` gets the header of each instance; it is ``None`` when
+    parts are no instances. ``one_part``: see ``PassedBytes``.
     """
 
     def __init__(
-        self, boundary: str, policy: PartPolicy, check: Check | None, *, one_part: bool = False
+        self, boundary: str, kind: Kind, root: str, check: Check | None, *, one_part: bool = False
     ) -> None:
-        super().__init__()
-        self._one_part = one_part
-        self._added = 0  # Number of bytes by which the header lines of parts grew.
-        # Whether the length of what leaves has been announced and must not change any more.
-        self._keeps_length = False
-        self._policy = policy
+        super().__init__(one_part=one_part)
+        self._kind = kind
+        self._root = root
         self._check = check
-        self._patterns = HeaderPatternCache()
+        self._patterns = None if check is None else HeaderPatternCache()
         # The header lines that came last, and what ``read_headers`` returned for them.
         self._last_headers: tuple[bytes | None, tuple[bytes, int | None]] = None, (b"", None)
         self._first = b"--" + boundary.encode("ascii")
@@ -55,30 +53,13 @@ class Multipart(PassedBytes):
         self._state = self._before_first
         # The body's end, from the closing delimiter's last two characters on, which is held back.
         self._closing = b""
-        self.is_closed = False
         self._work = 0  # Work of the current step, in elements.
-        # State of the current part: bytes left (None: until the delimiter), its header lines and
-        # their position in the data, if they are there unchanged, its reader, and how many of the
-        # bytes that have not left yet the reader has taken.
+        # State of the current part: bytes left (None: until the delimiter), its reader, and how
+        # many of the bytes that have not left yet the reader has taken.
         self._remaining: int | None = None
-        self._lines = b""
-        self._lines_begin: int | None = None
         self._reader: HeaderReader | None = None
         self._seen = 0
         self.parts = 0
-
-    def length(self, content_length: int | None) -> int | None:
-        """Return how many bytes leave in all, when the first ones leave.
-
-        With several parts this is ``content_length`` if no header line has changed yet. From then
-        on no change of header lines changes their length.
-        """
-        if content_length is None:
-            return None
-        if self._one_part or self.is_closed:
-            return content_length + self._added
-        self._keeps_length = not self._added
-        return content_length if self._keeps_length else None
 
     def steps(self, chunk: bytes) -> Iterator[bytes | memoryview]:
         """Return the bytes that may leave, some milliseconds of work at a time."""
@@ -103,10 +84,6 @@ class Multipart(PassedBytes):
 
     # Each state takes the data and a position in them. It returns the next state's position, or
     # None when more data are needed: then the bytes from there on are in _held.
-
-    def _release_framing(self, data: bytes, begin: int, end: int) -> None:
-        """Let a delimiter leave."""
-        self._release(data, begin, end)
 
     def _before_first(self, data: bytes, position: int) -> int | None:
         start = data.find(self._first, position)
@@ -175,7 +152,7 @@ class Multipart(PassedBytes):
 
     def _read_headers(self, lines: bytes) -> tuple[bytes, int | None]:
         if lines != self._last_headers[0]:  # Mostly they are those of the part before.
-            self._last_headers = lines, read_headers(lines, self._policy)
+            self._last_headers = lines, read_headers(lines, self._kind, self._root)
             self._work += len(lines) // _LINES_WORK_BYTES
         return self._last_headers[1]
 
@@ -217,7 +194,7 @@ class Multipart(PassedBytes):
 
     def _read_known(self, data: bytes, position: int) -> InstanceHeader | None:
         """Return the header of an instance that needs no reader: ``instance_header.read_known``."""
-        if self._remaining is None:
+        if self._remaining is None or self._patterns is None:
             return None
         self._work += PART_WORK
         return read_known(self._patterns, data, position, self._remaining)
@@ -227,15 +204,6 @@ class Multipart(PassedBytes):
         before = reader.elements
         reader.feed_some(piece)
         self._work += PART_WORK + reader.elements - before
-
-    def _release_lines(self, data: bytes, position: int) -> None:
-        """Let the header lines leave of the part that begins at ``position``."""
-        self._has_released = True
-        if self._lines_begin is not None:
-            self._release(data, self._lines_begin, position)
-        else:
-            self._move_output(data)
-            self._output.append(self._lines)
 
     def _part_end(self, data: bytes, position: int, limit: int) -> tuple[int, bool]:
         """Return the end of the part in ``data`` up to ``limit``, and whether it ends there.

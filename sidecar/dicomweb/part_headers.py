@@ -1,7 +1,6 @@
 """The header lines of a multipart's part (RFC 2046 5.1)."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 
 from sidecar.dicomweb.body_filter import Malformed
@@ -32,20 +31,12 @@ _PASSING = frozenset(
 _ENCODINGS = (b"binary", b"8bit", b"7bit")
 
 
-@dataclass(frozen=True, slots=True)
-class PartPolicy:
-    """Rules for the parts of a multipart of this ``kind``. URLs become ours below ``root``."""
-
-    kind: Kind
-    root: str
-
-    def accepts(self, content_type: str) -> bool:
-        """Return whether a part may have this Content-Type, which is empty for a part without."""
-        return _may_have(content_type, self.kind)
-
-
 @lru_cache(64)
-def _may_have(content_type: str, kind: Kind) -> bool:
+def may_have(content_type: str, kind: Kind) -> bool:
+    """Return whether a part of a multipart of this ``kind`` may have this Content-Type.
+
+    It is empty for a part without.
+    """
     # By RFC 2046 5.1 a part without a type is text. Archives leave out the requested type.
     if not content_type:
         return kind not in DRAWN
@@ -58,10 +49,10 @@ def _may_have(content_type: str, kind: Kind) -> bool:
     )
 
 
-def read_headers(lines: bytes, policy: PartPolicy) -> tuple[bytes, int | None]:
+def read_headers(lines: bytes, kind: Kind, root: str) -> tuple[bytes, int | None]:
     """Return the header lines that pass, and the part's Content-Length in bytes.
 
-    Raises ``Malformed``.
+    ``kind``: of the multipart. URLs become ours below ``root``. Raises ``Malformed``.
     """
     passing: list[bytes] = []
     length: int | None = None
@@ -77,13 +68,13 @@ def read_headers(lines: bytes, policy: PartPolicy) -> tuple[bytes, int | None]:
         elif name == b"content-transfer-encoding" and text.lower() not in _ENCODINGS:
             raise Malformed("part_headers")  # A client would decode it into bytes not checked here.
         elif name == b"content-location":
-            ours = our_url(text.decode("ascii"), policy.root)
+            ours = our_url(text.decode("ascii"), root)
             if ours is None:
                 continue
             line = b"Content-Location: " + ours.encode("ascii")
         if name in _PASSING:
             passing.append(line)
-    if not policy.accepts(content_type.decode("ascii")):
+    if not may_have(content_type.decode("ascii"), kind):
         raise Malformed("part_type")
     return b"\r\n".join(passing), length
 

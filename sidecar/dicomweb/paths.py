@@ -62,6 +62,11 @@ class Retrieval:
     frames: tuple[int, ...] = ()
     steps: tuple[str, ...] = ()
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is all instances, or all metadata, of a study or series."""
+        return self.part.instance is None and (self.kind in OBJECTS or self.kind is Kind.METADATA)
+
     def url(self, root: str, *, bulkdata: str = "bulkdata") -> str:
         """Return the absolute URL of this resource below the PACS's DICOMweb ``root``.
 

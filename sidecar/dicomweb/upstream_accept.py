@@ -137,13 +137,9 @@ def _any_document(accepted: Sequence[MediaRange]) -> list[MediaRange]:
     dcm4chee returns documents for their own media type alone.
     """
     refused = {media_range.name for media_range in accepted if not media_range.weight}
-    weights = [
-        media_range.quality
-        for media_range in accepted
-        if media_range.weight and _leaves_type_open(media_range)
-    ]
-    types = [name for name in DOCUMENT_TYPES if name not in refused] if weights else []
-    return [MediaRange(_RELATED, (("type", name),), weights[0]) for name in types]
+    opened = [one.quality for one in accepted if one.weight and _leaves_type_open(one)]
+    types = [name for name in DOCUMENT_TYPES if name not in refused] if opened else []
+    return [MediaRange(_RELATED, (("type", name),), opened[0]) for name in types]
 
 
 def _leaves_type_open(media_range: MediaRange) -> bool:

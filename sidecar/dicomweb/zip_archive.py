@@ -15,7 +15,7 @@ from sidecar.dicom.instance_header import HeaderReader
 from sidecar.dicomweb.body_filter import Check
 from sidecar.dicomweb.file_names import FileNames, NumbersReader
 from sidecar.dicomweb.multipart import Multipart
-from sidecar.dicomweb.part_headers import PartPolicy
+from sidecar.dicomweb.paths import Kind
 
 _BLOCK_BYTES = 2**16
 
@@ -26,8 +26,8 @@ class ZipArchive(Multipart):
     No byte of a file leaves before its name is known, whose elements may be behind the header.
     """
 
-    def __init__(self, boundary: str, policy: PartPolicy, check: Check | None) -> None:
-        super().__init__(boundary, policy, check)
+    def __init__(self, boundary: str, kind: Kind, root: str, check: Check | None) -> None:
+        super().__init__(boundary, kind, root, check)
         self._file_names = FileNames()
         self._numbers_patterns = HeaderPatternCache()
         self._zip_output = _ZipOutput()

@@ -12,11 +12,11 @@ from sidecar.access.permits import Inquiry
 from sidecar.common.errors import BadGateway
 from sidecar.common.slices import in_slices
 from sidecar.dicom.json_model import Row, number, text
-from sidecar.dicomweb.paths import OBJECTS, Kind, Query, Retrieval
+from sidecar.dicom.owner import is_row_of
+from sidecar.dicomweb.paths import Query
 from sidecar.dicomweb.query import includefield
 from sidecar.dicomweb.upstream_errors import ResourceNotOffered
 from sidecar.pacs.client import PacsClient
-from sidecar.pacs.ownership import is_row_of
 
 log = logging.getLogger(__name__)
 
@@ -25,13 +25,6 @@ _WHO = ("PatientID", "IssuerOfPatientID")
 _STUDY_FIELDS = includefield(*_WHO, _STUDY_NUMBER)
 _SERIES_FIELDS = includefield(*_WHO, "StudyInstanceUID", _SERIES_NUMBER)
 _PLACE_FIELDS = includefield(*_WHO, "StudyInstanceUID", "SeriesInstanceUID")
-
-
-def is_counted(retrieval: Retrieval) -> bool:
-    """Return whether the answer is of all instances, or all metadata, of a study or series."""
-    return retrieval.part.instance is None and (
-        retrieval.kind in OBJECTS or retrieval.kind is Kind.METADATA
-    )
 
 
 async def count_instances(client: PacsClient, part: Part, known_as: KnownAs) -> int | None:

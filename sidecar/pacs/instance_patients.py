@@ -36,7 +36,6 @@ from sidecar.dicom.uid import is_uid
 from sidecar.dicomweb.body_filter import Malformed, Scanner, SingleInstance
 from sidecar.dicomweb.metadata import Metadata
 from sidecar.dicomweb.multipart import Multipart
-from sidecar.dicomweb.part_headers import PartPolicy
 from sidecar.dicomweb.paths import UID_OF_LEVEL, Kind, Query, Retrieval
 from sidecar.dicomweb.query import includefield
 from sidecar.dicomweb.response_head import ResponseHead, check_head
@@ -204,7 +203,7 @@ class InstancePatients:
         statuses = []
         for kind in self._kinds:
             retrieval = Retrieval(kind, part)
-            async with self._retrievals.open(
+            async with await self._retrievals.open(
                 permit, retrieval, accept=accepted_types(None, retrieval).upstream
             ) as upstream:
                 if upstream.status not in _NOT_THERE:
@@ -247,7 +246,7 @@ class InstancePatients:
         return (
             SingleInstance(_found)
             if head.boundary is None
-            else Multipart(head.boundary, PartPolicy(kind, self._client.root), _found)
+            else Multipart(head.boundary, kind, self._client.root, _found)
         )
 
     def _refused_for(self, why: str, part: Part) -> Problem:

@@ -8,15 +8,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from sidecar.access.decision import decide_owners, is_own_row
+from sidecar.access.decision import decide_owners
 from sidecar.access.facts import KnownAs, Part, PatientIdentifier, StudyFacts
 from sidecar.access.permits import Inquiry
 from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
 from sidecar.common.loading_cache import LoadingCache
 from sidecar.common.slices import in_slices
 from sidecar.dicom.character_sets import is_known_text
-from sidecar.dicom.json_model import Row, text, values
-from sidecar.dicom.owner import owner_of
+from sidecar.dicom.json_model import Row, text
+from sidecar.dicom.owner import is_row_of, owner_of
 from sidecar.dicomweb.paths import Query
 from sidecar.dicomweb.query import includefield
 from sidecar.dicomweb.upstream_errors import UnknownTexts
@@ -101,11 +101,7 @@ class Ownership:
         )
 
     async def facts(
-        self,
-        part: Part,
-        known_as: frozenset[PatientIdentifier],
-        *,
-        max_age_seconds: float = math.inf,
+        self, part: Part, known_as: KnownAs, *, max_age_seconds: float = math.inf
     ) -> StudyFacts:
         """Return the owners of the study, and whether the part of it is the patient's.
 
@@ -118,11 +114,7 @@ class Ownership:
         return StudyFacts(owners, part_found, inside=None)
 
     def cached_facts(
-        self,
-        part: Part,
-        known_as: frozenset[PatientIdentifier],
-        *,
-        max_age_seconds: float = math.inf,
+        self, part: Part, known_as: KnownAs, *, max_age_seconds: float = math.inf
     ) -> StudyFacts | None:
         """Return what ``facts`` would return without a query, ``None`` if it needs one.
 
@@ -135,11 +127,7 @@ class Ownership:
         return StudyFacts(owners, True, inside=None) if self._has(part, known_as) else None
 
     async def owners(
-        self,
-        study: str,
-        known_as: frozenset[PatientIdentifier],
-        *,
-        max_age_seconds: float = math.inf,
+        self, study: str, known_as: KnownAs, *, max_age_seconds: float = math.inf
     ) -> frozenset[PatientIdentifier]:
         """Return the patients of every study that the PACS has under this UID.
 
@@ -286,12 +274,6 @@ def _series_of(part: Part, known_as: KnownAs) -> _AskedPart:
 
 def _study_of(asked: _AskedPart) -> str:
     return asked[0].study
-
-
-def is_row_of(row: Row, known_as: KnownAs, *, unnamed: bool) -> bool:
-    """Return whether a row is the patient's; ``unnamed``: of a row that names no patient."""
-    owner = owner_of(row) if values(row, "PatientID") else None
-    return is_own_row(owner, known_as, unnamed=unnamed)
 
 
 def _is_in(row: Row, part: Part, known_as: KnownAs) -> bool:

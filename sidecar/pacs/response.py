@@ -7,16 +7,17 @@ keep to that way: the socket's bytes are not those of the body.
 
 import asyncio
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby, islice
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import aiohttp
 from aiohttp import hdrs
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from sidecar.common.content_coding import decoder_for
+from sidecar.common.content_coding import Decoder, decoder_for
+from sidecar.common.memory import HeapTrimmer
 from sidecar.common.slices import in_slices
 from sidecar.dicomweb.body_filter import Scanner
 from sidecar.dicomweb.metadata import Metadata, takes_long
@@ -51,10 +52,15 @@ class Upstream:
 
     A compressed body (``decoder_for``) is decompressed; the header lines about the compressed body
     are left out.
+
+    As a context manager it is one of the users of ``heap``, and is closed at the block's end.
     """
 
-    def __init__(self, response: aiohttp.ClientResponse, *, idle_seconds: float) -> None:
+    def __init__(
+        self, response: aiohttp.ClientResponse, *, idle_seconds: float, heap: HeapTrimmer
+    ) -> None:
         self._response = response
+        self._heap = heap
         # A range of a compressed body cannot be decompressed.
         self._decoder = decoder_for(response.headers) if response.status == 200 else None
         self.status = response.status
@@ -74,18 +80,23 @@ class Upstream:
     async def begin(self) -> None:
         """Wait for the first bytes of the body, however long; ``read`` returns or raises them."""
         try:
-            self._first = await self._next()
+            self._first = await self._read_raw()
         except (aiohttp.ClientError, OSError) as failure:
             self._failure = failure
 
-    async def read(self) -> list[bytes]:
+    def read(self) -> Awaitable[list[bytes]]:
         """Return the next bytes of the body, in the pieces in which they came; none at its end.
 
         Raises ``aiohttp.ClientError`` (also ``Undecodable``) or ``OSError`` for a body that breaks
         off. The caller bounds the silence: it needs one timer for a whole transfer.
         """
-        if self._decoder is None:
-            return await self._read_raw()
+        if self._decoder is not None:
+            return self._read_decoded(self._decoder)
+        if self._rest is not None and self._first is None:  # No coroutine for each piece but its.
+            return self._rest.read()
+        return self._read_raw()
+
+    async def _read_decoded(self, decoder: Decoder) -> list[bytes]:
         while True:
             for piece in self._steps:
                 await asyncio.sleep(0)  # Other requests have their turn between two steps.
@@ -93,9 +104,9 @@ class Upstream:
                     return [piece]
             pieces = await self._read_raw()
             if not pieces:
-                self._decoder.end()
+                decoder.end()
                 return []
-            self._steps = self._decoder.steps(b"".join(pieces))
+            self._steps = decoder.steps(b"".join(pieces))
 
     async def _read_raw(self) -> list[bytes]:
         """Return the next bytes, not decompressed."""
@@ -104,21 +115,20 @@ class Upstream:
         if self._first is not None:
             first, self._first = self._first, None
             return first
-        return await self._next()
-
-    async def _next(self) -> list[bytes]:
         if self._rest is None and not self._is_chunked and (taken := take_over(self._response)):
             came, self._rest = taken
             if came:
                 return [came]
         if self._rest is not None:
-            data = await self._rest.read()
-            return [data] if data else []
+            return await self._rest.read()
         content = self._response.content
         if self._is_chunked:
             # Archives write chunks of some kilobytes: longer steps save more than a copy costs.
             data = await content.readany()
             return [data] if data else []
+        return await self._read_pieces(content)
+
+    async def _read_pieces(self, content: aiohttp.StreamReader) -> list[bytes]:
         pieces: list[bytes] = []
         while not pieces or self._taken < content.total_bytes:
             try:
@@ -132,6 +142,14 @@ class Upstream:
             elif not ends_chunk or content.at_eof():
                 break
         return pieces
+
+    async def __aenter__(self) -> Self:
+        self._heap.enter()
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        self._heap.leave()
+        self.close()
 
     def close(self) -> None:
         """Close the connection unless the body was read to its end."""
@@ -165,14 +183,14 @@ class SocketBody:
         self._waiter: asyncio.Future[None] | None = None
         self._open.add(self)
 
-    async def read(self) -> bytes:
-        """Return the next bytes, as many as are there; none at the end.
+    async def read(self) -> list[bytes]:
+        """Return the next bytes, as many as are there, in one piece; none at the end.
 
         Other requests have their turn first. Raises ``aiohttp.ClientPayloadError`` when the peer
         ends the connection before the body ends, ``OSError`` when it breaks off.
         """
         if not self._left:
-            return b""
+            return []
         most = min(self._left, max(LEAST_PIECE_BYTES, PIECE_BYTES // len(self._open)))
         await asyncio.sleep(0)
         while True:
@@ -184,7 +202,7 @@ class SocketBody:
         if not data:
             raise aiohttp.ClientPayloadError("the body is shorter than its Content-Length")
         self._left -= len(data)
-        return data
+        return [data]
 
     async def _wait(self) -> None:
         """Wait for bytes. The socket stays watched: to begin and end that each time costs more."""
@@ -225,22 +243,25 @@ def take_over(response: aiohttp.ClientResponse) -> tuple[bytes, SocketBody] | No
     connection, content, length = response.connection, response.content, response.content_length
     transport = None if connection is None else connection.transport
     if (
-        transport is None
-        or transport.is_closing()
-        or transport.get_extra_info("sslcontext")
-        or content.is_eof()
-    ):
-        return None
-    if (
         length is None
         or hdrs.TRANSFER_ENCODING in response.headers
         or length - content.total_bytes < LONG_BYTES
     ):
         return None
-    own = _duplicate(transport.get_extra_info("socket"))
-    if own is None:
+    if (
+        transport is None
+        or transport.is_closing()
+        or transport.get_extra_info("sslcontext")
+        or content.is_eof()
+        or (theirs := transport.get_extra_info("socket")) is None
+    ):
         return None
     try:
+        own = socket.fromfd(theirs.fileno(), theirs.family, theirs.type)
+    except OSError:  # No descriptor is left.
+        return None
+    try:
+        own.setblocking(False)
         # No await here: nothing may come to the content before the pause.
         came = b"".join(iter(content.read_nowait, b""))
         transport.pause_reading()
@@ -250,25 +271,17 @@ def take_over(response: aiohttp.ClientResponse) -> tuple[bytes, SocketBody] | No
     return came, SocketBody(own, length - content.total_bytes)
 
 
-def _duplicate(theirs: socket.socket | None) -> socket.socket | None:
-    """Return a second socket of a connection, ``None`` when no descriptor is left."""
-    if theirs is None:
-        return None
-    try:
-        own = socket.fromfd(theirs.fileno(), theirs.family, theirs.type)
-    except OSError:
-        return None
-    own.setblocking(False)
-    return own
-
-
-async def scan(scanner: Scanner, chunks: Iterable[bytes]) -> list[bytes | memoryview]:
+def scan(scanner: Scanner, chunks: Iterable[bytes]) -> Awaitable[list[bytes | memoryview]]:
     """Return what may be passed on of these ``chunks``; others have their turn in between.
 
     Metadata rows that take long are rewritten in a thread. Raises what the scanner raises.
     """
-    if not isinstance(scanner, Metadata):
-        return await in_slices(piece or None for chunk in chunks for piece in scanner.steps(chunk))
+    if isinstance(scanner, Metadata):
+        return _rewrite(scanner, chunks)
+    return in_slices(piece or None for chunk in chunks for piece in scanner.steps(chunk))
+
+
+async def _rewrite(scanner: Metadata, chunks: Iterable[bytes]) -> list[bytes | memoryview]:
     written: list[bytes] = []
     loop = asyncio.get_running_loop()
     batches = (rows for chunk in chunks for rows in scanner.rows(chunk))

@@ -17,10 +17,11 @@ from sidecar.common.invalidation import Invalidation
 from sidecar.common.loading_cache import LoadingCache
 from sidecar.common.slices import batched, in_slices, let_go
 from sidecar.dicom.json_model import Row, RowsByUid, packed, text, values
+from sidecar.dicom.owner import is_row_of
 from sidecar.dicomweb.paths import Query
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.listing import Listing, log_dropped
-from sidecar.pacs.ownership import Ownership, is_row_of
+from sidecar.pacs.ownership import Ownership
 from sidecar.pacs.study_lists import ASKED_SECONDS, StudyLists, include
 from sidecar.pacs.study_owners import StudyOwners
 

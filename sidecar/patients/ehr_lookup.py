@@ -19,7 +19,12 @@ from sidecar.common.invalidation import FRESH_SECONDS, NEGATIVE_SECONDS, Invalid
 from sidecar.common.loading_cache import ForgetOn, LoadingCache
 from sidecar.ehr.fhir_client import FhirClient
 from sidecar.ehr.oauth_error import status_and_error
-from sidecar.patients.validity import is_current
+from sidecar.patients.patient_resource import (
+    NotInUse,
+    PatientMerged,
+    identifiers_of,
+    is_another,
+)
 
 log = logging.getLogger(__name__)
 
@@ -31,30 +36,6 @@ _LASTING_FAILURES = frozenset({"wrong_shape", "wrong_resource"})
 """Reasons of failures that another request does not mend."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PATIENT = re.compile(r"/Patient/([^/]+)(?:/_history/[^/]+)?/?")
-_USES = frozenset({"usual", "official", "temp", "secondary"})
-"""Codes of R4 identifier-use without ``old``: an old number may be somebody else's now."""
-
-
-class NotInUse(Exception):
-    """A record is not in use. ``reason`` and ``text`` are for the app, ``log`` for operators."""
-
-    reason = "patient_inactive"
-    text = "The hospital's record of this patient is not in use."
-    log = "the EHR's Patient is not active: its token gets nothing until the record is in use again"
-
-
-class PatientMerged(NotInUse):
-    """Another record replaces this record at the EHR, or the EHR returns another record."""
-
-    reason = "patient_merged"
-    text = (
-        "The hospital has merged this patient's record into another one. "
-        "Log in again, so that the app gets the record that is in use now."
-    )
-    log = (
-        "the EHR answers a Patient by another record: it was merged, and its token gets nothing "
-        "until the patient logs in again"
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +195,7 @@ class EhrMapping:
             if not isinstance(patient, str) or not is_fhir_id(patient):
                 raise FetchFailed("wrong_resource")
             with contextlib.suppress(NotInUse):
-                if decide_owners(owners, self.pick(resource, patient)) is None:
+                if decide_owners(owners, self._pick(resource, patient)) is None:
                     found.add(patient)
         return frozenset(found)
 
@@ -228,7 +209,7 @@ class EhrMapping:
             raise PatientMerged
         if response.status != 200:
             raise FetchFailed("unexpected_status", f"status {response.status}")
-        return self.pick(response.strict_json_object(), patient)
+        return self._pick(response.strict_json_object(), patient)
 
     def _leads_to_another(self, location: str, patient: str) -> bool:
         """Return whether a redirect names another Patient. It is not followed."""
@@ -237,39 +218,10 @@ class EhrMapping:
         except ValueError:
             return False
         match = _PATIENT.fullmatch(path[max(0, path.rfind("/Patient/")) :])
-        return match is not None and _is_another(match[1], patient)
+        return match is not None and is_another(match[1], patient)
 
-    def pick(self, resource: dict[str, Any], patient: str) -> frozenset[PatientIdentifier]:
-        """Return the identifiers of a Patient resource.
-
-        Raises ``PatientMerged`` for another Patient, and for a Patient that another one replaces
-        (R4 Patient.link: it "must no longer be used"). Raises ``NotInUse`` for a Patient that is
-        not active, and ``FetchFailed`` for what is no readable Patient. An identifier counts in its
-        period alone, and not with ``use`` old.
-        """
-        _check_in_use(resource, patient)
-        entries = resource.get("identifier", [])
-        if not isinstance(entries, list):
-            raise FetchFailed("wrong_shape")
-        identifiers, now = set(), self._now()
-        for entry in entries:
-            if not isinstance(entry, dict) or not _is_valid(entry, now):
-                continue
-            system, value = entry.get("system"), entry.get("value")
-            if (
-                not isinstance(value, str)
-                or not isinstance(system, str)
-                or system not in self._issuers
-            ):
-                continue
-            identifier = PatientIdentifier(value, self._issuers[system])
-            if identifier.is_searchable():
-                identifiers.add(identifier)
-            else:
-                log.warning(
-                    "an identifier of the EHR cannot be searched for exactly and is left out"
-                )
-        return frozenset(identifiers)
+    def _pick(self, resource: Mapping[str, Any], patient: str) -> frozenset[PatientIdentifier]:
+        return identifiers_of(resource, patient, self._issuers, self._now())
 
 
 def _raise_if_refused(response: FetchedResponse) -> None:
@@ -291,35 +243,3 @@ def _raise_if_refused(response: FetchedResponse) -> None:
 def _escaped(text: str) -> str:
     """Return a part of a token in a search (R4 search.html#escaping)."""
     return "".join("\\" + letter if letter in "\\|,$" else letter for letter in text)
-
-
-def _check_in_use(resource: Mapping[str, Any], patient: str) -> None:
-    """Raise as ``EhrMapping.pick`` does, unless the Patient has this id and is in use."""
-    if resource.get("resourceType") != "Patient":
-        raise FetchFailed("wrong_resource")
-    if resource.get("id") != patient:
-        raise (
-            PatientMerged
-            if _is_another(resource.get("id"), patient)
-            else FetchFailed("wrong_resource")
-        )
-    links, active = resource.get("link", []), resource.get("active", True)
-    if not isinstance(links, list) or not isinstance(active, bool):
-        raise FetchFailed("wrong_shape")
-    if not all(isinstance(link, dict) and isinstance(link.get("type"), str) for link in links):
-        raise FetchFailed("wrong_shape")
-    if any(link["type"] == "replaced-by" for link in links):
-        raise PatientMerged
-    if not active:
-        raise NotInUse
-
-
-def _is_valid(identifier: Mapping[str, Any], now: datetime) -> bool:
-    """Return whether an Identifier has a known ``use`` and is in its period (R4 Identifier)."""
-    use = identifier.get("use", "usual")
-    return isinstance(use, str) and use in _USES and is_current(identifier.get("period"), now)
-
-
-def _is_another(fhir_id: object, patient: str) -> bool:
-    """Return whether ``fhir_id`` is the FHIR id of another record."""
-    return isinstance(fhir_id, str) and is_fhir_id(fhir_id) and fhir_id != patient

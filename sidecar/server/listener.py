@@ -10,8 +10,8 @@ from aiohttp import web
 
 from sidecar.server.shared_site import SharedSite
 from sidecar.server.sockets import BACKLOG, listen_on
-from sidecar.web.connection import ConnectionRunner
 from sidecar.web.connection_limit import DEFAULT_LIMIT, ConnectionLimit
+from sidecar.web.connection_runner import ConnectionRunner
 
 LINGERING_SECONDS = 2
 """Seconds that the rest of an unwanted body is read before its connection is closed."""

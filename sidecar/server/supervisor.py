@@ -174,28 +174,26 @@ class Supervisor:
         for worker in replaced.workers.values():
             worker.state = WorkerState.RETIRING
             worker.channel.send(retire=True)
-        if not self._still_accepting:  # Each of them had ended, and waited for its next start.
-            self._taken_over()
+        self._end_reload()  # At once, where each of them had ended, and waited for its next start.
         retiring = [worker for worker in self._workers() if worker.state is WorkerState.RETIRING]
         for worker in retiring[: -max(RETIRING_WORKERS, len(replaced.workers))]:
             worker.end()
 
     def _accepts_no_more(self, worker: Worker) -> None:
-        """End the reload when the last of the replaced workers has stopped to accept."""
         if worker in self._still_accepting:
             self._still_accepting.discard(worker)
-            if not self._still_accepting:
-                self._taken_over()
+            self._end_reload()
 
-    def _taken_over(self) -> None:
-        self._log_what_serves("reloaded")
-        self._reloaded("succeeded")
+    def _end_reload(self) -> None:
+        """End the reload when the last of the replaced workers has stopped to accept."""
+        if not self._still_accepting:
+            self._log_what_serves("reloaded")
+            self._reloaded("succeeded")
 
     def _log_what_serves(self, message: str) -> None:
         assert self._current is not None and self._sockets is not None  # noqa: PT018, S101
-        workers = self._current.configuration.workers
-        ports = self._sockets.ports()
-        log.info(message, extra={"version": __version__, **ports, "workers": workers})
+        what = {**self._sockets.ports(), "workers": self._current.configuration.workers}
+        log.info(message, extra={"version": __version__, **what})
 
     def _reloaded(self, outcome: str) -> None:
         """Have a worker count the reload."""
@@ -236,12 +234,9 @@ class Supervisor:
         if self._next is not None and child in self._next.workers.values():
             self._refuse([why])
         elif self._current is not None:
-            delay = self._current.schedule(child)
+            extra = {"worker": child.index, "code": code, "seconds": self._current.schedule(child)}
             problem = {} if child.problem is None else {"problem": child.problem}
-            log.error(
-                "a worker has ended: it is started again",
-                extra={"worker": child.index, "code": code, "seconds": delay, **problem},
-            )
+            log.error("a worker has ended: it is started again", extra={**extra, **problem})
 
     def _end(self) -> None:
         """Let all workers end."""
@@ -274,7 +269,11 @@ class Supervisor:
         if self._current is not None:
             for index in self._current.due():
                 self._restart_worker(self._current, index)
-            self._look_at_files(now, self._current.configuration.settings.server.reload_seconds)
+            seconds = self._current.configuration.settings.server.reload_seconds
+            if seconds and now - self._looked >= seconds:
+                self._looked = now
+                if self._watch.has_changed(self._watched()):
+                    self._reload()
 
     def _kill_silent(self, now: float) -> None:
         for worker in self._workers():
@@ -286,19 +285,13 @@ class Supervisor:
                 worker.began = worker.heard = now
                 worker.signal(signal.SIGKILL)
 
-    def _look_at_files(self, now: float, seconds: float) -> None:
-        if seconds and now - self._looked >= seconds:
-            self._looked = now
-            if self._watch.has_changed(self._watched()):
-                self._reload()
-
     def _workers(self) -> Iterator[Worker]:
         """Return all workers, the oldest first."""
         return (child for child in self._children if isinstance(child, Worker))
 
     def _watched(self) -> list[str]:
-        current = self._current
-        return [*self._files, *(current.configuration.files if current is not None else ())]
+        current = () if self._current is None else self._current.configuration.files
+        return [*self._files, *current]
 
 
 def _no_process(error: OSError) -> str:

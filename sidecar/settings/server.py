@@ -1,7 +1,9 @@
 """The settings of listeners, logs and older forms (``server``, ``log``, ``compat``)."""
 
+import re
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from sidecar.settings.section import Section
 from sidecar.settings.types import (
@@ -44,6 +46,18 @@ def _check_networks(values: tuple[str, ...]) -> None:
         raise ValueError("must not be all addresses")
 
 
+_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~-]++)*+", re.ASCII)
+_OWN_ROOTS = ("capability", "fhir", "wado-rs", "wado-uri")
+
+
+def _check_base_path(value: str) -> None:
+    path = urlsplit(value).path
+    if not _PATH.fullmatch(path):  # Proxies and clients would rewrite it, each in its way.
+        raise ValueError("must have a path of letters, digits and . _ ~ - alone")
+    if path.split("/")[1:2] in ([root] for root in _OWN_ROOTS):
+        raise ValueError("must have no path that begins as ours: /fhir is added to it")
+
+
 Network = Annotated[str, checked(_check_network)]
 """An IP address, or a network in CIDR form (RFC 4632) without host bits."""
 
@@ -72,8 +86,11 @@ class Server(Section):
     """Address of the admin listener, which serves /metrics, /healthz and /readyz."""
     admin_port: Port = 9090
     """Port of the admin listener."""
-    public_url: Url = "http://localhost:8080"
-    """Our base URL as apps see it. Links are built from it."""
+    public_url: Annotated[Url, checked(_check_base_path)] = "http://localhost:8080"
+    """Our base URL as apps see it. Links are built from it.
+
+    It may have a path, which a reverse proxy may pass on or strip.
+    """
     forwarded_allow_ips: Annotated[tuple[Network, ...], checked(_check_networks)] = ()
     """Addresses or networks of the reverse proxies in front of us, such as 10.0.0.0/8.
 

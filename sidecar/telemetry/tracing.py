@@ -26,7 +26,7 @@ from opentelemetry.trace import (
 from opentelemetry.trace import Span as OtelSpan
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from sidecar.common.spans import NO_SPAN, Durations, Kind, Span, Tracing, Value
+from sidecar.common.spans import Durations, Kind, Span, Tracing, Value
 from sidecar.telemetry.span_export import SpanExport
 
 _KINDS = {"internal": SpanKind.INTERNAL, "client": SpanKind.CLIENT}
@@ -49,9 +49,7 @@ class TracedSpan(Span):
         self.is_sampled = bool(self._context.trace_flags.sampled)
 
     def child(self, name: str, kind: Kind) -> Span:
-        """Begin a span below this one. Below one that is not sampled it is ``NO_SPAN``."""
-        if not self.is_sampled:
-            return NO_SPAN
+        """Begin a span below this one."""
         parent = set_span_in_context(self._otel, Context())
         child = self._tracer.start_span(name, parent, _KINDS[kind])
         if kind == "client":

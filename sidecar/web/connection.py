@@ -20,6 +20,7 @@ from aiohttp.http_exceptions import LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
+from yarl import URL
 
 from sidecar.telemetry.logs import log_request
 from sidecar.web.connection_limit import (
@@ -29,12 +30,16 @@ from sidecar.web.connection_limit import (
     refuse,
 )
 from sidecar.web.errors import malformed, unexpected_body
-from sidecar.web.send_buffers import SendBufferTracker, has_unread, has_unsent, reset
+from sidecar.web.send_buffers import SendBufferTracker, reset
+from sidecar.web.target import without_base_path
 
 CorsHeaders = Callable[[str | None], Mapping[str, str]]
 CORS: web.AppKey[CorsHeaders] = web.AppKey("cors")
 """Returns the CORS headers of an answer to this Origin (``None``: the request has none that could
 be read)."""
+
+BASE_PATH: web.AppKey[str] = web.AppKey("base_path", str)
+"""The path of our public URL, below which requests may come (decision 0064)."""
 
 Observe = Callable[[int], None]
 """Takes the HTTP status of each answer to a request that no application sees."""
@@ -44,12 +49,12 @@ _METHODS_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 """No content is defined for the others (RFC 9110 9.3)."""
 
 
-class _Connection(RequestHandler):
+class ClientConnection(RequestHandler):
     """One client connection of ``server``, counted among its open ones."""
 
     __slots__ = ("_is_ending", "_server", "is_new")
 
-    def __init__(self, server: "_Server", **keywords: Any) -> None:
+    def __init__(self, server: "ConnectionServer", **keywords: Any) -> None:
         super().__init__(server, **keywords)
         self._server = server
         self._is_ending = False
@@ -135,7 +140,7 @@ class _Connection(RequestHandler):
         return self._server.refused(malformed(status), "malformed", None)
 
 
-class _Server(web.Server):
+class ConnectionServer(web.Server):
     """Make our connections instead of aiohttp's, and pass their requests to the application."""
 
     def __init__(
@@ -144,6 +149,7 @@ class _Server(web.Server):
         observe: Observe,
         limit: ConnectionLimit,
         cors: CorsHeaders,
+        base_path: str,
         **keywords: Any,
     ) -> None:
         super().__init__(
@@ -157,6 +163,7 @@ class _Server(web.Server):
         self._observe = observe
         self._limit = limit
         self._cors = cors
+        self._base_path = base_path
         self._lingering: set[RefusedConnection] = set()
         self.open_connections = OpenConnections()
         self.unsent = SendBufferTracker()
@@ -191,6 +198,8 @@ class _Server(web.Server):
     ) -> web.BaseRequest:
         if self.is_closing or is_last(message):
             message = message._replace(should_close=True)
+        if self._base_path:
+            message = _below(message, self._base_path)
         return self._application.request_factory(message, payload, protocol, writer, task)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -230,92 +239,19 @@ class _Server(web.Server):
         return response
 
     def __call__(self) -> RequestHandler:
-        return _Connection(self, loop=self._loop, **self._kwargs)
+        """Return a connection that was made just now."""
+        return ClientConnection(self, loop=self._loop, **self._kwargs)
 
 
-class ConnectionRunner(web.AppRunner):
-    """Run an application. ``keywords``: further ones of aiohttp's ``RequestHandler``."""
-
-    def __init__(
-        self,
-        app: web.Application,
-        *,
-        observe: Observe,
-        limit: ConnectionLimit,
-        **keywords: Any,
-    ) -> None:
-        # A client that leaves cancels its handler, which frees the PACS.
-        super().__init__(app, handler_cancellation=True, shutdown_timeout=0)
-        self._observe = observe
-        self._limit = limit
-        self._connection_keywords = keywords
-
-    def close_after_answers(self) -> None:
-        """Let each connection's next answer be its last, and say so (RFC 9112 9.6).
-
-        A client that does not know would send its next request on a connection that closes.
-        """
-        if isinstance(self.server, _Server):
-            self.server.is_closing = True
-        for connection, _ in self._connections():
-            connection.close_after_answer()
-
-    def has_idle(self) -> bool:
-        """Return whether there is a connection on which a client may send a request."""
-        return any(connection.is_idle for connection, _ in self._connections())
-
-    def close_idle(self) -> bool:
-        """Close each connection on which no request is on its way.
-
-        One is on its way on a new connection, and where bytes of the client wait to be read.
-        Return whether there is such a connection. One whose client has not received all of an
-        answer stays, too.
-        """
-        is_expecting = False
-        if not isinstance(self.server, _Server):
-            return is_expecting
-        for connection, transport in self._connections():
-            if not connection.is_idle:
-                continue
-            if connection.is_new or has_unread(transport):
-                is_expecting = True
-            elif not has_unsent(transport):
-                self.server.unsent.keep(transport)  # Its client sees the end at once.
-                connection.force_close()
-        return is_expecting
-
-    def keep_unsent(self) -> SendBufferTracker:
-        """Keep the connections whose clients have not received all of their answers yet."""
-        if not isinstance(self.server, _Server):  # It never started.
-            return SendBufferTracker()
-        self.server.unsent.hurry()
-        for connection, transport in self._connections():
-            if connection.is_answering or has_unsent(transport):
-                self.server.unsent.keep(transport, is_answering=True)
-        return self.server.unsent
-
-    def reset_unfinished(self) -> None:
-        """Reset each connection that is being answered."""
-        for connection, transport in self._connections():
-            if connection.is_answering:
-                reset(transport)
-
-    def limit_shutdown(self, seconds: float) -> None:
-        """Set how long ``cleanup`` waits for handlers to end."""
-        self._shutdown_timeout = seconds
-
-    def _connections(self) -> list[tuple[_Connection, asyncio.Transport]]:
-        connections = () if self.server is None else self.server.connections
-        return [
-            (connection, connection.transport)
-            for connection in connections
-            if isinstance(connection, _Connection) and connection.transport is not None
-        ]
-
-    async def _make_server(self) -> web.Server:
-        cors: CorsHeaders = self.app.get(CORS, lambda origin: {})
-        application = await super()._make_server()
-        return _Server(application, self._observe, self._limit, cors, **self._connection_keywords)
+def _below(message: RawRequestMessage, base_path: str) -> RawRequestMessage:
+    """Return the message of a request as if ``base_path`` were the root of the server."""
+    raw, url = without_base_path(message.path, base_path), message.url
+    if raw == message.path:
+        return message
+    path = without_base_path(url.raw_path, base_path)
+    return message._replace(
+        path=raw, url=URL.build(path=path, query_string=url.raw_query_string, encoded=True)
+    )
 
 
 def is_refused(method: str, version: HttpVersion, headers: Mapping[str, str]) -> bool:

@@ -5,7 +5,7 @@ Each is the DICOMweb root of one patient (SIA-32, 40..45).
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 
@@ -17,9 +17,8 @@ from sidecar.audit.record import AccessRecord
 from sidecar.authorization.authorizer import Authorizer
 from sidecar.authorization.capability_urls import PREFIX
 from sidecar.authorization.current_study import CurrentStudy
-from sidecar.authorization.limits import RequestLimits
+from sidecar.authorization.limits import HeldPlaces, RequestLimits
 from sidecar.common.errors import NotFound, Problem, Unavailable
-from sidecar.common.fair_queue import HeldPlace
 from sidecar.common.invalidation import Invalidation
 from sidecar.common.spans import span
 from sidecar.dicomweb.conditional import to_client, to_pacs
@@ -30,7 +29,6 @@ from sidecar.dicomweb.upstream_accept import AcceptedTypes, accepted_types
 from sidecar.dicomweb.upstream_errors import ResourceNotOffered
 from sidecar.dicomweb.wado_uri import parse_wado_uri
 from sidecar.pacs.client import PacsClient, Parameters
-from sidecar.pacs.counts import is_counted
 from sidecar.pacs.retrieve import RetrieveClient
 from sidecar.web.dicomweb_request import (
     AskedFor,
@@ -227,7 +225,7 @@ class DicomWeb:
         accepted: AcceptedTypes,
         parameters: Parameters,
         decide_from_token_again: Callable[[], Awaitable[None]],
-        places: Sequence[HeldPlace],
+        places: HeldPlaces,
     ) -> web.StreamResponse:
         resource = request.asked.resource
         current_study = CurrentStudy(self._authorizer, self._pacs, request, permit)
@@ -247,8 +245,8 @@ class DicomWeb:
                 return answer
         # Before the archive lists what it will send: images that arrive meanwhile make the list
         # longer, not shorter.
-        expected = await current_study.expected() if is_counted(resource) else None
-        async with self._retrievals.open(
+        expected = await current_study.expected() if resource.is_whole else None
+        async with await self._retrievals.open(
             permit,
             resource,
             accept=accepted.upstream,

@@ -6,14 +6,13 @@ from typing import Any
 
 from aiohttp import web
 
-from sidecar.access.facts import AnswerKind, Part, Token, is_fhir_id
-from sidecar.access.permits import ALL_STUDIES, Interaction, PatientPermit
-from sidecar.audit.record import AccessRecord
+from sidecar.access.facts import AnswerKind, Part, is_fhir_id
+from sidecar.access.permits import ALL_STUDIES, PatientPermit
 from sidecar.authorization.authorizer import Authorizer
 from sidecar.authorization.capability_urls import Issued
 from sidecar.authorization.limits import RequestLimits
 from sidecar.authorization.visible_studies import VisibleStudies
-from sidecar.common.errors import BadRequest, NotFound
+from sidecar.common.errors import NotFound
 from sidecar.common.slices import in_slices
 from sidecar.dicom.uid import is_uid
 from sidecar.fhir.bundle import entry, instant, open_cursor, searchset
@@ -79,12 +78,13 @@ class ImagingFhir:
         token = await self._authorizer.token(record, authorization(http))
         # What the token is for is decided before its parameters are looked at: 401 and 403 come
         # before 400.
-        await self._authorizer.may_search(record, token, compartment)
+        own = await self._authorizer.may_search(record, token, compartment)
         parameters = await search_parameters(http)
         record.searches(http.path, parameters)
         version = fhir_version(http, parameters)
         search = parse_search(parameters, self._site, strict=is_strict(http))
-        permit = await self._permit(record, token, compartment, search)
+        named = search.patients if compartment is None else search.patients | {compartment}
+        permit = await self._authorizer.permit_search(record, token, named, own)
         search.after = open_cursor(search, permit.patient, self._page_links)
         await hold_place(http, self._limits.search(token))
         fresh = wants_fresh(http)
@@ -152,22 +152,6 @@ class ImagingFhir:
             url = f"{self._endpoints.fhir_base}/Endpoint/{patient}"
             included[url] = self._endpoints.resource(patient)
         return included
-
-    async def _permit(
-        self, record: AccessRecord, token: Token, compartment: str | None, search: Search
-    ) -> PatientPermit:
-        """Permit the search of the one patient whom the request names (SIA-22).
-
-        It names none: of the token's own.
-        """
-        named = search.patients if compartment is None else search.patients | {compartment}
-        permits = [
-            await self._authorizer.permit(record, token, Interaction.SEARCH, patient)
-            for patient in sorted(named) or (None,)
-        ]
-        if len(permits) > 1:  # Each of them may be a backend client's.
-            raise BadRequest("A search is for one patient.", reason="several_patients")
-        return permits[0]
 
     async def _snapshot(self, view: VisibleStudies) -> ListSnapshot:
         listing = view.listing

@@ -9,6 +9,7 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 from aiohttp.typedefs import Handler, Middleware
@@ -59,11 +60,13 @@ def observe_requests(
     tracing: Tracing,
     public_url: str,
     clients: ForwardedClients,
+    options: Callable[[Handler, web.Request], Awaitable[web.StreamResponse]],
 ) -> Middleware:
     """Return the middleware that observes requests.
 
     ``is_draining()``: whether the server is ending. ``public_url``: our own, for targets in
-    absolute form. ``clients`` tells whose request it is.
+    absolute form. ``clients`` tells whose request it is. ``options`` answers OPTIONS in place of
+    the handler that it gets.
     """
     own = authority_of(public_url)
 
@@ -83,6 +86,8 @@ def observe_requests(
                 await places[0].aclose()
 
     async def trace(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.method == hdrs.METH_OPTIONS:
+            handler = partial(options, handler)
         started = time.perf_counter()
         route = request.match_info.route
         record = request[RECORD] = AccessRecord(

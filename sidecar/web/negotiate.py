@@ -196,3 +196,19 @@ def _tags(request: web.Request) -> set[str]:
     if [line.strip() for line in lines] == ["*"]:
         return {"*"}
     return {tag[1] for line in lines for tag in _TAGS.finditer(line) if tag[1]}
+
+
+def query_warnings(ignored: Sequence[str], *, more: bool) -> list[str]:
+    """Return the Warning headers for query parameters that were ignored (PS3.18 8.3, 8.3.4.2).
+
+    ``more``: there are rows beyond our own limit (8.3.4.4.1).
+    """
+    texts = ["There are additional results that can be requested"] if more else []
+    if "fuzzymatching" in ignored:
+        texts.append(
+            "The fuzzymatching parameter is not supported. "
+            "Only literal matching has been performed."
+        )
+    if others := [name for name in ignored if name != "fuzzymatching"]:
+        texts.append("Ignored query parameters: " + ", ".join(others))
+    return [f'299 smart-imaging-sidecar "{warning}"' for warning in texts]

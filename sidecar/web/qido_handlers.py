@@ -1,7 +1,6 @@
 """Answer QIDO-RS searches with the rows of one patient, by pages (PS3.18 10.6)."""
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import orjson
@@ -30,7 +29,7 @@ from sidecar.pacs.client import PacsClient
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web.dicomweb_request import AskedFor, QueryRequest
 from sidecar.web.middleware import RECORD, hold_place
-from sidecar.web.negotiate import is_strict
+from sidecar.web.negotiate import is_strict, query_warnings
 from sidecar.web.pieces import accepts_gzip, in_pieces
 from sidecar.web.query_pages import QueryKey, QueryPages, RowPage, RowSource
 
@@ -119,7 +118,7 @@ class QidoHandlers:
         written[:1] = [b"[" + line[1:] for line in written[:1]] or [b"["]
         headers = CIMultiDict({hdrs.CONTENT_TYPE: DICOM_JSON})
         ignored = (*matching.ignored, *foreign)
-        headers.extend((hdrs.WARNING, line) for line in _warnings(ignored, more=page.more))
+        headers.extend((hdrs.WARNING, line) for line in query_warnings(ignored, more=page.more))
         return in_pieces([*written, b"]"], headers, gzip=accepts_gzip(http))
 
     async def _page(self, search: _Search) -> tuple[RowPage, int]:
@@ -292,19 +291,3 @@ def _foreign_keys(matching: Matching, known_as: KnownAs) -> list[str]:
             if key.value.strip(" ") not in {"", "*", *own.get(key.attribute, ())}
         )
     )
-
-
-def _warnings(ignored: Sequence[str], *, more: bool) -> list[str]:
-    """Return the Warning headers for query parameters that were ignored (PS3.18 8.3, 8.3.4.2).
-
-    ``more``: there are rows beyond our own limit (8.3.4.4.1).
-    """
-    texts = ["There are additional results that can be requested"] if more else []
-    if "fuzzymatching" in ignored:
-        texts.append(
-            "The fuzzymatching parameter is not supported. "
-            "Only literal matching has been performed."
-        )
-    if others := [name for name in ignored if name != "fuzzymatching"]:
-        texts.append("Ignored query parameters: " + ", ".join(others))
-    return [f'299 smart-imaging-sidecar "{warning}"' for warning in texts]

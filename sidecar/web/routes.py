@@ -13,13 +13,14 @@ from sidecar.common.errors import NotFound
 from sidecar.common.spans import Tracing
 from sidecar.fhir import frames
 from sidecar.telemetry.metrics import Metrics
-from sidecar.web.connection import CORS
+from sidecar.web.connection import BASE_PATH, CORS
 from sidecar.web.dicomweb_handlers import DicomWeb
 from sidecar.web.errors import json_response
 from sidecar.web.fhir_documents import FhirDocuments
 from sidecar.web.fhir_handlers import ImagingFhir
 from sidecar.web.forwarded import ForwardedClients
 from sidecar.web.middleware import add_headers, observe_requests
+from sidecar.web.target import base_path_of
 
 REQUEST_BODY_BYTES = 65_536
 """Limit in bytes of the body of a POST search; nothing else has a body."""
@@ -56,8 +57,8 @@ def create_public(
     """Return the public application.
 
     ``wado_uri`` adds that route (PS3.18 chapter 9), ``capabilities`` those of SIA-50.
-    ``public_url``: our own, for targets in absolute form. ``forwarded_allow_ips``: networks of
-    trusted proxies. ``customize`` may add routes, ``GET /`` among them (the demo's page).
+    ``public_url``: our own, whose path a request may have in front. ``forwarded_allow_ips``:
+    networks of trusted proxies. ``customize`` may add routes, such as ``GET /`` (the demo's page).
     """
     app = web.Application(
         middlewares=[
@@ -68,8 +69,8 @@ def create_public(
                 tracing,
                 public_url,
                 ForwardedClients(forwarded_allow_ips),
-            ),
-            _options,
+                _options,
+            )
         ],
         client_max_size=REQUEST_BODY_BYTES,
     )
@@ -115,8 +116,9 @@ def create_public(
     if customize is not None:
         customize(app)
     else:
-        add("root", "/", _pointer)
+        add("root", "/", partial(_pointer, public_url))
     add("unknown", "/{tail:.*}", _unknown, hdrs.METH_ANY)
+    app[BASE_PATH] = base_path_of(public_url)
     app[CORS] = lambda origin: _cors_headers(cors_origins, origin)
     return app
 
@@ -137,11 +139,8 @@ def _cors_headers(origins: Sequence[str], origin: str | None) -> dict[str, str]:
     }
 
 
-@web.middleware
-async def _options(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def _options(handler: Handler, request: web.Request) -> web.StreamResponse:
     """Say which methods a resource has, for OPTIONS that is no preflight (RFC 9110 9.3.7)."""
-    if request.method != hdrs.METH_OPTIONS:
-        return await handler(request)
     headers, resource = request.headers, request.match_info.route.resource
     is_preflight = hdrs.ORIGIN in headers and hdrs.ACCESS_CONTROL_REQUEST_METHOD in headers
     if is_preflight or resource is None:
@@ -154,12 +153,12 @@ async def _options(request: web.Request, handler: Handler) -> web.StreamResponse
     return web.Response(status=204, headers=answered)
 
 
-async def _pointer(request: web.Request) -> web.Response:
+async def _pointer(public_url: str, request: web.Request) -> web.Response:
     """Answer ``GET /``: where the FHIR base is."""
     body = {
         "name": "SMART Imaging Access sidecar",
-        "fhir": "/fhir",
-        "capabilities": "/fhir/metadata",
+        "fhir": f"{public_url}/fhir",
+        "capabilities": f"{public_url}/fhir/metadata",
     }
     return json_response(body, content_type="application/json")
 

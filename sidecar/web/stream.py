@@ -7,7 +7,7 @@ An answer that breaks off, or that holds another patient's data, is aborted, nev
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
@@ -15,7 +15,7 @@ from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 
 from sidecar.authorization.current_study import CurrentStudy
-from sidecar.common.fair_queue import HeldPlace
+from sidecar.authorization.limits import HeldPlaces
 from sidecar.common.spans import KIND, OUTCOME, span
 from sidecar.dicomweb.body_filter import PassThrough, Scanner
 from sidecar.dicomweb.conditional import heeds_ranges, to_client
@@ -26,16 +26,14 @@ from sidecar.dicomweb.response_head import ResponseHead, unwrapped_type
 from sidecar.pacs.response import Upstream
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web.middleware import RECORD
-from sidecar.web.pieces import LEAST_COMPRESSED_BYTES, accepts_gzip
+from sidecar.web.pieces import LEAST_COMPRESSED_BYTES, Pieces, accepts_gzip, write_pieces
 from sidecar.web.send_buffers import abort_connection
-from sidecar.web.stream_body import SHORT_BYTES, Pieces, StreamBody, TransferBroken
+from sidecar.web.stream_body import SHORT_BYTES, StreamBody, TransferBroken
 from sidecar.web.transfer_timeout import ClientRate, TransferTimeout
 
 log = logging.getLogger(__name__)
 
 _WRITING = "writing"
-_UNCOPIED_BYTES = 65_536
-"""Shorter writes are joined by aiohttp."""
 
 
 def client_head(head: ResponseHead, kind: Kind, *, unwrap: bool, zipped: bool) -> ResponseHead:
@@ -104,7 +102,7 @@ class Streamer:
         kind: str,
         scanner: Scanner,
         current_study: CurrentStudy,
-        places: Sequence[HeldPlace],
+        places: HeldPlaces,
     ) -> web.StreamResponse:
         """Send the body of ``upstream`` through ``scanner``; return the finished answer.
 
@@ -117,7 +115,7 @@ class Streamer:
         rate = ClientRate(asyncio.get_running_loop().time)
         step_timeout = TransferTimeout(
             min(self.client_seconds, upstream.idle_seconds),
-            lambda: rate.is_too_slow() and any(place.is_wanted() for place in places),
+            lambda: rate.is_too_slow() and places.is_wanted(),
         )
         body = StreamBody(upstream, scanner, step_timeout, current_study)
         response: web.StreamResponse | None = None
@@ -272,38 +270,6 @@ def _response(
     if request.version < HttpVersion11 and response.content_length is None:
         response.force_close()  # The end of the connection is the body's end.
     return response
-
-
-async def write_pieces(writer: AbstractStreamWriter, pieces: Pieces, *, uncopied: bool) -> int:
-    """Write the next pieces of a body; return their length in bytes.
-
-    Waits while the client is slow. Raises ``ConnectionError`` when it has left.
-
-    ``uncopied``: hand long pieces to the event loop as they are. aiohttp itself joins each with its
-    chunk's length, on some versions of Python, and waits behind each. It has to write the first
-    pieces, with which the head leaves, and whatever is compressed.
-    """
-    size, transport = sum(map(len, pieces)), writer.transport
-    if transport is None or transport.is_closing():
-        raise ConnectionResetError("the client has left")
-    is_chunked = getattr(writer, "chunked", False)
-    # The rest of the Content-Length. aiohttp cuts off what is longer.
-    left: int = getattr(writer, "length", None) or 0
-    # uvloop takes many buffers as they are; asyncio's own transports would join them.
-    takes_many = type(transport).__module__.startswith("uvloop")
-    is_long = size >= _UNCOPIED_BYTES
-    if not (uncopied and takes_many and is_long and (is_chunked or size <= left)):
-        for piece in pieces:
-            await writer.write(piece)
-        return size
-    if is_chunked:
-        transport.writelines((b"%x\r\n" % size, *pieces, b"\r\n"))
-    else:
-        transport.writelines(pieces)
-        writer.length = left - size
-    writer.output_size += size
-    await writer.drain()
-    return size
 
 
 def _abort(request: web.Request, reason: str) -> NoReturn:

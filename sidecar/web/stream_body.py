@@ -21,9 +21,8 @@ from sidecar.dicomweb.body_filter import Malformed, Scanner
 from sidecar.dicomweb.instance_check import ExcludedInstance, ForeignInstance
 from sidecar.dicomweb.zip_archive import ZipArchive
 from sidecar.pacs.response import Upstream, scan
+from sidecar.web.pieces import Pieces
 from sidecar.web.transfer_timeout import TransferTimeout
-
-Pieces = list[bytes | memoryview]
 
 SHORT_BYTES = 262_144
 """Limit in bytes of an answer that leaves when it is whole: with its head, in one write.
@@ -141,13 +140,22 @@ class StreamBody:
         What closes the body comes together with what came before it, so that a short answer that is
         not complete can still be an error with a status.
         """
-        passed: list[bytes | memoryview] = [*self._directory[:1]]
+        passed: Pieces = [*self._directory[:1]]
         del self._directory[:1]
         while not self.has_ended:
-            chunks = await self._read()
+            self._timeout.begin(_READING, self._upstream.idle_seconds)
+            try:
+                chunks = await self._upstream.read()
+            except TimeoutError:
+                raise
+            except Undecodable as failure:
+                raise TransferBroken(failure.reason) from None
+            except (aiohttp.ClientError, OSError):
+                raise TransferBroken("broken") from None
+            self._timeout.begin(_SCANNING, math.inf)  # Our own work is not the archive's silence.
             try:
                 if chunks:
-                    passed += await self._scan(chunks)
+                    passed += await scan(self._scanner, chunks)
                 else:
                     self.has_ended = True
                     passed += await self._end()
@@ -156,21 +164,6 @@ class StreamBody:
             if passed and not self._scanner.is_closed:
                 return passed
         return passed
-
-    async def _read(self) -> list[bytes]:
-        self._timeout.begin(_READING, self._upstream.idle_seconds)
-        try:
-            return await self._upstream.read()
-        except TimeoutError:
-            raise
-        except Undecodable as failure:
-            raise TransferBroken(failure.reason) from None
-        except (aiohttp.ClientError, OSError):
-            raise TransferBroken("broken") from None
-
-    async def _scan(self, chunks: list[bytes]) -> list[bytes | memoryview]:
-        self._timeout.begin(_SCANNING, math.inf)  # Our own work is not the archive's silence.
-        return await scan(self._scanner, chunks)
 
     async def _end(self) -> list[bytes]:
         """Return what closes the body, or its first piece. Raises if the body is not whole."""

@@ -5,7 +5,7 @@ Each path has one spelling, so that no two parsers can differ over it.
 
 import re
 from typing import NamedTuple
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 from sidecar.common.errors import BadRequest, NotFound, Problem
 
@@ -50,6 +50,24 @@ def authority_of(url: str) -> str:
         return ""
     default = ":80" if match["scheme"].lower() == "http" else ":443"
     return match["authority"].lower().removesuffix(default)
+
+
+def base_path_of(url: str) -> str:
+    """Return the path of our own URL, without a slash at its end: empty at the root of a host."""
+    return urlsplit(url).path.rstrip("/")
+
+
+def without_base_path(raw: str, base_path: str) -> str:
+    """Return a target as if ``base_path`` were the root of the server.
+
+    A reverse proxy may pass our base path on or strip it. So a target that is not below it stays as
+    it is. ``base_path`` is compared as it is written: nothing is decoded.
+    """
+    absolute = _ABSOLUTE.match(raw)
+    begin = 0 if absolute is None else absolute.end()
+    if not raw.startswith(base_path + "/", begin):
+        return raw
+    return raw[:begin] + raw[begin + len(base_path) :]
 
 
 def parse_target(raw: str, own: str = "") -> Target:

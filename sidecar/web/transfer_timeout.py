@@ -67,38 +67,23 @@ class TransferTimeout:
             self._timer = self._loop.call_later(self._interval, self._check)
 
 
-class LeastRate:
-    """A token bucket of seconds: full at first, filled by bytes, emptied by waiting for the client.
-
-    It is empty when the client took less than ``bytes_per_second`` over ``window_seconds`` of
-    waiting for it.
-    """
-
-    def __init__(self, bytes_per_second: float, window_seconds: float) -> None:
-        self._bytes_per_second = bytes_per_second
-        self._window_seconds = self._credit_seconds = window_seconds
-        self._sent_bytes = 0
-        self._waited_seconds = 0.0
-
-    def is_too_slow(self, sent_bytes: int, waited_seconds: float) -> bool:
-        """Return whether the bucket is empty. Both totals count from the beginning."""
-        earned = (sent_bytes - self._sent_bytes) / self._bytes_per_second
-        spent = waited_seconds - self._waited_seconds
-        left = min(self._window_seconds, self._credit_seconds + earned) - spent
-        self._credit_seconds = max(left, -self._window_seconds)
-        self._sent_bytes, self._waited_seconds = sent_bytes, waited_seconds
-        return self._credit_seconds < 0
-
-
 class ClientRate:
-    """Measure how fast a client takes its bytes. The archive's and our own time does not count."""
+    """Measure how fast a client takes its bytes. The archive's and our own time does not count.
+
+    It is a token bucket of seconds: full at first, filled by bytes, emptied by waiting for the
+    client. It is empty when the client took less than ``LEAST_BYTES_PER_SECOND`` over
+    ``WINDOW_SECONDS`` of waiting for it.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._rate = LeastRate(LEAST_BYTES_PER_SECOND, WINDOW_SECONDS)
         self._writer: AbstractStreamWriter | None = None
         self._waited_seconds = 0.0
         self._since: float | None = None
+        # What the bucket has, and the totals that it has taken into account.
+        self._credit_seconds: float = WINDOW_SECONDS
+        self._counted_bytes = 0
+        self._counted_seconds = 0.0
 
     def wait_for(self, writer: AbstractStreamWriter | None) -> None:
         """Begin to wait for the client behind ``writer``."""
@@ -118,7 +103,12 @@ class ClientRate:
         # The kernel may keep megabytes that the client has not received.
         unsent = unsent_bytes(transport.get_extra_info("socket"))
         sent = max(0, self._writer.output_size - transport.get_write_buffer_size() - unsent)
-        return self._rate.is_too_slow(sent, self._waited_seconds + self._clock() - self._since)
+        waited = self._waited_seconds + self._clock() - self._since
+        earned = (sent - self._counted_bytes) / LEAST_BYTES_PER_SECOND
+        left = min(WINDOW_SECONDS, self._credit_seconds + earned) - waited + self._counted_seconds
+        self._credit_seconds = max(left, -WINDOW_SECONDS)
+        self._counted_bytes, self._counted_seconds = sent, waited
+        return self._credit_seconds < 0
 
 
 async def send_whole(request: web.Request, response: web.StreamResponse, *, seconds: float) -> None:

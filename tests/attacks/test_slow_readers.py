@@ -16,7 +16,7 @@ from aiohttp import web
 from sidecar.authorization import limits
 from sidecar.authorization.limits import RequestLimits
 from sidecar.web import middleware, transfer_timeout
-from sidecar.web.transfer_timeout import LeastRate
+from sidecar.web.transfer_timeout import ClientRate
 from tests.attacks.large import LargeArchive, row, sidecar_before, study
 from tests.authorization.limited import apps, bearer, remembering
 from tests.dicom_instances import dataset, encoded
@@ -123,11 +123,9 @@ async def test_a_trickle_does_not_hold_all_transfers(
     the fifth app.
     """
     monkeypatch.setattr(transfer_timeout, "WINDOW_SECONDS", 1)
-    measured, all_have_asked = LeastRate.is_too_slow, asyncio.Event()
+    measured, all_have_asked = ClientRate.is_too_slow, asyncio.Event()
     monkeypatch.setattr(
-        LeastRate,
-        "is_too_slow",
-        lambda self, *totals: all_have_asked.is_set() and measured(self, *totals),
+        ClientRate, "is_too_slow", lambda rate: all_have_asked.is_set() and measured(rate)
     )
     async with (
         contextlib.AsyncExitStack() as stack,
@@ -176,15 +174,15 @@ async def test_a_slow_client_keeps_a_place_that_nobody_else_could_use(
     made: list[RequestLimits], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transfer_timeout, "WINDOW_SECONDS", 0.1)
-    measured, looks = LeastRate.is_too_slow, 0
+    measured, looks = ClientRate.is_too_slow, 0
 
-    def is_too_slow(rate: LeastRate, sent_bytes: int, waited_seconds: float) -> bool:
+    def is_too_slow(rate: ClientRate) -> bool:
         nonlocal looks
-        found = measured(rate, sent_bytes, waited_seconds)
+        found = measured(rate)
         looks += found
         return found
 
-    monkeypatch.setattr(LeastRate, "is_too_slow", is_too_slow)
+    monkeypatch.setattr(ClientRate, "is_too_slow", is_too_slow)
     async with (
         contextlib.AsyncExitStack() as stack,
         sidecar_between(apps(), TwoPatients()) as (url, _),

@@ -11,6 +11,8 @@ Recorded = list[tuple[str, dict[str, Value]]]
 class _RecordedSpan(Span):
     """Adds itself, and each span below it, to ``recorded`` when it begins."""
 
+    is_sampled = True
+
     def __init__(self, name: str, recorded: Recorded) -> None:
         super().__init__({})
         self._recorded = recorded

@@ -13,7 +13,6 @@ from sidecar.authorization.authorizer import Authorizer, Request
 from sidecar.authorization.current_study import CHANGED_SECONDS, CurrentStudy
 from sidecar.authorization.limits import QueryLimits
 from sidecar.common.errors import Unavailable
-from sidecar.common.fair_queue import HeldPlace
 from sidecar.dicom.json_model import Row
 from sidecar.dicomweb.paths import Query
 from sidecar.pacs.client import PacsClient
@@ -32,11 +31,11 @@ class Places(QueryLimits):
     held = 0
 
     @contextlib.asynccontextmanager
-    async def place(self, token: Token) -> AsyncIterator[HeldPlace]:
+    async def place(self, token: Token) -> AsyncIterator[None]:
         """As ``QueryLimits``."""
-        async with super().place(token) as place:
+        async with super().place(token):
             self.held += 1
-            yield place
+            yield
             self.held -= 1
 
 

@@ -20,7 +20,7 @@ from sidecar.dicomweb.paths import Kind, Retrieval
 from sidecar.settings.limits import LimitSettings
 from tests.authorization.limited import Slow, apps, bearer, remembering
 from tests.durations import durations_of_a_request
-from tests.fair_queues import is_empty, waiting_count
+from tests.fair_queues import held_count, is_empty, waiting_count
 from tests.fakes.archive import ScriptedPacs
 from tests.fakes.ehr import ScriptedEhr
 from tests.fakes.retrievals import PATH
@@ -104,13 +104,13 @@ async def test_a_place_of_either_queue_is_wanted(runs: Retrieval, waits: Retriev
         Token((), 0, patient="p2", client_id="a"),
     )
     async with places.transfer(one, runs) as held:
-        assert not any(place.is_wanted() for place in held)
+        assert not held.is_wanted()
         waiting = asyncio.create_task(places.transfer(other, waits).__aenter__())
         await wait_until_async(
             "a waiting one",
             lambda: waiting_count(places.transfers) + waiting_count(places.whole_transfers),
         )
-        assert any(place.is_wanted() for place in held)
+        assert held.is_wanted()
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
 
@@ -356,7 +356,8 @@ async def test_half_of_an_apps_places_are_for_whole_studies(transfers: int, at_o
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(at_once):
             whole = places.transfer(OF_P1, Retrieval(Kind.STUDY, STUDY))
-            assert len(await stack.enter_async_context(whole)) == 2
+            await stack.enter_async_context(whole)
+        assert held_count(places.transfers) == held_count(places.whole_transfers) == at_once
         more = asyncio.create_task(
             places.transfer(OF_P1, Retrieval(Kind.STUDY, STUDY)).__aenter__()
         )

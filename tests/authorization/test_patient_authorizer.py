@@ -17,6 +17,7 @@ from sidecar.access.reasons import Reason
 from sidecar.access.scopes import parse_scopes
 from sidecar.audit.record import AccessRecord
 from sidecar.authorization.decision_log import Denied
+from sidecar.common.errors import BadRequest
 from sidecar.tokens.rejection import TokenRejected
 from tests.authorization.authorizer_world import GOOD, NOW, RECORD, World, token
 from tests.fakes.site import NO_AUDIT
@@ -147,8 +148,10 @@ async def test_a_search_is_refused_for_what_no_parameter_can_mend() -> None:
     world.authorizer._clients = Mock(
         client=AsyncMock(return_value=backend_client(frozenset({"p1"})))
     )
-    await world.authorizer.may_search(RECORD, token(), None)
-    await world.authorizer.may_search(RECORD, token("system/*.rs", None), None)
+    own = await world.authorizer.may_search(RECORD, token(), None)
+    assert own is not None
+    assert own.patient == "p1"
+    assert await world.authorizer.may_search(RECORD, token("system/*.rs", None), None) is None
     for facts, patient, reason in (
         (token("openid"), None, Reason.INSUFFICIENT_SCOPE),
         (token(), "p2", Reason.OTHER_PATIENT),
@@ -241,16 +244,63 @@ async def test_the_record_names_the_patient_that_is_asked_for(
     """Also where it is refused; a search that may go on has not asked for anybody yet."""
     world = World()
     facts, without_scope = token(patient=of_token), token("openid", patient=of_token)
-    for call in (
-        lambda made: world.authorizer.permit(made, facts, Interaction.READ, asked_for),
-        lambda made: world.authorizer.may_search(made, facts, asked_for),
-        lambda made: world.authorizer.may_search(made, without_scope, asked_for),
-    ):
-        made = AccessRecord("r3", patient="nobody yet")
-        goes_on = False
-        with contextlib.suppress(Denied):
-            goes_on = await call(made) is None
-        assert made.patient == ("nobody yet" if goes_on else recorded)
+    made = AccessRecord("r3", patient="nobody yet")
+    with contextlib.suppress(Denied):
+        await world.authorizer.permit(made, facts, Interaction.READ, asked_for)
+    assert made.patient == recorded
+    made = AccessRecord("r3", patient="nobody yet")
+    with pytest.raises(Denied):
+        await world.authorizer.may_search(made, without_scope, asked_for)
+    assert made.patient == recorded
+    made = AccessRecord("r3", patient="nobody yet")
+    try:
+        await world.authorizer.may_search(made, facts, asked_for)
+    except Denied:
+        assert made.patient == recorded
+    else:
+        assert made.patient == "nobody yet"
+
+
+BACKEND = "system/*.rs"
+
+
+@pytest.mark.parametrize(
+    ("scope", "compartment", "named", "found"),
+    [
+        ("patient/*.rs", None, set(), "p1"),
+        ("patient/*.rs", None, {"p1"}, "p1"),
+        ("patient/*.rs", "p1", {"p1"}, "p1"),
+        ("patient/*.rs", None, {"p2"}, Reason.OTHER_PATIENT),
+        ("patient/*.rs", "p1", {"p1", "p2"}, Reason.OTHER_PATIENT),
+        (BACKEND, None, set(), Reason.NO_PATIENT_NAMED),
+        (BACKEND, None, {"p1"}, "p1"),
+        (BACKEND, "p1", {"p1"}, "p1"),
+        (BACKEND, "p1", {"p1", "p3"}, "several_patients"),
+        (BACKEND, None, {"p1", "p2"}, Reason.NOT_THE_CLIENTS_PATIENT),
+        (BACKEND, "p1", {"p1", "p2"}, Reason.NOT_THE_CLIENTS_PATIENT),
+    ],
+)
+async def test_a_search_is_permitted_for_all_whom_it_names_or_for_nobody(
+    scope: str, compartment: str | None, named: set[str], found: str | Reason
+) -> None:
+    """Decided once where it names the patient of the first decision, or none."""
+    world = World(make_policy(backend_services=True))
+    client = backend_client(frozenset({"p1", "p3"}))
+    world.authorizer._clients = Mock(client=AsyncMock(return_value=client))
+    facts = token(scope, None if scope == BACKEND else "p1")
+    made = AccessRecord("r3")
+    own = await world.authorizer.may_search(made, facts, compartment)
+    searching = world.authorizer.permit_search(made, facts, named, own)
+    if isinstance(found, Reason):
+        with pytest.raises(Denied) as denied:
+            await searching
+        assert denied.value.reason is found
+    elif found == "several_patients":
+        with pytest.raises(BadRequest):
+            await searching
+    else:
+        assert (await searching).patient == made.patient == found
+        assert world.decisions() == {("permit", "search"): 1}
 
 
 @pytest.mark.parametrize(

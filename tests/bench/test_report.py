@@ -120,6 +120,20 @@ def test_a_ratio_that_is_not_compared_is_no_success(
     assert shown in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("processor", "least"), [("quick", 2.0), ("slow", 1.0), ("of another kind", 1.0)]
+)
+def test_a_ratio_is_compared_with_that_of_such_a_processor_or_with_the_least(
+    processor: str, least: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measurements, "RESULTS", tmp_path)
+    monkeypatch.setattr(ratios, "machine", lambda: {"processor": processor})
+    store("ratios", {"processor": "quick"}, _samples(frame=2).measurements())
+    store("ratios-slow", {"processor": "slow"}, _samples(frame=1).measurements())
+    assert ratios.compare(_samples(frame=0.76 * least))
+    assert not ratios.compare(_samples(frame=0.74 * least))
+
+
 def _samples(**values: float | tuple[float, ...]) -> Samples:
     samples = Samples()
     for case, numbers in values.items():

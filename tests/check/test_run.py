@@ -40,8 +40,9 @@ async def test_fine(ehr: ScriptedEhr, pacs: Pacs) -> None:
         ("https://imaging.example.org", State.OK, "None"),
         ("http://imaging.example.org", State.WARN, "Tokens must travel encrypted"),
         ("http://localhost:8080", State.WARN, "Apps elsewhere"),
-        ("https://imaging.example.org/fhir", State.WARN, "/fhir and /wado-rs are added"),
-        ("http://127.0.0.1:8080/fhir", State.WARN, "/fhir and /wado-rs are added"),
+        ("https://example.org/imaging", State.OK, "None"),
+        ("https://example.org/imaging/fhir", State.WARN, "/fhir and /wado-rs are added"),
+        ("http://127.0.0.1:8080/imaging/fhir", State.WARN, "/fhir and /wado-rs are added"),
     ],
 )
 async def test_the_public_url(

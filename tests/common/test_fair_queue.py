@@ -210,14 +210,16 @@ async def test_a_place_is_wanted_by_another_whom_it_would_serve(
 ) -> None:
     places = queue(*at_once)
     async with contextlib.AsyncExitStack() as stack:
-        first, *_ = [await stack.enter_async_context(places.place(*one.split())) for one in running]
+        for one in running:
+            await stack.enter_async_context(places.place(*one.split()))
+        first = tuple(running[0].split())
         waiting = asyncio.create_task(places.place(*waits.split()).__aenter__())
         await settled()
         assert waiting_count(places) == 1
-        assert first.is_wanted() == is_wanted
+        assert places.would_serve_another(first) == is_wanted
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
-        assert not first.is_wanted()
+        assert not places.would_serve_another(first)
 
 
 STEPS = st.lists(

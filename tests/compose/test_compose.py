@@ -64,7 +64,7 @@ def test_all_parts_are_there() -> None:
 def test_versions_are_pinned_and_those_of_the_project() -> None:
     images = {name: service["image"] for name, service in SERVICES.items()}
     for image in images.values():
-        assert re.search(r":v?\d+\.\d+\.\d+(-alpine)?$", image), image
+        assert re.search(r":v?\d+\.\d+\.\d+(-alpine|rc\d+)?$", image), image
     for ours in ("sidecar", *TOOLS):
         assert images[ours] == f"smart-imaging-sidecar:{sidecar.__version__}"
         assert SERVICES[ours]["pull_policy"] in ("build", "never"), (

@@ -22,7 +22,7 @@ from sidecar.conformance.reading import patient_in
 from sidecar.conformance.requirements import BEYOND_A_CLIENT, REQUIREMENTS
 from sidecar.conformance.run import CHECKS, ServerUnderTest
 from sidecar.conformance.whole_run import BEYOND
-from sidecar.demo.people import PATIENTS
+from sidecar.demo.people import WITH_TEST_FILES
 from sidecar.demo.samples import fill
 from tests.command import run
 from tests.journey.world import World, make_world
@@ -71,7 +71,7 @@ def problems(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
     [
         # The journey has this one in front of each archive.
         pytest.param(one.id, marks=pytest.mark.exhaustive if one.id == "robin" else ())
-        for one in PATIENTS
+        for one in WITH_TEST_FILES
     ],
 )
 def test_the_sidecar_conforms(world: World, patient: str) -> None:

@@ -31,6 +31,34 @@ BACKEND_ID = "backend"
 REDIRECT_URI = "http://127.0.0.1:5173/callback?from=ehr"
 SCOPE = "launch/patient patient/ImagingStudy.rs patient/Patient.r"
 VERIFIER = "v" * 43
+FOREIGN = [
+    "https://evil.example/cb",
+    "http://evil.example",
+    "http://127.0.0.1@evil.example/",
+    "http://127.0.0.1.evil.example",
+    "http://127.0.0.1:80@evil.example",
+    "http://evil.example\\@127.0.0.1/",
+    "http://127.0.0.1\\.evil.example",
+    "http://localhost%2eevil.example/",
+    "//127.0.0.1/",
+    "/cb",
+    "javascript:alert(1)//127.0.0.1",
+    "app:/cb",
+    "http://127.0.0.1/#fragment",
+    "http://127.0.0.1/\r\nX: y",
+    "http://127.0.0.1/a b",
+    "https://127.0.0.1/",
+    "http://127.0.0.1:x/",
+    "http://[::1].evil.example/",
+    "http://[::ffff:1.2.3.4]/",
+    "http://2130706433/",
+    f"{PAGE}.evil.example/",
+    f"{PAGE}@evil.example/",
+    "http://imaging.example.org/",
+    "http://１27.0.0.1/",
+    "http://127.0.0.1/" + "x" * 3_000,
+]
+"""Where nobody may be sent back to."""
 FORM = "application/x-www-form-urlencoded"
 JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 

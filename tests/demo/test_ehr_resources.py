@@ -262,8 +262,13 @@ async def test_discovery_names_the_imaging_server(ehr: Ehr, session: aiohttp.Cli
     [
         ("GET", "/fhir/.well-known/smart-configuration"),
         ("GET", "/fhir/metadata"),
+        ("GET", "/.well-known/openid-configuration"),
+        ("GET", "/jwks"),
         ("GET", "/fhir/Patient/peter"),
+        ("GET", "/fhir/Condition?patient=peter"),
+        ("GET", "/fhir/Observation/x"),
         ("POST", "/token"),
+        ("POST", "/revoke"),
     ],
 )
 async def test_a_page_elsewhere_may_ask(ehr: Ehr, method: str, path: str) -> None:
@@ -281,7 +286,7 @@ async def test_a_page_elsewhere_may_ask(ehr: Ehr, method: str, path: str) -> Non
     async with ehr.browser.request(method, ehr.url + path, headers=origin) as response:
         assert response.headers["Access-Control-Allow-Origin"] == origin["Origin"]
         assert "Access-Control-Allow-Credentials" not in response.headers
-    for closed in ("/authorize", "/authorize/consent", "/introspect"):
+    for closed in ("/authorize", "/authorize/consent", "/introspect", "/logout"):
         async with ehr.browser.post(ehr.url + closed, data={}, headers=origin) as response:
             assert "Access-Control-Allow-Origin" not in response.headers
 
@@ -327,7 +332,8 @@ def test_the_store_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         ("xpatient/*.rs", None),
         ("system/Patient.rs", None),
         ("user/*.rs", None),
-        ("openid", None),
+        ("openid", "Know that you logged in"),
+        ("email", None),
         ("launch", None),
     ],
 )
@@ -338,9 +344,9 @@ def test_what_a_scope_says_to_a_person(scope: str, meaning: str | None) -> None:
 
 @given(st.from_regex(r"(patient|system)/(\*|Patient|x)\.[cruds?*=a]{0,5}|.{0,9}", fullmatch=True))
 def test_any_scope_has_a_meaning_or_none(scope: str) -> None:
-    """Whatever an app asks for: no failure, and only a patient's data or the three scopes of a
+    """Whatever an app asks for: no failure, and only a patient's data or the scopes of a
     launch.
     """
     meaning = describe(scope)
-    launch = {"launch/patient", "offline_access", "online_access"}
+    launch = {"launch/patient", "offline_access", "online_access", "openid", "fhirUser"}
     assert meaning is None or (meaning and (scope in launch or scope.startswith("patient/")))

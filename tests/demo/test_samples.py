@@ -10,7 +10,7 @@ import pydicom
 import pytest
 from pydicom import dcmread
 
-from sidecar.demo.people import PATIENTS
+from sidecar.demo.people import WITH_TEST_FILES
 from sidecar.demo.samples import fill
 from sidecar.dicom.uid import is_uid
 from tests.real.orthanc import Orthanc, require_orthanc
@@ -62,7 +62,7 @@ def test_every_patient_of_the_demo_has_images_and_others_have_some(files: list[P
         dataset = dcmread(path, stop_before_pixels=True)
         studies[dataset.PatientID].add(dataset.StudyInstanceUID)
         modalities[dataset.PatientID].add(dataset.Modality if "Modality" in dataset else None)
-    mrns = {mrn for patient in PATIENTS for mrn in patient.mrns}
+    mrns = {mrn for patient in WITH_TEST_FILES for mrn in patient.mrns}
     assert mrns <= studies.keys()
     assert len(studies.keys() - mrns) > 10
     assert len(studies["98890234"]) == 4

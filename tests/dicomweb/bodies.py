@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from sidecar.access.facts import InstanceHeader
 from sidecar.dicomweb.body_filter import Scanner
-from sidecar.dicomweb.part_headers import PartPolicy
 from sidecar.dicomweb.paths import Kind
 from tests.dicom_instances import dataset, encoded
 
@@ -16,7 +15,8 @@ OWN, FOREIGN = (
     encoded(dataset(PatientID=name, BitsAllocated=8, PixelData=name.encode() * 4_000))
     for name in ("OWN-1", "FOREIGN-1")
 )
-POLICY = PartPolicy(Kind.STUDY, "https://us")
+PARTS_OF = (Kind.STUDY, "https://us")
+"""Of what a scanned multipart is, and the root of its URLs."""
 CUTS = st.lists(st.integers(0, 2**20), max_size=30)
 
 

@@ -11,7 +11,7 @@ from sidecar.dicomweb.single_part import SinglePart
 from tests.dicomweb.bodies import (
     BOUNDARY,
     OWN,
-    POLICY,
+    PARTS_OF,
     check,
     feed,
     split,
@@ -19,7 +19,7 @@ from tests.dicomweb.bodies import (
 
 
 def scanner(of: Callable[[InstanceHeader], None] | None = check) -> Multipart:
-    return Multipart(BOUNDARY, POLICY, of)
+    return Multipart(BOUNDARY, *PARTS_OF, of)
 
 
 def run(scan: Scanner, data: bytes, cuts: list[int]) -> bytes:
@@ -42,7 +42,7 @@ TAILS = st.one_of(
 
 
 def only_part() -> SinglePart:
-    return SinglePart(BOUNDARY, POLICY, check)
+    return SinglePart(BOUNDARY, *PARTS_OF, check)
 
 
 LOCATION = b"Content-Location: http://pacs/studies/1.2/frames/1\r\nX-Archive: 7\r\n"

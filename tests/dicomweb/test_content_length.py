@@ -11,7 +11,7 @@ from tests.dicomweb.bodies import (
     BOUNDARY,
     CUTS,
     OWN,
-    POLICY,
+    PARTS_OF,
     body,
     check,
     feed,
@@ -40,11 +40,11 @@ def test_the_length_of_one_part_is_known(
 ) -> None:
     """What a rewritten header line adds is counted; for progress bars."""
     data = body(part(OWN, length=length, more=LOCATION if more else b""), lead=lead)
-    of = Multipart(BOUNDARY, POLICY, check, one_part=True)
+    of = Multipart(BOUNDARY, *PARTS_OF, check, one_part=True)
     released, known = released_and_length(of, data, cuts, len(data))
     assert released == known
     assert (released == len(data)) is not more
-    of = Multipart(BOUNDARY, POLICY, check, one_part=True)
+    of = Multipart(BOUNDARY, *PARTS_OF, check, one_part=True)
     assert released_and_length(of, data, cuts, None)[1] is None
 
 
@@ -102,7 +102,7 @@ def test_the_length_of_the_only_part_is_known(
     length: bool, content: bytes, cuts: list[int]
 ) -> None:
     """When it says so itself, or has come whole before the first of it leaves."""
-    of = SinglePart(BOUNDARY, POLICY, None)
+    of = SinglePart(BOUNDARY, *PARTS_OF, None)
     data = body(part(content, length=length))
     released, known = released_and_length(of, data, cuts, len(data))
     assert released == len(content)

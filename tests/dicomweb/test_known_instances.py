@@ -18,13 +18,13 @@ from sidecar.dicomweb.instance_check import ExcludedInstance, ForeignInstance, i
 from sidecar.dicomweb.multipart import Multipart
 from tests.dicom.series import SYNTAXES, changed, changes, series
 from tests.dicom_instances import SERIES, STUDY, dataset, encoded
-from tests.dicomweb.bodies import BOUNDARY, CUTS, POLICY, body, feed, part, split
+from tests.dicomweb.bodies import BOUNDARY, CUTS, PARTS_OF, body, feed, part, split
 
 
 def outcome(data: bytes, cuts: list[int]) -> tuple[list[InstanceHeader], object]:
     """Return the headers that are checked, and what leaves or why it does not."""
     headers: list[InstanceHeader] = []
-    scan = Multipart(BOUNDARY, POLICY, headers.append)
+    scan = Multipart(BOUNDARY, *PARTS_OF, headers.append)
     try:
         return headers, b"".join(feed(scan, chunk) for chunk in split(data, cuts)) + scan.end()
     except (Malformed, Unreadable) as error:

@@ -20,7 +20,7 @@ from tests.dicomweb.bodies import (
     CUTS,
     FOREIGN,
     OWN,
-    POLICY,
+    PARTS_OF,
     Foreign,
     body,
     check,
@@ -176,7 +176,7 @@ def test_a_second_part_with_another_head_where_one_was_asked_for() -> None:
     """The length that was said would be wrong."""
     data = body(part(OWN), part(OWN, more=LOCATION))
     with pytest.raises(Malformed, match="more_parts"):
-        run(Multipart(BOUNDARY, POLICY, check, one_part=True), data, [])
+        run(Multipart(BOUNDARY, *PARTS_OF, check, one_part=True), data, [])
     run(scanner(), data, [])
 
 
@@ -188,7 +188,7 @@ def test_a_value_in_several_parts_is_noticed_before_a_byte_of_it_leaves(cuts: li
     released: list[bytes] = []
     data = body(part(b"offsets"), part(b"fragment"))
     with pytest.raises(Malformed, match="several_values"):
-        feed_all(SinglePart(BOUNDARY, POLICY, None), split(data, cuts), released)
+        feed_all(SinglePart(BOUNDARY, *PARTS_OF, None), split(data, cuts), released)
     assert b"".join(released) == b""
 
 

@@ -245,3 +245,25 @@ def test_what_is_checked_is_what_is_fetched(study: str, series: str, instance: s
         resource.url(ROOT)
         == f"{ROOT}/studies/{study}/series/{series}/instances/{instance}/rendered"
     )
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("studies/1.2", True),
+        ("studies/1.2/series/1.3", True),
+        ("studies/1.2/metadata", True),
+        ("studies/1.2/series/1.3/metadata", True),
+        ("studies/1.2/series/1.3/instances/1.4", False),
+        ("studies/1.2/series/1.3/instances/1.4/metadata", False),
+        ("studies/1.2/rendered", False),
+        ("studies/1.2/pixeldata", False),
+        ("studies/1.2/bulkdata", False),
+        ("studies/1.2/thumbnail", False),
+        ("studies/1.2/series/1.3/instances/1.4/frames/1", False),
+    ],
+)
+def test_what_is_whole(path: str, expected: bool) -> None:
+    retrieval = parse(path.split("/"))
+    assert isinstance(retrieval, Retrieval)
+    assert retrieval.is_whole is expected

@@ -21,7 +21,7 @@ from tests.dicomweb.bodies import (
     BOUNDARY,
     CUTS,
     FOREIGN,
-    POLICY,
+    PARTS_OF,
     Foreign,
     body,
     check,
@@ -42,7 +42,7 @@ ONE, TWO, THREE = (instance(number) for number in (1, 2, 3))
 
 
 def archive() -> ZipArchive:
-    return ZipArchive(BOUNDARY, POLICY, check)
+    return ZipArchive(BOUNDARY, *PARTS_OF, check)
 
 
 def run(data: bytes, cuts: list[int]) -> bytes:
@@ -142,7 +142,7 @@ def test_a_number_that_comes_later_is_waited_for() -> None:
 
 def test_without_verification_it_is_a_zip_as_well() -> None:
     """``pacs.verify_instances`` off: whatever the parts are."""
-    scan = ZipArchive(BOUNDARY, POLICY, None)
+    scan = ZipArchive(BOUNDARY, *PARTS_OF, None)
     out = b"".join(
         feed(scan, one) for one in (body(part(ONE), part(b"x" * 500), part(b"", length=False)),)
     )
@@ -160,7 +160,7 @@ def test_zip64_is_for_files_that_may_need_it(length: bool) -> None:
 @pytest.mark.parametrize("number", [2_000, pytest.param(66_000, marks=pytest.mark.exhaustive)])
 def test_many_files(number: int) -> None:
     """The directory in blocks, for more than 65,535 files ZIP64's own."""
-    scan, out = ZipArchive(BOUNDARY, POLICY, None), io.BytesIO()
+    scan, out = ZipArchive(BOUNDARY, *PARTS_OF, None), io.BytesIO()
     some = part(b"x")[2:] + b"\r\n"
     for count in itertools.repeat(1_000, number // 1_000):
         out.write(feed(scan, some * count))
@@ -215,6 +215,6 @@ def test_a_file_of_more_than_four_gigabytes(tmp_path: Path, length: bool) -> Non
 
 def test_the_check_sees_each_instance() -> None:
     seen: list[InstanceHeader] = []
-    scan = ZipArchive(BOUNDARY, POLICY, seen.append)
+    scan = ZipArchive(BOUNDARY, *PARTS_OF, seen.append)
     feed(scan, body(part(ONE), part(FOREIGN), part(TWO)))
     assert [one.patient.patient_id for one in seen] == ["OWN-1", "FOREIGN-1", "OWN-1"]

@@ -11,9 +11,9 @@ Connection = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[No
 
 @contextlib.asynccontextmanager
 async def stream_server(
-    connection: Connection, *, path: Path | None = None, **options: Any
+    connection: Connection, *, path: Path | None = None, port: int = 0, **options: Any
 ) -> AsyncIterator[int]:
-    """Serve each connection by ``connection`` on a loopback port; yield the port.
+    """Serve each connection by ``connection`` on a loopback port; yield it. 0 is any free one.
 
     With ``path`` it is a socket in the file system, and 0 is yielded.
 
@@ -26,7 +26,7 @@ async def stream_server(
         running[asyncio.ensure_future(connection(reader, writer))] = writer
 
     if path is None:
-        server = await asyncio.start_server(serve, "127.0.0.1", 0, **options)
+        server = await asyncio.start_server(serve, "127.0.0.1", port, **options)
     else:
         server = await asyncio.start_unix_server(serve, path)
     try:

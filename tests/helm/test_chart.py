@@ -290,6 +290,34 @@ def test_big_downloads_get_through_the_routes() -> None:
     assert int(annotations["nginx.ingress.kubernetes.io/proxy-read-timeout"]) >= 3_600
 
 
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("https://a.example.org", "/"),
+        ("https://a.example.org/", "/"),
+        ("https://a.example.org/imaging", "/imaging"),
+        ("https://a.example.org:8443/north/imaging.v1/", "/north/imaging.v1"),
+    ],
+)
+def test_routes_lead_below_the_path_of_the_public_url(url: str, path: str) -> None:
+    """They pass it on as it is: no annotation and no filter rewrites a target."""
+    values = values_of()
+    values["config"]["server"] = values["config"].get("server", {}) | {"public_url": url}
+    values["gateway"] = {"enabled": True, "parentRefs": [{"name": "g"}]}
+    manifests = rendered(values)
+    ingress = only(manifests, "Ingress")
+    (found,) = ingress["spec"]["rules"][0]["http"]["paths"]
+    assert (found["path"], found["pathType"]) == (path, "Prefix")
+    assert not [name for name in ingress["metadata"]["annotations"] if "rewrite" in name]
+    (rule,) = only(manifests, "HTTPRoute")["spec"]["rules"]
+    assert rule["matches"] == [{"path": {"type": "PathPrefix", "value": path}}]
+    assert "filters" not in rule
+    (container,) = only(manifests, "Deployment")["spec"]["template"]["spec"]["containers"]
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert container[probe]["httpGet"]["port"] == "admin"
+        assert container[probe]["httpGet"]["path"] in ("/healthz", "/readyz")
+
+
 def test_helm_test_runs_check_as_the_service_would_be_run() -> None:
     manifests = rendered(values_of())
     check = only(manifests, "Pod", "imaging-check")
@@ -348,7 +376,8 @@ def test_in_a_pod_of_yours(tmp_path: Path) -> None:
     own.
     """
     (tmp_path / "templates").mkdir()
-    dependency = {"name": "smart-imaging-sidecar", "version": "0.1.0"}
+    about_ours = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    dependency = {"name": "smart-imaging-sidecar", "version": about_ours["version"]}
     about = {
         "apiVersion": "v2",
         "name": "archive",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.demo.people import PATIENTS
+from sidecar.demo.people import WITH_TEST_FILES
 from sidecar.demo.samples import fill
 from tests.data import ct_study
 from tests.dcm4chee.behaviour import Mode
@@ -40,7 +40,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """pydicom's files and a CT of 300 instances, 150 MB."""
     directory = tmp_path_factory.mktemp("images")
     fill(directory)
-    mrn = next(one.mrns[0] for one in PATIENTS if one.id == LARGE_STUDY_PATIENT)
+    mrn = next(one.mrns[0] for one in WITH_TEST_FILES if one.id == LARGE_STUDY_PATIENT)
     ct_study(
         directory / "large", instances=300, patient_id=mrn, study_instance_uid=LARGE_STUDY, series=2
     )

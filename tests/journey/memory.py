@@ -13,7 +13,7 @@ from pathlib import Path
 
 import requests
 
-from sidecar.demo.people import PATIENTS
+from sidecar.demo.people import WITH_TEST_FILES
 from tests.data import ct_study
 from tests.journey.world import LARGE_STUDY, LARGE_STUDY_PATIENT, World, make_world
 from tests.real.orthanc import Orthanc, find_orthanc
@@ -26,7 +26,7 @@ def main() -> None:
     """Measure in front of a real Orthanc when there is one,
     else in front of the embedded archive.
     """
-    mrn = next(one.mrns[0] for one in PATIENTS if one.id == LARGE_STUDY_PATIENT)
+    mrn = next(one.mrns[0] for one in WITH_TEST_FILES if one.id == LARGE_STUDY_PATIENT)
     with tempfile.TemporaryDirectory() as scratch:
         files = Path(scratch, "images")
         paths = ct_study(files, instances=300, patient_id=mrn, study_instance_uid=LARGE_STUDY)

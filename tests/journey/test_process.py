@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from sidecar.demo.ehr.app import STORE
-from sidecar.demo.people import PATIENTS
+from sidecar.demo.people import WITH_TEST_FILES
 from tests.journey.conftest import ONE_OF_OURS
 from tests.journey.memory import ALLOWED_GROWTH, retrieve_watching_memory
 from tests.journey.world import LARGE_STUDY, LARGE_STUDY_PATIENT, World
@@ -88,8 +88,8 @@ def test_logs_and_metrics_name_nobody(world: World, files: Path) -> None:
     ):
         requests.get(world.sidecar.url + path, headers=headers, timeout=60)
     written = world.sidecar.log + requests.get(world.sidecar.admin + "/metrics", timeout=60).text
-    secrets = {token, *(mrn for one in PATIENTS for mrn in one.mrns if len(mrn) > 4)}
-    secrets |= {one.id for one in PATIENTS} | {one.family for one in PATIENTS}
+    secrets = {token, *(mrn for one in WITH_TEST_FILES for mrn in one.mrns if len(mrn) > 4)}
+    secrets |= {one.id for one in WITH_TEST_FILES} | {one.family for one in WITH_TEST_FILES}
     secrets |= {uid for one in world.instances for uid in (one.study, one.series, one.uid)}
     secrets |= {
         str(pydicom.dcmread(file, specific_tags=["PatientName"]).get("PatientName", ""))

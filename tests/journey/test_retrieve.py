@@ -10,7 +10,7 @@ import pytest
 import requests
 from dicomweb_client.web import DICOMwebClient
 
-from sidecar.demo.people import PATIENTS
+from sidecar.demo.people import WITH_TEST_FILES
 from tests.journey.forms import forms
 from tests.journey.multipart import parts_of
 from tests.journey.world import Instance, World
@@ -27,7 +27,7 @@ def drawable(world: World) -> Instance:
     return next(one for one in world.of("peter") if one.modality == "MR" and one.has_pixels)
 
 
-@pytest.mark.parametrize("patient", [one.id for one in PATIENTS])
+@pytest.mark.parametrize("patient", [one.id for one in WITH_TEST_FILES])
 def test_every_instance_is_byte_identical(world: World, patient: str) -> None:
     """SIA-40: SHA-256 of each retrieved part equals that of the stored file."""
     session = world.session(patient)

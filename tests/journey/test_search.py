@@ -9,7 +9,7 @@ import requests
 from fhir.resources.bundle import Bundle as R5Bundle
 from fhir.resources.R4B.bundle import Bundle
 
-from sidecar.demo.people import MRN_SYSTEM, PATIENTS
+from sidecar.demo.people import MRN_SYSTEM, WITH_TEST_FILES
 from tests.fhir.profile import check_bundle
 from tests.journey.world import Instance, World
 from tests.waiting import wait_until
@@ -41,7 +41,7 @@ def test_an_app_finds_us_through_the_ehr(world: World) -> None:
     assert ours["token_endpoint"] == found["token_endpoint"]
 
 
-@pytest.mark.parametrize("patient", [one.id for one in PATIENTS])
+@pytest.mark.parametrize("patient", [one.id for one in WITH_TEST_FILES])
 def test_all_studies_of_a_patient(world: World, patient: str) -> None:
     """SIA-20, 24, 30: every study under every PatientID, and nobody else's; valid FHIR R4."""
     response = search(
@@ -61,7 +61,7 @@ def test_all_studies_of_a_patient(world: World, patient: str) -> None:
     assert [one["address"] for one in included] == [world.root(patient)]
 
 
-@pytest.mark.parametrize("patient", [one.id for one in PATIENTS])
+@pytest.mark.parametrize("patient", [one.id for one in WITH_TEST_FILES])
 def test_series_and_counts_are_the_archives(world: World, patient: str) -> None:
     """SIA-30: series with modality and count, as the files have them."""
     bundle = search(world, world.session(patient), f"patient={patient}").json()
@@ -198,7 +198,7 @@ def test_a_foreign_instance_finds_nothing(world: World) -> None:
 
 def test_a_patient_by_identifier(world: World) -> None:
     """patient.identifier: the token's patient's own, else 403 (SIA-22)."""
-    mrn = next(one.mrns[0] for one in PATIENTS if one.id == "robin")
+    mrn = next(one.mrns[0] for one in WITH_TEST_FILES if one.id == "robin")
     session = world.session("robin")
     for query in (
         f"patient.identifier={quote(MRN_SYSTEM)}|{mrn}",
@@ -206,7 +206,7 @@ def test_a_patient_by_identifier(world: World) -> None:
         f"patient:identifier={quote(MRN_SYSTEM)}|{mrn}",
     ):
         assert search(world, session, query).json()["total"] > 0, query
-    foreign = next(one.mrns[0] for one in PATIENTS if one.id == "peter")
+    foreign = next(one.mrns[0] for one in WITH_TEST_FILES if one.id == "peter")
     for value in (f"{quote(MRN_SYSTEM)}|{foreign}", f"urn:x|{mrn}", f"{mrn},{foreign}", "nobody"):
         assert search(world, session, "patient.identifier=" + value).status_code == 403, value
 
@@ -282,7 +282,7 @@ def test_unknown_parameters(world: World) -> None:
     assert strict.json()["resourceType"] == "OperationOutcome"
 
 
-@pytest.mark.parametrize("patient", [one.id for one in PATIENTS])
+@pytest.mark.parametrize("patient", [one.id for one in WITH_TEST_FILES])
 def test_what_is_forgiven_shows_nobody_elses(world: World, patient: str) -> None:
     """The patient's own studies, with what was ignored; 400 for a strict client (decision 0054)."""
     session = world.session(patient)

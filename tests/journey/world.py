@@ -14,9 +14,14 @@ import requests
 from aiohttp import web
 
 from sidecar.demo.archive.app import create_archive
+from sidecar.demo.configuration import (
+    BACKEND_CLIENT_ID,
+    INTROSPECTION_CLIENT_ID,
+    KEY_ID,
+    make_key,
+)
 from sidecar.demo.ehr.app import STORE, create_ehr
-from sidecar.demo.people import MRN_SYSTEM, PATIENTS
-from sidecar.demo.run import BACKEND_CLIENT_ID, INTROSPECTION_CLIENT_ID, KEY_ID, make_key
+from sidecar.demo.people import MRN_SYSTEM, WITH_TEST_FILES
 from tests.background import Background
 from tests.dcm4chee.archive import create_dcm4chee
 from tests.dcm4chee.behaviour import ROOT as DCM4CHEE_ROOT
@@ -74,7 +79,7 @@ class World:
 
     def of(self, patient: str) -> list[Instance]:
         """All instances of a patient (FHIR id), under whichever PatientID."""
-        mrns = next(one.mrns for one in PATIENTS if one.id == patient)
+        mrns = next(one.mrns for one in WITH_TEST_FILES if one.id == patient)
         return [instance for instance in self.instances if instance.patient_id in mrns]
 
     def root(self, patient: str) -> str:

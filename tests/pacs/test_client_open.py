@@ -13,6 +13,7 @@ from aiohttp import web
 from sidecar.access.facts import Part
 from sidecar.bootstrap.context import open_session
 from sidecar.common.errors import GatewayTimeout, Problem, Unavailable
+from sidecar.common.memory import HeapTrimmer
 from sidecar.dicomweb.paths import Kind, Retrieval
 from sidecar.pacs.response import Upstream
 from tests.common.peer import Peer, Reply
@@ -41,7 +42,7 @@ async def test_a_silent_pacs_is_a_timeout(peer: Peer, session: aiohttp.ClientSes
             await client.ping()
         async with contextlib.AsyncExitStack() as stack:
             with pytest.raises(GatewayTimeout):
-                await stack.enter_async_context(opening.open(PERMIT, RETRIEVAL, accept="*/*"))
+                await stack.enter_async_context(await opening.open(PERMIT, RETRIEVAL, accept="*/*"))
     assert seen == ["timeout"] * 3
 
 
@@ -52,7 +53,7 @@ async def test_a_pacs_that_is_not_there_is_unavailable(session: aiohttp.ClientSe
             await call
         assert "127.0.0.1" not in refused.value.diagnostics
     with pytest.raises(Unavailable):
-        async with retrievals(session, Peer(url="http://127.0.0.1:9")).open(
+        async with await retrievals(session, Peer(url="http://127.0.0.1:9")).open(
             PERMIT, RETRIEVAL, accept="*/*"
         ):
             pass
@@ -96,7 +97,7 @@ async def test_a_connection_that_died_in_the_pool_is_tried_once_more(
     async with dying([1], abort=abort) as (url, _):
         opening = retrievals(session, Peer(url=url))
         for _ in range(2):
-            async with opening.open(PERMIT, RETRIEVAL, accept="*/*") as response:
+            async with await opening.open(PERMIT, RETRIEVAL, accept="*/*") as response:
                 assert await response.read() == [b"[]"]
 
 
@@ -109,7 +110,9 @@ async def test_it_is_not_tried_for_ever(session: aiohttp.ClientSession, abort: b
             await client.search(STUDIES, [], permit=ASKED)
         assert len(requests) <= 4
         with pytest.raises(Unavailable):
-            async with retrievals(session, Peer(url=url)).open(PERMIT, RETRIEVAL, accept="*/*"):
+            async with await retrievals(session, Peer(url=url)).open(
+                PERMIT, RETRIEVAL, accept="*/*"
+            ):
                 pass
         assert len(requests) <= 8
 
@@ -126,7 +129,7 @@ async def test_a_retrieval_is_opened_as_it_was_permitted(
         observe=lambda kind, status, _: seen.append((kind, status)),
     )
     drawn = Retrieval(Kind.RENDERED, PART, (2,))
-    async with client.open(
+    async with await client.open(
         PERMIT, drawn, accept="image/png", parameters=[("viewport", "1,2&x=y")]
     ) as response:
         assert await response.read() == [b"body"]
@@ -157,7 +160,7 @@ async def test_a_permit_for_something_else_opens_nothing(
     """Not even a permit for the whole study: what was decided on is what is fetched."""
     client, permit = retrievals(session, peer), study_permit("p1", part)
     with pytest.raises(ValueError, match="permit"):
-        async with client.open(permit, RETRIEVAL, accept="*/*"):
+        async with await client.open(permit, RETRIEVAL, accept="*/*"):
             pass
     with pytest.raises(ValueError, match="permit"):
         await client.head(permit, RETRIEVAL, accept="*/*", parameters=(), conditions={})
@@ -170,7 +173,7 @@ async def test_a_redirect_is_not_followed(
 ) -> None:
     """dcm4chee may send to another archive: our credentials do not go there."""
     peer.say(Reply("", status, {"Location": f"{peer.url}/elsewhere"}))
-    async with retrievals(session, peer, authorization="Bearer x").open(
+    async with await retrievals(session, peer, authorization="Bearer x").open(
         PERMIT, RETRIEVAL, accept="*/*"
     ) as response:
         assert response.status == status
@@ -182,7 +185,7 @@ async def test_any_status_is_for_the_caller_to_judge(
     peer: Peer, session: aiohttp.ClientSession, status: int
 ) -> None:
     peer.say(Reply("", status))
-    async with retrievals(session, peer).open(PERMIT, RETRIEVAL, accept="*/*") as response:
+    async with await retrievals(session, peer).open(PERMIT, RETRIEVAL, accept="*/*") as response:
         assert response.status == status
 
 
@@ -192,7 +195,9 @@ async def test_no_body_has_an_end_each_time(
 ) -> None:
     peer.say(Reply("", status))
     for _ in range(3):
-        async with retrievals(session, peer).open(PERMIT, RETRIEVAL, accept="*/*") as response:
+        async with await retrievals(session, peer).open(
+            PERMIT, RETRIEVAL, accept="*/*"
+        ) as response:
             assert await asyncio.wait_for(response.read(), WAIT_SECONDS) == []
             assert await asyncio.wait_for(response.read(), WAIT_SECONDS) == []
 
@@ -214,7 +219,7 @@ async def test_whoever_leaves_early_frees_the_retrievals(
             raise
 
     peer.say(Reply(write=endless))
-    async with retrievals(session, peer).open(PERMIT, RETRIEVAL, accept="*/*") as response:
+    async with await retrievals(session, peer).open(PERMIT, RETRIEVAL, accept="*/*") as response:
         await response.read()
     async with asyncio.timeout(WAIT_SECONDS):
         await gone.wait()
@@ -232,7 +237,9 @@ async def test_a_body_that_was_read_leaves_its_connection_for_the_next(
 
     peer.say(Reply(write=write))
     for _ in range(5):
-        async with retrievals(session, peer).open(PERMIT, RETRIEVAL, accept="*/*") as response:
+        async with await retrievals(session, peer).open(
+            PERMIT, RETRIEVAL, accept="*/*"
+        ) as response:
             await response.read()
     assert len(ports) == 1
 
@@ -252,7 +259,7 @@ async def test_a_long_body_has_no_total_time(peer: Peer, session: aiohttp.Client
 
     peer.say(Reply(write=slow))
     client = retrievals(session, peer, timeout_seconds=2)
-    async with client.open(PERMIT, RETRIEVAL, accept="*/*") as response:
+    async with await client.open(PERMIT, RETRIEVAL, accept="*/*") as response:
         assert response.idle_seconds == 2
         received = b""
         while chunk := await response.read():
@@ -277,7 +284,7 @@ async def test_a_body_comes_in_pieces_and_whole(
 
     peer.say(Reply(write=write))
     client = retrievals(session, peer)
-    async with client.open(PERMIT, RETRIEVAL, accept="*/*") as response:
+    async with await client.open(PERMIT, RETRIEVAL, accept="*/*") as response:
         await asyncio.sleep(0.2)
         received: list[bytes] = []
         while pieces := await response.read():
@@ -309,7 +316,10 @@ async def test_the_end_of_a_chunk_is_no_end(session: aiohttp.ClientSession, codi
     over = asyncio.Event()
     async with stream_server(serve) as port:
         async with session.get(f"http://127.0.0.1:{port}") as response:
-            upstream, received = Upstream(response, idle_seconds=60), list[bytes]()
+            upstream, received = (
+                Upstream(response, idle_seconds=60, heap=HeapTrimmer()),
+                list[bytes](),
+            )
             while pieces := await upstream.read():
                 received += pieces
             connection = response.connection
@@ -335,11 +345,11 @@ async def test_a_pool_that_is_used_up_is_no_endless_wait(peer: Peer) -> None:
     async with open_session(None, connections=1) as narrow:
         impatient = retrievals(narrow, peer, timeout_seconds=0.3)
         async with (
-            retrievals(narrow, peer).open(PERMIT, RETRIEVAL, accept="*/*"),
+            await retrievals(narrow, peer).open(PERMIT, RETRIEVAL, accept="*/*"),
             asyncio.timeout(WAIT_SECONDS),
         ):
             with contextlib.suppress(Problem):
-                async with impatient.open(PERMIT, RETRIEVAL, accept="*/*"):
+                async with await impatient.open(PERMIT, RETRIEVAL, accept="*/*"):
                     raise AssertionError("there is one connection only")
 
 
@@ -353,14 +363,14 @@ async def test_a_permit_to_read_headers_opens_nothing_else(
     client = retrievals(session, peer)
     permit = header_permit("p1", permitted)
     if kind in (Kind.INSTANCE, Kind.METADATA):
-        async with client.open(permit, Retrieval(kind, PART), accept="*/*"):
+        async with await client.open(permit, Retrieval(kind, PART), accept="*/*"):
             pass
         other = Part("1.9", PART.series, PART.instance)
         with pytest.raises(ValueError, match="something else"):
-            async with client.open(permit, Retrieval(kind, other), accept="*/*"):
+            async with await client.open(permit, Retrieval(kind, other), accept="*/*"):
                 pass
         return
     with pytest.raises(ValueError, match="something else"):
-        async with client.open(permit, Retrieval(kind, PART), accept="*/*"):
+        async with await client.open(permit, Retrieval(kind, PART), accept="*/*"):
             pass
     assert not peer.asked

@@ -6,9 +6,8 @@ import pytest
 
 from sidecar.access.facts import Part, PatientIdentifier
 from sidecar.common.errors import BadGateway, Unavailable
-from sidecar.dicomweb.paths import Retrieval, parse
 from sidecar.dicomweb.upstream_errors import ResourceNotOffered
-from sidecar.pacs.counts import count_instances, is_counted
+from sidecar.pacs.counts import count_instances
 from tests.pacs.fake import FakePacs, row
 
 KNOWN = frozenset({PatientIdentifier("p1")})
@@ -167,25 +166,3 @@ async def test_an_archive_that_is_away_is_away() -> None:
     pacs.refusal = Unavailable("x", reason="pacs_unreachable")
     with pytest.raises(Unavailable):
         await count_instances(pacs, PARTS["study"], KNOWN)
-
-
-@pytest.mark.parametrize(
-    ("path", "expected"),
-    [
-        ("studies/1.2", True),
-        ("studies/1.2/series/1.3", True),
-        ("studies/1.2/metadata", True),
-        ("studies/1.2/series/1.3/metadata", True),
-        ("studies/1.2/series/1.3/instances/1.4", False),
-        ("studies/1.2/series/1.3/instances/1.4/metadata", False),
-        ("studies/1.2/rendered", False),
-        ("studies/1.2/pixeldata", False),
-        ("studies/1.2/bulkdata", False),
-        ("studies/1.2/thumbnail", False),
-        ("studies/1.2/series/1.3/instances/1.4/frames/1", False),
-    ],
-)
-def test_what_is_counted(path: str, expected: bool) -> None:
-    retrieval = parse(path.split("/"))
-    assert isinstance(retrieval, Retrieval)
-    assert is_counted(retrieval) is expected

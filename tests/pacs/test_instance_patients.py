@@ -4,7 +4,7 @@ patient (SIA-42).
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -87,7 +87,6 @@ class Archive(FakePacs):
         self.hold = asyncio.Event()
         self.hold.set()
 
-    @asynccontextmanager
     async def open(
         self,
         permit: StudyPermit | HeaderPermit,
@@ -97,10 +96,14 @@ class Archive(FakePacs):
         parameters: Parameters = (),
         conditions: Mapping[str, str] = MappingProxyType({}),
         expected: int | None = None,
-    ) -> AsyncIterator[Upstream]:
+    ) -> AbstractAsyncContextManager[Upstream]:
         """As ``RetrieveClient.open``."""
         assert isinstance(permit, HeaderPermit)
         assert permit.part.covers(retrieval.part)
+        return self._answer(retrieval)
+
+    @asynccontextmanager
+    async def _answer(self, retrieval: Retrieval) -> AsyncIterator[Upstream]:
         self.opened.append(retrieval)
         self.now_open += 1
         self.most_open = max(self.most_open, self.now_open)

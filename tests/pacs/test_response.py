@@ -16,6 +16,7 @@ import aiohttp
 import pytest
 
 from sidecar.bootstrap.context import open_session
+from sidecar.common.memory import HeapTrimmer
 from sidecar.pacs import response as upstream_module
 from sidecar.pacs.response import (
     LEAST_PIECE_BYTES,
@@ -70,7 +71,9 @@ async def opened(
     async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context) as server:
         url = f"{'https' if tls else 'http'}://localhost:{server.sockets[0].getsockname()[1]}/"
         async with open_session(tls[0] if tls else None, connections=2) as ours:
-            upstream = Upstream(await (session or ours).get(url), idle_seconds=60)
+            upstream = Upstream(
+                await (session or ours).get(url), idle_seconds=60, heap=HeapTrimmer()
+            )
             try:
                 yield upstream
             finally:
@@ -151,9 +154,9 @@ def test_no_piece_is_longer_than_was_agreed(run: Run) -> None:
 
     async def read() -> list[int]:
         body = SocketBody(Stub(), 3 * 2**20 + 5)
-        pieces = []
+        pieces = list[int]()
         while piece := await body.read():
-            pieces.append(len(piece))
+            pieces += map(len, piece)
         body.close()
         return pieces
 
@@ -209,7 +212,7 @@ def test_what_aiohttp_still_held_back_is_not_left_behind(run: Run) -> None:
             assert came is not None
             found, rest = came
             while piece := await rest.read():
-                found += piece
+                found += b"".join(piece)
             rest.close()
             return found
 

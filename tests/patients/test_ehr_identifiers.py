@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from sidecar.access.facts import PatientIdentifier, is_fhir_id
 from sidecar.common.fetch import FetchFailed
-from sidecar.common.invalidation import Invalidation
 from sidecar.ehr.credentials import StaticToken
-from sidecar.patients.ehr_lookup import EhrMapping, PatientMerged
+from sidecar.patients.patient_resource import PatientMerged, identifiers_of
 from tests.common.peer import Clock, Peer, Reply
 from tests.patients.ehr_patients import (
     ISSUERS,
@@ -182,10 +181,9 @@ def test_any_resource_gives_searchable_identifiers_or_a_failure(
     """SIA-17: no other failure, no identifier that the resource does not have, none that matches
     more than itself.
     """
-    client: Any = None
-    patients = EhrMapping(client, ISSUERS, invalidation=Invalidation())
+    resource = {"resourceType": kind, "id": name, "identifier": listed}
     try:
-        picked = patients.pick({"resourceType": kind, "id": name, "identifier": listed}, "p1")
+        picked = identifiers_of(resource, "p1", ISSUERS, datetime.now(UTC))
     except FetchFailed as failure:
         reason: str | None = failure.reason
         picked = frozenset()

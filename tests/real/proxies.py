@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.installed import installed
+from tests.real.processes import end
 from tests.sidecar_process import free_port
-from tests.waiting import WAIT_SECONDS, wait_until
+from tests.waiting import wait_until
 
 _HAPROXY = """
 global
@@ -97,29 +98,39 @@ def _running(
     command: Callable[[str, Path], list[str]],
     options: str,
 ) -> Iterator[int]:
-    search = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])
-    hint = f"no {name}: apt-get install {'nginx-light' if name == 'nginx' else name}"
-    binary = installed(shutil.which(name, path=search), hint)
+    binary = program(name)
     with tempfile.TemporaryDirectory(prefix=f"{name}-") as scratch:
         directory, port = Path(scratch), free_port()
         directory.chmod(0o755)  # Started as root, nginx works as somebody else.
         file = directory / f"{name}.conf"
         values = {"port": port, "upstream": upstream, "directory": directory, "options": options}
         file.write_text(configuration.format(**values))
-        log = directory / "log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(command(binary, file), stdout=output, stderr=output)
-        try:
-            wait_until(
-                f"{name} listens",
-                lambda: _listens(port) or process.poll() is not None,
-                explain=log.read_text,
-            )
-            assert process.poll() is None, log.read_text()
+        with listening(command(binary, file), port, directory / "log"):
             yield port
-        finally:
-            process.terminate()
-            process.wait(WAIT_SECONDS)
+
+
+def program(name: str) -> str:
+    """The path of HAProxy or nginx."""
+    search = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])
+    hint = f"no {name}: apt-get install {'nginx-light' if name == 'nginx' else name}"
+    return installed(shutil.which(name, path=search), hint)
+
+
+@contextlib.contextmanager
+def listening(command: list[str], port: int, log: Path) -> Iterator[None]:
+    """Run a proxy that listens on ``port``, and writes to ``log``."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output)
+    try:
+        wait_until(
+            f"{command[0]} listens",
+            lambda: _listens(port) or process.poll() is not None,
+            explain=log.read_text,
+        )
+        assert process.poll() is None, log.read_text()
+        yield
+    finally:
+        end(process)
 
 
 def _listens(port: int) -> bool:

@@ -172,6 +172,22 @@ def test_every_switch_can_be_turned_on_and_off_again(release: Release) -> None:
     assert release.get("Ingress")["spec"]["rules"][0]["host"] == "a.example.org"
 
 
+def test_routes_below_a_path_are_taken(release: Release) -> None:
+    """A path that the sidecar would refuse at its start does not reach the cluster."""
+    values = values_of()
+    server = values["config"]["server"]
+    server["public_url"] = "https://imaging.hospital.example.org/imaging"
+    values["gateway"] = {"enabled": True, "parentRefs": [{"name": "outside"}]}
+    release.install(values)
+    (path,) = release.get("Ingress")["spec"]["rules"][0]["http"]["paths"]
+    assert (path["path"], path["pathType"]) == ("/imaging", "Prefix")
+    (rule,) = release.get("HTTPRoute")["spec"]["rules"]
+    assert rule["matches"] == [{"path": {"type": "PathPrefix", "value": "/imaging"}}]
+    server["public_url"] = "https://imaging.hospital.example.org/fhir"
+    with pytest.raises(helm.HelmError, match="public_url has the path /fhir"):
+        release.upgrade(values)
+
+
 def test_a_new_configuration_brings_new_pods_before_the_old_ones_go(release: Release) -> None:
     values = values_of()
     release.install(values)

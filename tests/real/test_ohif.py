@@ -27,10 +27,10 @@ from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
 from tests.fakes.site import sidecar_between
 from tests.installed import installed
 from tests.real.browser import require_browser, start_browser
+from tests.real.viewers.pages import OHIF
 from tests.sidecar_process import free_ports_in_a_row
 from tests.waiting import WAIT_SECONDS, wait_until
 
-OHIF = Path(__file__).parent.parent.parent / "build/ohif/dist"
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin")
 NOT_INSTALLED = "no viewer to drive: make ohif (needs npm), apt-get install nginx openssl"
 IMAGES = 200

@@ -137,7 +137,7 @@ async def test_its_bulk_data_are_where_ours_are_not(orthanc: Orthanc) -> None:
             session, orthanc.dicomweb_url, DIALECTS["orthanc"], timeout_seconds=60
         )
         bulkdata = Retrieval(Kind.BULKDATA, part, steps=("7fe00010",))
-        async with client.open(study_permit("p1", part), bulkdata, accept="*/*") as response:
+        async with await client.open(study_permit("p1", part), bulkdata, accept="*/*") as response:
             assert response.status == 200
 
 

@@ -169,6 +169,20 @@ NETWORKS = {
         ("server: {cors_origins: '*'}", "server.cors_origins: must be a list"),
         *(
             (
+                f"server: {{public_url: 'https://h.example.org/{path}'}}",
+                "server.public_url: must have a path of letters, digits and . _ ~ - alone",
+            )
+            for path in ("a%20b", "a/../b", "a//b", "/b", ".", "a;b", "a$b")
+        ),
+        *(
+            (
+                f"server: {{public_url: 'https://h.example.org/{path}'}}",
+                "server.public_url: must have no path that begins as ours: /fhir is added to it",
+            )
+            for path in ("fhir", "fhir/", "wado-rs", "wado-uri/x", "capability/a")
+        ),
+        *(
+            (
                 f"server: {{forwarded_allow_ips: {written}}}",
                 "server.forwarded_allow_ips: must not be all addresses",
             )

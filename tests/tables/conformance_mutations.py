@@ -158,9 +158,9 @@ MUTATIONS = [
     ),
     Mutation(
         17,
-        "patients/ehr_lookup.py",
-        "        return frozenset(identifiers)",
-        "        return frozenset()",
+        "patients/patient_resource.py",
+        "    return frozenset(identifiers)",
+        "    return frozenset()",
         f"{_SEARCH_TESTS}::test_all_studies_of_a_patient",
     ),
     Mutation(
@@ -483,7 +483,7 @@ MUTATIONS = [
         43,
         "pacs/response.py",
         '            raise aiohttp.ClientPayloadError("the body is shorter than its Content-Length")',
-        '            return b""',
+        "            return []",
         "tests/pacs/test_response.py::test_a_body_that_breaks_off_is_no_end",
     ),
     Mutation(

@@ -21,6 +21,10 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"config": {"audit": {"sink": "fhir", "repository": {"url": "http://a/b"},
                            "spool": {"folder": "/elsewhere"}}}, "spool": {"enabled": True}},
                            "read-only"),
+    *(({"config": {"server": {"public_url": f"https://a.example.org/{path}"}}}, says)
+      for path, says in (("fhir", "public_url has the path /fhir"), ("wado-rs/x", "/wado-rs/x: letters"),
+                         ("a%20b", "letters, digits"), ("a//b", "letters, digits"),
+                         ("a/../b", "letters, digits"), ("..", "letters, digits"))),
     ({"config": {"server": {"workers": "auto"}}}, "a worker for each CPU of the node"),
     ({"config": {"fhir": {"catalog": {"store": "sqlite", "file": "/data/catalog.sqlite"}}}}, "read-only"),
 ]  # fmt: skip

@@ -7,6 +7,7 @@ RELAY = "in front of a real archive: passes on what it is asked"
 REAL = "what a real server beside it needs"
 
 SERVES_ELSEWHERE = {
+    "real/test_reverse_proxies.py recorder": "records heads as a proxy writes them",
     "attacks/test_table.py test_slow_headers_are_not_waited_for": OURS,
     "check/test_certificates.py test_an_archive_whose_certificate_is_not_trusted": RAW,
     "check/test_scheme.py tls_port": RAW,
@@ -24,6 +25,7 @@ SERVES_ELSEWHERE = {
     "conformance/test_bounds.py elsewhere": "a sidecar, whose client the kit is",
     "conformance/test_faults.py test_a_junk_token_that_opens_everything": "a sidecar, whose client the kit is",
     "dcm4chee/archive.py create_dcm4chee": "dcm4chee as it was measured: an emulation with tests of its own",
+    "demo/test_page.py client": "the page alone, without a sidecar",
     "journey/test_rolling_restart.py Balancer": "a load balancer",
     "pacs/test_client_open.py dying": RAW,
     "pacs/test_client_open.py test_the_end_of_a_chunk_is_no_end": RAW,

@@ -3,6 +3,8 @@
 # Sleeps of other length than 0: in which function, and why time is its subject there. Whoever waits
 # for something uses tests/waiting.py.
 SLEEPS = {
+    "real/test_reverse_proxies.py test_a_client_that_does_not_read_holds_the_archive_back": "nothing moves for so long",
+    "real/test_reverse_proxies.py test_an_answer_may_take_longer_than_a_request": "an archive that pauses",
     "server/toy.py _work": "a worker that has nothing to do",
     "server/test_draining.py test_a_request_that_is_on_its_way_is_answered": "a client that takes its time",
     "server/test_draining.py test_an_idle_connection_has_one_more_request": "a client that pauses",

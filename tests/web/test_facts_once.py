@@ -18,7 +18,6 @@ from sidecar.access.facts import Token
 from sidecar.authorization import visible_studies_lookup
 from sidecar.authorization.authorizer import AuthorizedRequest
 from sidecar.authorization.limits import QueryLimits
-from sidecar.common.fair_queue import HeldPlace
 from sidecar.dicomweb import media_types
 from sidecar.pacs.issuer_check import Issuers
 from sidecar.patients.direct import DirectMapping
@@ -126,7 +125,7 @@ async def test_a_place_for_a_question_is_taken_only_where_there_is_one(
     taken: list[Token] = []
     place = QueryLimits.place
 
-    def noted(limits: QueryLimits, token: Token) -> AbstractAsyncContextManager[HeldPlace]:
+    def noted(limits: QueryLimits, token: Token) -> AbstractAsyncContextManager[None]:
         taken.append(token)
         return place(limits, token)
 

@@ -70,7 +70,15 @@ class World:
 async def world() -> AsyncIterator[World]:
     """A running one."""
     metrics = Metrics("test")
-    observe = observe_requests(metrics, NO_AUDIT, lambda: False, Tracing(), "", ForwardedClients())
+    observe = observe_requests(
+        metrics,
+        NO_AUDIT,
+        lambda: False,
+        Tracing(),
+        "",
+        ForwardedClients(),
+        lambda handler, request: handler(request),
+    )
     app = web.Application(middlewares=[observe])
     app.on_response_prepare.append(partial(add_headers, lambda *_: asyncio.sleep(0)))
 

@@ -10,8 +10,7 @@ import aiohttp
 import pytest
 from aiohttp.abc import AbstractStreamWriter
 
-from sidecar.web.stream import write_pieces
-from sidecar.web.stream_body import Pieces
+from sidecar.web.pieces import Pieces, write_pieces
 from tests.fakes.archive import Answer, ScriptedPacs
 from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
 from tests.fakes.retrievals import BROKEN, GOOD, MULTIPART, PART, PATH, WHOLE

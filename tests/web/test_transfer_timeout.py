@@ -1,19 +1,28 @@
 """How slow a client may be before it loses its place to another."""
 
 import socket
+from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from sidecar.web.transfer_timeout import (
-    LEAST_BYTES_PER_SECOND,
-    WINDOW_SECONDS,
-    ClientRate,
-    LeastRate,
-)
+from sidecar.web.transfer_timeout import LEAST_BYTES_PER_SECOND, WINDOW_SECONDS, ClientRate
 
 RATE = LEAST_BYTES_PER_SECOND
+
+
+def looks_at(taken: Iterable[tuple[float, float]]) -> list[bool]:
+    """Whether a client seems too slow that has so many bytes after so many seconds of waiting."""
+    now = 0.0
+    transport = SimpleNamespace(get_write_buffer_size=lambda: 0, get_extra_info=lambda _: None)
+    writer = cast("Any", SimpleNamespace(output_size=0, transport=transport))
+    rate, found = ClientRate(lambda: now), list[bool]()
+    rate.wait_for(writer)
+    for sent, now in taken:  # noqa: B007 - the clock reads it
+        writer.output_size = int(sent)
+        found.append(rate.is_too_slow())
+    return found
 
 
 @pytest.mark.parametrize(
@@ -31,24 +40,18 @@ RATE = LEAST_BYTES_PER_SECOND
 def test_the_rate_is_that_of_a_window(
     bytes_per_second: float, seconds: int, is_too_slow: bool
 ) -> None:
-    rate = LeastRate(RATE, WINDOW_SECONDS)
-    looks = [
-        rate.is_too_slow(int(second * bytes_per_second), second) for second in range(1, seconds + 1)
-    ]
+    looks = looks_at((second * bytes_per_second, second) for second in range(1, seconds + 1))
     assert looks[-1] == is_too_slow
 
 
 def test_what_was_quick_once_does_not_count_for_ever() -> None:
     """A client that took a gigabyte in a second may be slow for a window, no longer."""
-    rate = LeastRate(RATE, WINDOW_SECONDS)
-    looks = [rate.is_too_slow(2**30, second) for second in range(1, int(WINDOW_SECONDS) + 3)]
+    looks = looks_at((2**30, second) for second in range(1, int(WINDOW_SECONDS) + 3))
     assert looks[-3:] == [False, True, True]
 
 
 def test_whoever_was_slow_and_is_quick_again_is_not_too_slow() -> None:
-    rate = LeastRate(RATE, WINDOW_SECONDS)
-    assert rate.is_too_slow(0, 1_000)
-    assert not rate.is_too_slow(RATE * 30, 1_001)
+    assert looks_at([(0, 1_000), (RATE * 30, 1_001)]) == [True, False]
 
 
 def test_the_time_of_the_archive_does_not_count() -> None:

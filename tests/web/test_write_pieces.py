@@ -10,7 +10,7 @@ import uvloop
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from sidecar.web.stream import write_pieces
+from sidecar.web.pieces import write_pieces
 from tests.waiting import wait_until_async
 
 PIECES: list[list[bytes | memoryview]] = [

@@ -68,6 +68,11 @@ a limit there is one worker: a pod sees all CPUs of its node. A catalog in memor
 {{- fail (printf "config.server.%s is the pod's loopback: neither probes nor the Service would reach it; leave it out" $key) -}}
 {{- end -}}
 {{- end -}}
+{{- $path := include "smart-imaging-sidecar.path" . -}}
+{{- $own := "^/(capability|fhir|wado-rs|wado-uri)(/|$)" -}}
+{{- if or (not (regexMatch "^/([A-Za-z0-9._~-]+(/|$))*$" $path)) (regexMatch "/[.]{1,2}(/|$)" $path) (regexMatch $own $path) -}}
+{{- fail (printf "config.server.public_url has the path %s: letters, digits and . _ ~ - alone, not beginning as ours (/fhir is added to it)" $path) -}}
+{{- end -}}
 {{- if regexMatch "(?m)^\\s*(-\\s+)?(password|client_secret|token):" $text -}}
 {{- fail "config has a password, client_secret or token: it would be readable in the ConfigMap; use password_file, client_secret_file or token_file, and secrets" -}}
 {{- end -}}
@@ -89,6 +94,12 @@ a limit there is one worker: a pod sees all CPUs of its node. A catalog in memor
 {{- if and $folder (not (and .Values.spool.enabled (hasPrefix "/var/spool/smart-imaging-sidecar/" $folder))) -}}
 {{- fail (printf "config.audit.spool.folder %s is on a read-only file system: set spool.enabled, and a folder below /var/spool/smart-imaging-sidecar" $folder) -}}
 {{- end -}}
+{{- end -}}
+
+{{/* The path of the public URL, which routes pass on: the sidecar answers below it (docs/kubernetes.md, "Below a path"). */}}
+{{- define "smart-imaging-sidecar.path" -}}
+{{- $url := urlParse (dig "server" "public_url" "http://localhost:8080" .Values.config) -}}
+{{- default "/" (trimAll "/" $url.path | printf "/%s" | trimSuffix "/") -}}
 {{- end -}}
 
 {{- define "smart-imaging-sidecar.port" -}}

@@ -71,8 +71,8 @@ def media_ranges(accept: str | None) -> list[MediaRange]:
     Raises ``BadRequest``.
     """
     ranges = parse_accept(accept or "") or [MediaRange("*/*")]
-    ranges.sort(key=lambda media_range: -media_range.weight)
-    return [media_range for media_range in ranges if media_range.weight]
+    by_preference = sorted(ranges, key=lambda media_range: -media_range.weight)
+    return [media_range for media_range in by_preference if media_range.weight]
 
 
 def choose_object_form(ranges: Sequence[MediaRange], *, one_instance: bool) -> ObjectForm:

@@ -34,6 +34,8 @@ from sidecar.demo.archive.retrieve import (
 from sidecar.dicomweb.media_types import MediaRange, accepts_json
 from sidecar.dicomweb.paths import Kind, Query, Retrieval, parse
 
+INDEX: web.AppKey[Index] = web.AppKey("index", Index)
+"""Key of what the archive has."""
 ROOT = "/dicom-web"
 DICOM_JSON = "application/dicom+json"
 _NOT_FUZZY = (
@@ -48,8 +50,9 @@ def create_archive(folder: Path) -> web.Application:
     Blocks while it reads the folder, a few milliseconds a file. Files that come or change later are
     not seen. Raises ``NotADirectoryError``.
     """
-    archive = Archive(read_folder(folder))
     app = web.Application(middlewares=[_problems])
+    app[INDEX] = read_folder(folder)
+    archive = Archive(app[INDEX])
     # HEAD is answered as well; other methods are a 405.
     app.router.add_get(ROOT + "/{path:.*}", archive.answer)
     return app

@@ -1,6 +1,6 @@
 """The demo's EHR: a SMART App Launch authorization server and a FHIR server, in memory.
 
-It has what an app and the sidecar need of a hospital's EHR. Anyone may log in as one of three
+It has what an app and the sidecar need of a hospital's EHR. Anyone may log in as any of its
 invented patients. All tokens end with the process.
 """
 
@@ -16,8 +16,10 @@ from sidecar.demo.ehr import clients as ehr_clients
 from sidecar.demo.ehr import scopes as ehr_scopes
 from sidecar.demo.ehr.authorize import AuthorizationEndpoint
 from sidecar.demo.ehr.clients import AssertionClient, RegisteredSecretClient
-from sidecar.demo.ehr.fhir import FhirServer
+from sidecar.demo.ehr.fhir import OTHER_TYPES, FhirServer
 from sidecar.demo.ehr.form import json_answer
+from sidecar.demo.ehr.id_tokens import IdTokens
+from sidecar.demo.ehr.logout import Logout
 from sidecar.demo.ehr.token_endpoint import IntrospectionEndpoint, TokenEndpoint
 from sidecar.demo.ehr.tokens import TokenStore
 from sidecar.fhir.capability_statement import APP_LAUNCH
@@ -58,15 +60,14 @@ def create_ehr(
         page_origin=str(URL(imaging_fhir_url).origin()),
         confidential_clients=(introspection_client_id, backend_client_id),
     )
+    id_tokens = IdTokens(smart, fhir_url=fhir_url, clock=clock)
+    logout = Logout(store, page_origin=str(URL(imaging_fhir_url).origin()))
     backend = AssertionClient(
         backend_client_id, backend_public_jwks, audience=token_url, clock=clock
     )
     secret_client = RegisteredSecretClient(introspection_client_id, introspection_client_secret)
-    introspection = IntrospectionEndpoint(store, secret_client, issuer=base_url)
+    introspection = IntrospectionEndpoint(store, secret_client, id_tokens, issuer=base_url)
     fhir = FhirServer(store, fhir_url=fhir_url, smart=smart)
-
-    async def configuration(request: web.Request) -> web.Response:
-        return json_answer(smart)
 
     app = web.Application(client_max_size=REQUEST_BODY_BYTES)
     app[STORE] = store
@@ -74,13 +75,20 @@ def create_ehr(
     app.router.add_post("/authorize", authorization.authorize)
     app.router.add_post("/authorize/consent", authorization.consent)
     app.router.add_post("/introspect", introspection.introspect)
+    app.router.add_get("/logout", logout.end_session, allow_head=False)
+    others = f"{{type:{'|'.join(OTHER_TYPES)}}}"
     _add_for_browsers(
         app,
-        ("GET", "/fhir/.well-known/smart-configuration", configuration),
+        ("GET", "/fhir/.well-known/smart-configuration", _document(smart)),
+        ("GET", "/.well-known/openid-configuration", _document(id_tokens.configuration)),
+        ("GET", "/jwks", _document(id_tokens.jwks)),
         ("GET", "/fhir/metadata", fhir.metadata),
         ("GET", "/fhir/Patient", fhir.search),
         ("GET", "/fhir/Patient/{id}", fhir.patient),
-        ("POST", "/token", TokenEndpoint(store, backend).token),
+        ("GET", f"/fhir/{others}", fhir.search_others),
+        ("GET", f"/fhir/{others}/{{id}}", fhir.read_others),
+        ("POST", "/token", TokenEndpoint(store, backend, id_tokens).token),
+        ("POST", "/revoke", logout.revoke),
     )
     app.on_response_prepare.append(_add_headers)
     return app
@@ -93,6 +101,9 @@ def smart_configuration(base_url: str, imaging_fhir_url: str) -> dict[str, Any]:
         "authorization_endpoint": base_url + "/authorize",
         "token_endpoint": base_url + "/token",
         "introspection_endpoint": base_url + "/introspect",
+        "revocation_endpoint": base_url + "/revoke",
+        "end_session_endpoint": base_url + "/logout",
+        "jwks_uri": base_url + "/jwks",
         "token_endpoint_auth_methods_supported": ["none", "private_key_jwt"],
         "token_endpoint_auth_signing_alg_values_supported": list(ehr_clients.ALGORITHMS),
         "introspection_endpoint_auth_methods_supported": [
@@ -108,6 +119,7 @@ def smart_configuration(base_url: str, imaging_fhir_url: str) -> dict[str, Any]:
             "authorize-post",
             "client-public",
             "client-confidential-asymmetric",
+            "sso-openid-connect",
             "context-standalone-patient",
             "permission-patient",
             "permission-offline",
@@ -119,6 +131,15 @@ def smart_configuration(base_url: str, imaging_fhir_url: str) -> dict[str, Any]:
             {"url": imaging_fhir_url, "capabilities": ["smart-imaging-access", APP_LAUNCH]}
         ],
     }
+
+
+def _document(body: dict[str, Any]) -> _Handler:
+    """Return a handler that answers with a document, which needs no token."""
+
+    async def answer(request: web.Request) -> web.Response:
+        return json_answer(body)
+
+    return answer
 
 
 def _add_for_browsers(app: web.Application, *routes: tuple[str, str, _Handler]) -> None:

@@ -18,7 +18,7 @@ from yarl import URL
 from sidecar.demo.ehr import scopes as ehr_scopes
 from sidecar.demo.ehr.consent import consent_page, error_page
 from sidecar.demo.ehr.form import OAuthError, parse_fields, read_form, single
-from sidecar.demo.ehr.tokens import Authorization, TokenStore
+from sidecar.demo.ehr.tokens import Authorization, Login, TokenStore
 from sidecar.demo.people import PATIENTS
 
 CONSENT_SECONDS = 600
@@ -63,6 +63,7 @@ class _Pending:
     state: str
     code_challenge: str
     scopes: Mapping[str, str]
+    nonce: str | None
     browser: str
 
 
@@ -146,6 +147,11 @@ class AuthorizationEndpoint:
             raise OAuthError("unsupported_response_type", "The response_type must be code.")
         if not _STATE.fullmatch(fields.get("state", "")):
             raise OAuthError("invalid_request", "The state is missing, or is not plain ASCII.")
+        if not _STATE.fullmatch(fields.get("nonce", "-")):
+            raise OAuthError("invalid_request", "The nonce is not plain ASCII.")
+        if "none" in fields.get("prompt", "").split():
+            # OpenID Connect Core 3.1.2.6: nobody stays logged in here.
+            raise OAuthError("login_required", "Somebody has to answer the page.")
         if fields.get("aud", "").removesuffix("/") not in self._audiences:
             raise OAuthError(
                 "invalid_request", "The aud must be the FHIR base URL for which the token is meant."
@@ -171,6 +177,7 @@ class AuthorizationEndpoint:
             fields["state"],
             fields["code_challenge"],
             scopes,
+            fields.get("nonce"),
             browser=secrets.token_urlsafe(32),
         )
         return self._page(
@@ -264,6 +271,7 @@ class AuthorizationEndpoint:
                 # nothing (SIA-14).
                 form["patient"] if ehr_scopes.CONTEXT in granted else None,
                 " ".join(granted),
+                Login(form["patient"], int(self._store.clock()), pending.nonce),
             ),
             redirect_uri=pending.client.redirect_uri,
             code_challenge=pending.code_challenge,

@@ -5,12 +5,36 @@ from typing import Any
 from aiohttp import web
 
 from sidecar import RELEASED, __version__
-from sidecar.demo.ehr.scopes import permits_patient_read
+from sidecar.demo.ehr.scopes import permits
 from sidecar.demo.ehr.tokens import AccessToken, TokenStore
 from sidecar.demo.people import MRN_SYSTEM, PATIENTS, DemoPatient
 from sidecar.fhir.outcome import operation_outcome
 from sidecar.tokens.bearer import MalformedCredentials, bearer_token
 from sidecar.web.errors import json_response
+
+OTHER_TYPES = (
+    "AllergyIntolerance",
+    "CarePlan",
+    "CareTeam",
+    "Condition",
+    "Coverage",
+    "Device",
+    "DiagnosticReport",
+    "DocumentReference",
+    "Encounter",
+    "Goal",
+    "Immunization",
+    "MedicationDispense",
+    "MedicationRequest",
+    "Observation",
+    "Procedure",
+    "Provenance",
+    "QuestionnaireResponse",
+    "RelatedPerson",
+    "ServiceRequest",
+    "Specimen",
+)
+"""Types of a patient's record in US Core 7, of which this EHR has none."""
 
 
 def patient_resource(patient: DemoPatient) -> dict[str, Any]:
@@ -33,13 +57,14 @@ def patient_resource(patient: DemoPatient) -> dict[str, Any]:
 
 
 class FhirServer:
-    """Handlers of ``Patient/<id>``, ``Patient?identifier=…`` and ``metadata``.
+    """Handlers of ``Patient/<id>``, ``Patient?identifier=…``, ``metadata`` and other types.
 
     ``smart`` is the smart-configuration.
     """
 
     def __init__(self, store: TokenStore, *, fhir_url: str, smart: dict[str, Any]) -> None:
         self._store = store
+        self._fhir_url = fhir_url
         self._patients = {patient.id: patient for patient in PATIENTS}
         self._statement = _capability_statement(fhir_url, smart)
 
@@ -70,19 +95,39 @@ class FhirServer:
         if isinstance(token, web.Response):
             return token
         patient = request.match_info["id"]
-        if not permits_patient_read(
-            token.scopes, patient=patient, token_patient=token.authorization.patient
-        ):
+        if not _permits(token, "Patient", "r", patient):
             # A patient who does not exist gets the same answer.
-            return _refusal(
-                403,
-                "forbidden",
-                "The access token does not cover this patient.",
-                "insufficient_scope",
-            )
+            text = "The access token does not cover this patient."
+            return _refusal(403, "forbidden", text, "insufficient_scope")
         if patient not in self._patients:
             return _refusal(404, "not-found", "There is no such patient.")
         return json_response(patient_resource(self._patients[patient]))
+
+    async def search_others(self, request: web.Request) -> web.Response:
+        """Answer ``GET /fhir/<type>?…`` with an empty Bundle, where the token covers the search."""
+        token = self._token(request)
+        if isinstance(token, web.Response):
+            return token
+        kind, patient = request.match_info["type"], token.authorization.patient
+        asked = [*request.query.getall("patient", []), *request.query.getall("subject", [])]
+        own = (patient, f"Patient/{patient}", f"{self._fhir_url}/Patient/{patient}")
+        if patient is None or not set(asked) <= set(own) or not _permits(token, kind, "s", patient):
+            text = "The access token does not cover this search."
+            return _refusal(403, "forbidden", text, "insufficient_scope")
+        link = {"relation": "self", "url": f"{self._fhir_url}/{kind}?patient={patient}"}
+        bundle = {"resourceType": "Bundle", "type": "searchset", "total": 0, "link": [link]}
+        return json_response(bundle)
+
+    async def read_others(self, request: web.Request) -> web.Response:
+        """Answer ``GET /fhir/<type>/<id>``: there is none."""
+        token = self._token(request)
+        if isinstance(token, web.Response):
+            return token
+        patient = token.authorization.patient
+        if not _permits(token, request.match_info["type"], "r", patient):
+            text = "The access token does not cover this resource."
+            return _refusal(403, "forbidden", text, "insufficient_scope")
+        return _refusal(404, "not-found", "There is no such resource.")
 
     def _token(self, request: web.Request) -> AccessToken | web.Response:
         try:
@@ -95,6 +140,11 @@ class FhirServer:
             return _refusal(401, "login", "An access token is needed: Authorization: Bearer …", "")
         token = self._store.find(text)
         return token or _refusal(401, "login", "The access token is not active.", "invalid_token")
+
+
+def _permits(token: AccessToken, kind: str, letter: str, patient: str | None) -> bool:
+    token_patient = token.authorization.patient
+    return permits(token.scopes, kind, letter, patient=patient, token_patient=token_patient)
 
 
 def _refusal(status: int, code: str, text: str, error: str | None = None) -> web.Response:
@@ -149,8 +199,17 @@ def _capability_statement(fhir_url: str, smart: dict[str, Any]) -> dict[str, Any
                         "type": "Patient",
                         "interaction": [{"code": "read"}, {"code": "search-type"}],
                         "searchParam": [{"name": "identifier", "type": "token"}],
-                    }
+                    },
+                    *(_other(kind) for kind in OTHER_TYPES),
                 ],
             }
         ],
+    }
+
+
+def _other(kind: str) -> dict[str, Any]:
+    return {
+        "type": kind,
+        "interaction": [{"code": "read"}, {"code": "search-type"}],
+        "searchParam": [{"name": "patient", "type": "reference"}],
     }

@@ -3,7 +3,10 @@
 import re
 
 CONTEXT = "launch/patient"
-_REFRESH = {
+_PLAIN = {
+    CONTEXT: "Know which patient this is",
+    "openid": "Know that you logged in",
+    "fhirUser": "Know which record is yours",
     "offline_access": "Stay connected when you are not there",
     "online_access": "Stay connected while you are there",
 }
@@ -23,6 +26,8 @@ SUPPORTED = (
     "patient/Patient.read",
     "patient/*.rs",
     "patient/*.read",
+    "openid",
+    "fhirUser",
     "offline_access",
     "online_access",
     "system/Patient.rs",
@@ -36,10 +41,8 @@ BACKEND = frozenset({"system/Patient.r", "system/Patient.rs", "system/Patient.re
 
 def describe(scope: str) -> str | None:
     """Return a scope's meaning to the patient; ``None`` if this EHR grants no app this scope."""
-    if scope == CONTEXT:
-        return "Know which patient this is"
-    if scope in _REFRESH:
-        return _REFRESH[scope]
+    if scope in _PLAIN:
+        return _PLAIN[scope]
     match = _PATIENT_DATA.fullmatch(scope)
     if match is None or match["context"] != "patient":
         return None
@@ -57,8 +60,12 @@ def describe(scope: str) -> str | None:
     return f"{verbs} {resource}{only}"
 
 
-def permits_patient_read(scopes: list[str], *, patient: str, token_patient: str | None) -> bool:
-    """Return whether a token with ``scopes`` and the context ``token_patient`` may read a Patient.
+def permits(
+    scopes: list[str], resource: str, letter: str, *, patient: str | None, token_patient: str | None
+) -> bool:
+    """Return whether a token may do ``letter`` (``r``, ``s``) with a patient's ``resource``.
+
+    ``scopes`` and ``token_patient`` are the token's. ``patient`` ``None`` is everybody.
 
     A system scope counts only in a token without a patient, a patient scope only in a token with a
     patient (SIA-14).
@@ -69,9 +76,9 @@ def permits_patient_read(scopes: list[str], *, patient: str, token_patient: str 
     matches = (_PATIENT_DATA.fullmatch(scope) for scope in scopes)
     return any(
         match["context"] == context
-        and match["resource"] in ("*", "Patient")
+        and match["resource"] in ("*", resource)
         and not match["constraint"]
-        and "r" in _letters(match)
+        and letter in _letters(match)
         for match in matches
         if match is not None
     )

@@ -7,6 +7,7 @@ from aiohttp import web
 from sidecar.demo.ehr import scopes as ehr_scopes
 from sidecar.demo.ehr.clients import AssertionClient, RegisteredSecretClient
 from sidecar.demo.ehr.form import OAuthError, error_answer, json_answer, read_form, require, single
+from sidecar.demo.ehr.id_tokens import IdTokens
 from sidecar.demo.ehr.tokens import ACCESS_TOKEN_SECONDS, Authorization, InvalidGrant, TokenStore
 
 BACKEND_TOKEN_SECONDS = 300
@@ -14,11 +15,15 @@ BACKEND_TOKEN_SECONDS = 300
 
 
 class TokenEndpoint:
-    """Issuer of access tokens for codes, refresh tokens, and the backend client's assertions."""
+    """Issuer of access tokens for codes, refresh tokens, and the backend client's assertions.
 
-    def __init__(self, store: TokenStore, backend: AssertionClient) -> None:
+    With a code that has the scope ``openid`` an ID token comes, too.
+    """
+
+    def __init__(self, store: TokenStore, backend: AssertionClient, id_tokens: IdTokens) -> None:
         self._store = store
         self._backend = backend
+        self._id_tokens = id_tokens
 
     async def token(self, request: web.Request) -> web.Response:
         """Answer the ``POST`` of a token request."""
@@ -29,7 +34,7 @@ class TokenEndpoint:
                 return json_answer(self._client_credentials(request, form))
             if grant_type not in ("authorization_code", "refresh_token"):
                 raise OAuthError("unsupported_grant_type", "There is no such grant_type here.")
-            _refuse_credentials(request, form)
+            refuse_credentials(request, form)
             if grant_type == "authorization_code":
                 return json_answer(self._authorization_code(form))
             return json_answer(self._refresh_token(form))
@@ -59,7 +64,9 @@ class TokenEndpoint:
             redirect_uri=require(form, "redirect_uri"),
             code_verifier=require(form, "code_verifier"),
         )
-        return self._answer(authorization, authorization.scope)
+        id_token = self._id_tokens.id_token(authorization)
+        answer = self._answer(authorization, authorization.scope)
+        return answer | ({} if id_token is None else {"id_token": id_token})
 
     def _refresh_token(self, form: dict[str, str]) -> dict[str, Any]:
         scope = form.get("scope")
@@ -92,7 +99,8 @@ def _bearer(token: str, scope: str, lifetime_seconds: int) -> dict[str, Any]:
     }
 
 
-def _refuse_credentials(request: web.Request, form: dict[str, str]) -> None:
+def refuse_credentials(request: web.Request, form: dict[str, str]) -> None:
+    """Raise ``OAuthError`` (401) for a request with a client's secret or assertion."""
     # A client with a secret is not the public client to which the code was issued.
     if "Authorization" in request.headers or form.keys() & {"client_secret", "client_assertion"}:
         raise OAuthError("invalid_client", "Apps are public clients here.", status=401, basic=True)
@@ -101,9 +109,12 @@ def _refuse_credentials(request: web.Request, form: dict[str, str]) -> None:
 class IntrospectionEndpoint:
     """Introspection for a single client (RFC 7662, SMART 2.2 "Token Introspection")."""
 
-    def __init__(self, store: TokenStore, client: RegisteredSecretClient, *, issuer: str) -> None:
+    def __init__(
+        self, store: TokenStore, client: RegisteredSecretClient, id_tokens: IdTokens, *, issuer: str
+    ) -> None:
         self._store = store
         self._client = client
+        self._id_tokens = id_tokens
         self._issuer = issuer
 
     async def introspect(self, request: web.Request) -> web.Response:
@@ -124,6 +135,7 @@ class IntrospectionEndpoint:
             "iat": token.issued_at,
             "iss": self._issuer,
             "token_type": "Bearer",
+            **self._id_tokens.claims(token.authorization, token.scope),
         }
         if token.authorization.patient is not None:
             answer["patient"] = token.authorization.patient

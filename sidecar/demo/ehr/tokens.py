@@ -27,6 +27,15 @@ class InvalidGrant(Exception):
     """The code or refresh token is unknown, expired, spent, or another client's (RFC 6749 5.2)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Who consented (a FHIR id), at what time, and the ``nonce`` that the app sent."""
+
+    user: str
+    at: int
+    nonce: str | None
+
+
 @dataclass(slots=True, eq=False)
 class Authorization:
     """A person's consent for a client. ``revoked`` ends all tokens of the authorization."""
@@ -34,6 +43,7 @@ class Authorization:
     client_id: str
     patient: str | None
     scope: str
+    login: Login | None = None
     revoked: bool = False
 
 
@@ -131,6 +141,13 @@ class TokenStore:
     def revoke(self, token: str) -> None:
         """End an access token, if it is known."""
         self._access.pop(_digest(token), None)
+
+    def end(self, token: str, *, client_id: str) -> None:
+        """End what a client's access or refresh token belongs to, if it is known (RFC 7009)."""
+        digest = _digest(token)
+        issued = self._access.get(digest) or self._refresh.get(digest)
+        if issued is not None and issued.authorization.client_id == client_id:
+            issued.authorization.revoked = True
 
     def issue_code(
         self, authorization: Authorization, *, redirect_uri: str, code_challenge: str

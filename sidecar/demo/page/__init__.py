@@ -1,49 +1,71 @@
-"""The demo's page at ``GET /``: a SMART app that logs in, lists studies and shows an image.
+"""The demo's explorer at ``GET /``: a SMART app in the browser, of static files without a build.
 
 It uses standards alone: discovery at the EHR, FHIR, DICOMweb and a bearer token.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from html import escape
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
 CLIENT_ID = "sidecar-demo-page"
-_TYPES = {"page.js": "text/javascript", "page.css": "text/css"}
+PREFIX = "/page"
+"""Where its scripts and styles are."""
+_TYPES = {".js": "text/javascript", ".css": "text/css"}
 
 
 def add_page(app: web.Application, *, ehr_fhir_url: str) -> None:
-    """Add the page at ``GET /``, with its script and style, to the sidecar's public application."""
-    ehr = urlsplit(ehr_fhir_url)
+    """Add the page at ``GET /`` and its files to the sidecar's public application."""
     html = (
-        _read("page.html")
+        _read("index.html")
         .replace("{ehr_fhir_url}", escape(ehr_fhir_url))
         .replace("{client_id}", CLIENT_ID)
     )
-    # Only our own script runs, and it may connect to this sidecar and the EHR alone. Fetched images
-    # have blob: URLs.
-    policy = (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' "
-        f"{ehr.scheme}://{ehr.netloc}; img-src blob:; base-uri 'none'; form-action 'none'; "
-        "frame-ancestors 'none'"
-    )
+    headers = {"Content-Security-Policy": _policy(ehr_fhir_url)}
 
     async def page(request: web.Request) -> web.Response:
-        return web.Response(
-            text=html, content_type="text/html", headers={"Content-Security-Policy": policy}
-        )
+        return web.Response(text=html, content_type="text/html", headers=headers)
 
     async def icon(request: web.Request) -> web.Response:
         return web.Response(status=204)
 
     app.router.add_get("/", page, name="page")
     app.router.add_get("/favicon.ico", icon, name="page-icon")
-    for name, content_type in _TYPES.items():
-        app.router.add_get(
-            f"/{name}", _asset(_read(name), content_type), name=name.replace(".", "-")
-        )
+    for path, file in assets():
+        content_type = _TYPES[path[path.rindex(".") :]]
+        app.router.add_get(f"{PREFIX}/{path}", _asset(file.read_text("utf-8"), content_type))
+
+
+def assets() -> Iterator[tuple[str, Traversable]]:
+    """Yield the path and the file of each script and style sheet."""
+    for folder in ("script", "style"):
+        yield from _below(folder, files(__name__).joinpath(folder))
+
+
+def _below(path: str, folder: Traversable) -> Iterator[tuple[str, Traversable]]:
+    for entry in folder.iterdir():
+        name = f"{path}/{entry.name}"
+        if entry.is_dir():
+            yield from _below(name, entry)
+        elif name.endswith(tuple(_TYPES)):
+            yield name, entry
+
+
+def _policy(ehr_fhir_url: str) -> str:
+    """Return the Content-Security-Policy.
+
+    Only our own scripts run. They may connect to this sidecar and the EHR alone, and never make
+    HTML of text. Fetched images have blob: URLs.
+    """
+    ehr = urlsplit(ehr_fhir_url)
+    return (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' "
+        f"{ehr.scheme}://{ehr.netloc}; img-src 'self' blob:; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+    )
 
 
 def _asset(text: str, content_type: str) -> Callable[[web.Request], Awaitable[web.Response]]:

@@ -15,6 +15,7 @@ from sidecar.demo.ehr.authorize import redirect_origin
 from sidecar.demo.people import PATIENTS
 from tests.demo.ehr_server import (
     BACKEND_ID,
+    FOREIGN,
     IMAGING,
     INTROSPECTION_ID,
     PAGE,
@@ -71,8 +72,8 @@ async def test_an_authorization_request_may_be_posted(ehr: Ehr) -> None:
 
 async def test_a_person_may_allow_less(ehr: Ehr) -> None:
     """What is unchecked is not granted; without launch/patient there is no patient (SIA-14)."""
-    page = await ehr.page(scope="patient/ImagingStudy.rs patient/Patient.r launch/patient openid")
-    assert "openid" not in page.scopes
+    page = await ehr.page(scope="patient/ImagingStudy.rs patient/Patient.r launch/patient email")
+    assert "email" not in page.scopes
     less = answered(
         await ehr.answer(page, change=lambda form: form | {"scope": ["patient/ImagingStudy.rs"]})
     )
@@ -89,35 +90,6 @@ async def test_a_person_may_say_no(ehr: Ehr, change: Change) -> None:
     """RFC 6749 4.1.2.1."""
     back = answered(await ehr.answer(await ehr.page(), change=change))
     assert (back["error"], back["state"], "code" in back) == ("access_denied", "s t&", False)
-
-
-FOREIGN = [
-    "https://evil.example/cb",
-    "http://evil.example",
-    "http://127.0.0.1@evil.example/",
-    "http://127.0.0.1.evil.example",
-    "http://127.0.0.1:80@evil.example",
-    "http://evil.example\\@127.0.0.1/",
-    "http://127.0.0.1\\.evil.example",
-    "http://localhost%2eevil.example/",
-    "//127.0.0.1/",
-    "/cb",
-    "javascript:alert(1)//127.0.0.1",
-    "app:/cb",
-    "http://127.0.0.1/#fragment",
-    "http://127.0.0.1/\r\nX: y",
-    "http://127.0.0.1/a b",
-    "https://127.0.0.1/",
-    "http://127.0.0.1:x/",
-    "http://[::1].evil.example/",
-    "http://[::ffff:1.2.3.4]/",
-    "http://2130706433/",
-    f"{PAGE}.evil.example/",
-    f"{PAGE}@evil.example/",
-    "http://imaging.example.org/",
-    "http://１27.0.0.1/",
-    "http://127.0.0.1/" + "x" * 3_000,
-]
 
 
 @pytest.mark.parametrize(
@@ -210,7 +182,10 @@ def test_a_redirect_uri_that_passes_leads_home_by_every_parser(uri: str) -> None
         ({"code_challenge": VERIFIER[:-1]}, "invalid_request"),
         ({"code_challenge": s256(VERIFIER) + "="}, "invalid_request"),
         ({"scope": None}, "invalid_scope"),
-        ({"scope": "openid system/*.rs user/*.rs"}, "invalid_scope"),
+        ({"scope": "email system/*.rs user/*.rs"}, "invalid_scope"),
+        ({"nonce": "ü"}, "invalid_request"),
+        ({"prompt": "none"}, "login_required"),
+        ({"prompt": "login none"}, "login_required"),
         ({"scope": "launch/patient\npatient/*.rs"}, "invalid_scope"),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any
 import requests
 from pydicom.dataset import Dataset
 
-from sidecar.demo.people import PATIENTS
+from sidecar.demo.people import WITH_TEST_FILES
 from sidecar.demo.samples import fill
 from tests.dicom_instances import dataset, encoded
 from tests.journey.world import World, make_world
@@ -46,7 +46,7 @@ def write_documents(scratch: Path, folder: Path) -> None:
     images = scratch / "images"
     images.mkdir()
     fill(images)
-    whole = encoded(_whole(next(one for one in PATIENTS if one.id == "peter").mrns[0]))
+    whole = encoded(_whole(next(one for one in WITH_TEST_FILES if one.id == "peter").mrns[0]))
     (images / "whole.dcm").write_bytes(whole)
     trail = scratch / "audit.jsonl"
     audit = {"audit": {"sink": "file", "file": str(trail), "site": "Example Hospital"}}
@@ -117,7 +117,7 @@ def _served(world: World, *, thorough: bool) -> Iterator[tuple[str, Json]]:
             return found
 
         yield f"{version}/metadata", got(requests.Session(), "/metadata")
-        for person in PATIENTS:
+        for person in WITH_TEST_FILES:
             bundle = got(world.session(person.id), f"/ImagingStudy?{_INCLUDE}")
             yield f"{version}/search-{person.id}", bundle
         peter = world.session("peter")

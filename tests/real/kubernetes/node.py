@@ -18,6 +18,9 @@ from tests.real.kubernetes.cluster import PROGRAMS, Cluster, wait_for
 IMAGES = PROGRAMS / "images"
 NAME, ADDRESS, PODS = "node1", "10.244.0.1", "10.244.0.0/24"
 BRIDGE = "pods0"
+# Of its own, a bridge takes the least of its ports' addresses: another one with many a pod that
+# comes or goes. Until the pods have noticed, what they send to this machine is lost.
+BRIDGE_MAC = "02:00:00:00:00:01"
 NOT_HERE = "runs containers, in namespaces of its own: sudo .ci/cluster"
 
 _CONTAINERD = """
@@ -50,7 +53,7 @@ def make_network() -> None:
     """
     for command in (
         "ip link set lo up",
-        f"ip link add {BRIDGE} type bridge",
+        f"ip link add {BRIDGE} address {BRIDGE_MAC} type bridge",
         f"ip address add {ADDRESS}/24 dev {BRIDGE}",
         f"ip link set {BRIDGE} up",
         f"ip route add default dev {BRIDGE}",  # The kubelet looks for the interface that has one.

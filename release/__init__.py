@@ -1,0 +1,1 @@
+"""What `make release` makes: see docs/release.md."""

@@ -1,0 +1,1 @@
+"""Viewers from npm, and what they look at."""

@@ -1,0 +1,89 @@
+"""What viewers look at: the demo, or a real Orthanc behind the sidecar, with the same images."""
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydicom
+from pydicom.data import get_testdata_file
+from pydicom.uid import UID
+
+from sidecar.demo.people import PATIENTS
+from tests.journey.world import make_world
+from tests.real.orthanc import Orthanc
+from tests.real.processes import end
+from tests.sidecar_process import free_ports_in_a_row
+from tests.waiting import wait_until
+
+OWNER, OTHER = PATIENTS[0], PATIENTS[-1]
+SCOPE = "launch/patient patient/ImagingStudy.rs"
+
+
+@dataclass(frozen=True)
+class Site:
+    """Addresses, a token of ``OWNER``, and the files by patient."""
+
+    name: str
+    sidecar: str
+    ehr: str
+    token: str
+    files: dict[str, Path]
+
+    def study(self, patient: str) -> str:
+        """Return the UID of a patient's one study."""
+        return str(pydicom.dcmread(self.files[patient], stop_before_pixels=True).StudyInstanceUID)
+
+
+def write_files(folder: Path) -> dict[str, Path]:
+    """Write an uncompressed CT for each of the two patients, with a window."""
+    folder.mkdir()
+    found = {}
+    for number, patient in enumerate((OWNER, OTHER), start=1):
+        one = pydicom.dcmread(str(get_testdata_file("CT_small.dcm", download=False)))
+        one.PatientID, one.PatientName = patient.mrns[0], f"{patient.family}^{patient.given}"
+        uid = UID(f"1.2.826.0.1.3680043.8.498.19.{number}")
+        one.StudyInstanceUID, one.SeriesInstanceUID = uid, UID(f"{uid}.1")
+        one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = UID(f"{uid}.1.1")
+        one.WindowCenter, one.WindowWidth = 50, 1000
+        found[patient.id] = folder / f"{patient.id}.dcm"
+        one.save_as(found[patient.id])
+    return found
+
+
+@contextlib.contextmanager
+def demo_site(folder: Path) -> Iterator[Site]:
+    """Run ``smart-imaging-sidecar demo`` over the files."""
+    files = write_files(folder / "files")
+    port = free_ports_in_a_row(4)
+    command = [sys.executable, "-m", "sidecar", "demo", "--port", str(port)]
+    log = folder / "log.txt"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "--data", str(folder / "files")], stdout=output, stderr=subprocess.STDOUT
+        )
+    try:
+
+        def said() -> str:
+            assert process.poll() is None, log.read_text()
+            return log.read_text()
+
+        text = wait_until("the demo's last line", said, lambda text: "Ctrl-C" in text)
+        lines = [line.strip() for line in text.splitlines()]
+        token = lines[next(n for n, one in enumerate(lines) if "An access token" in one) + 1]
+        yield Site("demo", f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port + 1}", token, files)
+    finally:
+        end(process)
+
+
+@contextlib.contextmanager
+def orthanc_site(folder: Path) -> Iterator[Site]:
+    """Run a sidecar before a real Orthanc that has the files."""
+    files = write_files(folder / "files")
+    with Orthanc() as orthanc:
+        orthanc.load_folder(folder / "files")
+        with make_world(folder, folder / "files", orthanc) as world:
+            token = world.token(OWNER.id, SCOPE)
+            yield Site("orthanc", world.sidecar.url, world.ehr_url, token, files)
