@@ -58,7 +58,8 @@ def _cli() -> str:
 
 
 def _commands(command: click.Command, name: str) -> Iterator[str]:
-    context = click.Context(command, info_name=name)
+    # click keeps the help option of the first context.
+    context = click.Context(command, info_name=name, help_option_names=["-h", "--help"])
     usage = " ".join(command.collect_usage_pieces(context))
     yield f"\n## {name}\n\n```\n{name} {usage}\n```\n\n"
     yield inspect.cleandoc(command.help or "") + "\n"
