@@ -13,7 +13,7 @@ NEW = [
     *(
         ROOT / "docs" / f"{name}.md"
         for name in """
-            apps authorization comparison data-protection ehr faq glossary limits operations runbook threats
+            api apps authorization comparison data-protection ehr faq glossary limits operations runbook threats
         """.split()
     ),
 ]
