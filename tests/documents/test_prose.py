@@ -13,8 +13,8 @@ NEW = [
     *(
         ROOT / "docs" / f"{name}.md"
         for name in """
-            api apps archives authorization check comparison conformance-kit data-protection
-            ehr faq field-reports files glossary limits operations runbook threats
+            api apps archives authorization check comparison conformance-kit data-protection dcm4chee
+            ehr faq field-reports files glossary keycloak limits operations orthanc runbook threats
         """.split()
     ),
 ]
