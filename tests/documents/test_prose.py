@@ -8,16 +8,7 @@ import pytest
 from tests.markdown import ROOT
 
 README = ROOT / "README.md"
-NEW = [
-    README,
-    *(
-        ROOT / "docs" / f"{name}.md"
-        for name in """
-            api apps archives authorization check comparison conformance-kit data-protection dcm4chee
-            ehr faq field-reports files glossary keycloak limits operations orthanc runbook threats
-        """.split()
-    ),
-]
+PAGES = [README, ROOT / "config/compose/README.md", *sorted(ROOT.glob("docs/*.md"))]
 
 
 def words_of_sentences(text: str) -> list[int]:
@@ -34,7 +25,7 @@ def test_readme_is_short() -> None:
     assert len(README.read_text().splitlines()) <= 120
 
 
-@pytest.mark.parametrize("document", NEW, ids=lambda document: document.name)
+@pytest.mark.parametrize("document", PAGES, ids=lambda document: str(document.relative_to(ROOT)))
 def test_a_sentence_has_some_twenty_words(document: Path) -> None:
     words = words_of_sentences(document.read_text())
     if words:
