@@ -37,3 +37,10 @@ def test_sentences_are_counted() -> None:
     text = "# Head\n\nOne two three. Four `five`:\n\n- Six [seven](a.md#b) eight\n\n"
     text += "```\nnot\n```\n| a |\n   | b |\n"
     assert words_of_sentences(text) == [3, 2, 3]
+
+
+@pytest.mark.parametrize("document", PAGES, ids=lambda document: str(document.relative_to(ROOT)))
+def test_what_belongs_to_a_step_is_indented_by_four(document: Path) -> None:
+    """With less the site's Markdown ends the list there, and the next step is number 1 again."""
+    text = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert re.findall(r"\n\n( {1,3}\S.*)|^( {1,3}- .*)", text, re.MULTILINE) == []
