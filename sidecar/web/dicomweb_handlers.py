@@ -121,22 +121,22 @@ class DicomWeb:
             asked = asked._replace(resource=replace(resource, study=capability.study))
         return await self._qido.search(request, token, permit, asked, only=capability.study)
 
-    async def _serve(
+    def _serve(
         self,
         request: web.Request,
         token: Token,
         permit: PatientPermit,
         parsed: Retrieval | Query | Problem,
         root: str,
-    ) -> web.StreamResponse:
+    ) -> Awaitable[web.StreamResponse]:
         """Answer what the path asks for, or raise what is wrong with it."""
         if isinstance(parsed, Problem):
             raise parsed
         if isinstance(parsed, Retrieval):
-            return await self._retrieve(request, token, permit, asked_for(request, parsed, root))
+            return self._retrieve(request, token, permit, asked_for(request, parsed, root))
         query = asked_for(request, parsed, root)
         request[RECORD].searches(request.path, query.parameters)
-        return await self._qido.search(request, token, permit, query)
+        return self._qido.search(request, token, permit, query)
 
     async def wado_uri(self, request: web.Request) -> web.StreamResponse:
         """Answer ``/wado-uri?requestType=WADO&…`` with one instance (PS3.18 chapter 9)."""
