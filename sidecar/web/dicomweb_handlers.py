@@ -43,6 +43,7 @@ from sidecar.web.head_answer import head_answer
 from sidecar.web.middleware import RECORD, TARGET, authorization
 from sidecar.web.qido_handlers import QidoHandlers
 from sidecar.web.stream import Streamer, client_head
+from sidecar.web.target import form_parameters
 
 log = logging.getLogger(__name__)
 
@@ -144,7 +145,7 @@ class DicomWeb:
         token = await self._authorizer.token(record, authorization(request))
         permit = await self._authorizer.permit(record, token, Interaction.RETRIEVE)
         header = ", ".join(request.headers.getall(hdrs.ACCEPT, [])) or None
-        wanted = parse_wado_uri(request[TARGET].parameters(), header)
+        wanted = parse_wado_uri(form_parameters(request[TARGET].query), header)
         note(record, wanted.retrieval)
         root = self._public_base + "/wado-rs"
         asked = AskedFor(wanted.retrieval, root, wanted.accept, wanted.rendering)

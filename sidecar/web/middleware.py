@@ -59,14 +59,14 @@ def observe_requests(
     is_draining: Callable[[], bool],
     tracing: Tracing,
     public_url: str,
-    clients: ForwardedClients,
+    clients: ForwardedClients | None,
     options: Callable[[Handler, web.Request], Awaitable[web.StreamResponse]],
 ) -> Middleware:
     """Return the middleware that observes requests.
 
     ``is_draining()``: whether the server is ending. ``public_url``: our own, for targets in
-    absolute form. ``clients`` tells whose request it is. ``options`` answers OPTIONS in place of
-    the handler that it gets.
+    absolute form. ``clients`` tells whose request it is, ``None``: the peer's. ``options`` answers
+    OPTIONS in place of the handler that it gets.
     """
     own = authority_of(public_url)
 
@@ -79,7 +79,7 @@ def observe_requests(
         route = request.match_info.route
         record = request[RECORD] = AccessRecord(
             os.urandom(8).hex(),
-            clients.address(request.remote, request.headers),
+            request.remote if clients is None else clients.address(request.remote, request.headers),
             route.name or "unknown",
         )
         template = None if route.resource is None else route.resource.canonical
