@@ -233,6 +233,28 @@ def test_a_document(page: Explorer) -> None:
     page.driver.switch_to.window(before[0])
 
 
+def touch(page: Explorer, *steps: list[tuple[float, float]]) -> None:
+    """Put fingers down at the points of the first step, move them along the others, lift them."""
+    kinds = ["touchStart", *["touchMove"] * (len(steps) - 1), "touchEnd"]
+    for kind, points in zip(kinds, [*steps, []], strict=True):
+        event = {
+            "type": kind,
+            "touchPoints": [{"x": x, "y": y, "id": at} for at, (x, y) in enumerate(points)],
+        }
+        page.driver.execute_cdp_cmd("Input.dispatchTouchEvent", event)
+
+
+def test_two_fingers_zoom(page: Explorer) -> None:
+    open_study(page, "volume")
+    first = statistics(page)
+    box = page.js("return document.getElementById('canvas').getBoundingClientRect().toJSON()")
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    touch(page, *[[(x - gap, y), (x + gap, y)] for gap in (50, 75, 100)])
+    wait_until("it is larger", lambda: page.js(STATISTICS)["mean"], lambda m: m > first["mean"])
+    page.wait("#canvas").send_keys("0")
+    assert page.js(STATISTICS) == first
+
+
 def test_touch_scrolls(page: Explorer) -> None:
     """One finger does what the chosen tool says."""
     open_study(page, "volume")
@@ -242,14 +264,7 @@ def test_touch_scrolls(page: Explorer) -> None:
     before = place(page)
     box = page.js("return arguments[0].getBoundingClientRect().toJSON()", canvas)
     x, y = box["x"] + box["width"] / 2, box["y"] + 40
-    for kind, points in (
-        ("touchStart", [{"x": x, "y": y}]),
-        ("touchMove", [{"x": x, "y": y + 40}]),
-        ("touchMove", [{"x": x, "y": y + 80}]),
-        ("touchEnd", []),
-    ):
-        event = {"type": kind, "touchPoints": points}
-        page.driver.execute_cdp_cmd("Input.dispatchTouchEvent", event)
+    touch(page, [(x, y)], [(x, y + 40)], [(x, y + 80)])
     assert before == "Image 49 of 96"
     wait_until("it has scrolled", lambda: place(page), lambda text: text == "Image 55 of 96")
     page.wait("input[name=tool][value=window]").click()
