@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.explorer import Explorer, explorer, running_demo
+from tests.demo.demo_process import running_demo
+from tests.real.explorer import Explorer, explorer
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.browser
@@ -33,10 +34,10 @@ EXPECTED = {
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def demo() -> Iterator[str]:
     """The demo's URL."""
-    with running_demo(tmp_path_factory.mktemp("demo") / "log.txt") as url:
-        yield url
+    with running_demo() as running:
+        yield running.base
 
 
 @pytest.fixture

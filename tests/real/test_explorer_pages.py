@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from tests.real.explorer import PAGES, Explorer, axe_source, explorer, running_demo
+from tests.demo.demo_process import running_demo
+from tests.real.explorer import PAGES, Explorer, axe_source, explorer
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.browser
@@ -29,10 +30,10 @@ REQUESTED = "return performance.getEntriesByType('resource').map(({ name }) => n
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def demo() -> Iterator[str]:
     """The demo's URL."""
-    with running_demo(tmp_path_factory.mktemp("demo") / "log.txt") as url:
-        yield url
+    with running_demo() as running:
+        yield running.base
 
 
 def show(page: Explorer, width: int, scheme: str) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 from selenium.webdriver.common.by import By
 
-from tests.real.explorer import Explorer, explorer, running_demo
+from tests.demo.demo_process import running_demo
+from tests.real.explorer import Explorer, explorer
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.browser
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.browser
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explorer]:
     """Ada's studies in a browser."""
     folder = tmp_path_factory.mktemp("demo")
-    with running_demo(folder / "log.txt") as url, explorer(url, folder) as opened:
+    with running_demo() as demo, explorer(demo.base, folder) as opened:
         opened.log_in("ada")
         yield opened
 

@@ -9,7 +9,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
-from tests.real.explorer import Explorer, explorer, running_demo
+from tests.demo.demo_process import running_demo
+from tests.real.explorer import Explorer, explorer
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.browser
@@ -31,7 +32,7 @@ return { mean, deviation: Math.sqrt(squares / count - mean ** 2), colored: color
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explorer]:
     """Ada's studies in a browser."""
     folder = tmp_path_factory.mktemp("demo")
-    with running_demo(folder / "log.txt") as url, explorer(url, folder) as opened:
+    with running_demo() as demo, explorer(demo.base, folder) as opened:
         opened.log_in("ada")
         yield opened
 

@@ -63,7 +63,7 @@ def _policy(ehr_fhir_url: str) -> str:
     ehr = urlsplit(ehr_fhir_url)
     return (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' "
-        f"{ehr.scheme}://{ehr.netloc}; img-src 'self' blob:; base-uri 'none'; form-action 'none'; "
+        f"{ehr.scheme}://{ehr.netloc}; img-src blob:; base-uri 'none'; form-action 'none'; "
         "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
     )
 

@@ -44,6 +44,7 @@ async function start() {
   const running = transfer;
   say("The download has begun.");
   await running.run();
+  if (transfer !== running) return;
   if (folder === null) save(writeZip(running.files), `study-${chosen.started?.slice(0, 10)}.zip`);
   say(`Saved: ${running.verified} files, ${bytes(running.bytes)}, all verified.`);
 }
@@ -70,6 +71,7 @@ function row({ series, state, bytes: received, verified }) {
 }
 
 function drawProgress() {
+  if (chosen === null) return;  // Somebody has logged out.
   const current = transfer?.study === chosen ? transfer : null;
   const parts = current?.parts ?? chosen.series.map((series) =>
     ({ series, state: "waiting", bytes: 0, verified: 0 }));

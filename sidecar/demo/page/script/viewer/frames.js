@@ -80,6 +80,11 @@ export class Frames {
   }
 
   _next() {
+    if (this._signal.aborted) {
+      const left = this._waiting.splice(0);
+      left.forEach(({ reject }) => reject(new DOMException("cancelled", "AbortError")));
+      return;
+    }
     if (this._flying.size >= AT_ONCE || this._waiting.length === 0) return;
     const { index, resolve, reject } = this._waiting.shift();
     const begun = this.peek(index) ?? this._flying.get(index) ?? this._begin(index);

@@ -71,6 +71,11 @@ export class Viewer {
     this._heading.replaceChildren(el("a", { href: "#studies" }, "Choose a study"), " first.");
   }
 
+  /** Stop playing. */
+  pause() {
+    this._play(false);
+  }
+
   /** Open a study at one of its series. */
   async open(study, first = study.series[0]) {
     this.close();
