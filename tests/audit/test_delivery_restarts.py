@@ -11,7 +11,7 @@ import pytest
 from sidecar.audit import delivery as module
 from sidecar.audit.backlog import SpooledEvent
 from sidecar.audit.spool import Spool
-from tests.audit.deliveries import Line, line_to, line_with_lock, numbers, soon
+from tests.audit.deliveries import Line, line_to, line_with_lock, numbers, size_of, soon
 from tests.audit.fhir_repository import FhirRepository
 from tests.waiting import WAIT_SECONDS, wait_until_async
 
@@ -149,7 +149,7 @@ async def test_a_process_that_drains_ends_with_the_request_under_way(tmp_path: P
         assert new.outcome("delivered") > 50
         await wait_until_async(
             "the queues' lengths",
-            lambda: (old.value("audit_queue_length"), new.value("audit_queue_length")),
+            lambda: (old.value("audit_queue_bytes"), new.value("audit_queue_bytes")),
             (0.0, 0.0).__eq__,
         )
     assert numbers(repository) == list(range(100))
@@ -173,9 +173,9 @@ async def test_one_process_of_several_counts_what_waits(tmp_path: Path) -> None:
     async with line_to(tmp_path, repository) as first, line_to(tmp_path, repository) as second:
         for line in (first, second):
             line.tell(range(10))
-        both = lambda: sum(line.value("audit_queue_length") for line in (first, second))  # noqa: E731
-        await wait_until_async("what waits", both, (20.0).__eq__)
-        assert 0 in [line.value("audit_queue_length") for line in (first, second)]
+        both = lambda: sum(line.value("audit_queue_bytes") for line in (first, second))  # noqa: E731
+        await wait_until_async("what waits", both, float(2 * size_of(range(10))).__eq__)
+        assert 0 in [line.value("audit_queue_bytes") for line in (first, second)]
         repository.status = None
         await wait_until_async("nothing", both, (0.0).__eq__)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from sidecar.audit.spool import Spool, segment_names
+from sidecar.audit.spool import Spool, segments
 from sidecar.conformance.finding import Finding, State
 from sidecar.server.listener import listen
 from tests.audit.profiles import breaches
@@ -220,7 +220,7 @@ async def test_a_spool_that_is_full_or_waits_for_long(
 
     spool.write(b"{}\n")
     assert (await finding()).state is State.OK
-    (segment,) = map(folder.joinpath, segment_names(folder))
+    (segment,) = map(folder.joinpath, segments(folder))
     spool.close()
     begun = time.time_ns() - 1_800 * 10**9
     late_segment = segment.rename(folder / f"{begun:020d}-{segment.name.partition('-')[2]}")
