@@ -168,7 +168,11 @@ class Backlog:
 
 def _write(path: Path, flags: int, data: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | _OPEN | flags, 0o600)
+    size = os.fstat(descriptor).st_size
     try:
         write_whole(descriptor, data)
+    except OSError:
+        os.ftruncate(descriptor, size)  # Nothing goes behind half a line.
+        raise
     finally:
         os.close(descriptor)

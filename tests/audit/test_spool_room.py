@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.audit.backlog import Backlog
+from sidecar.audit.backlog import Backlog, SpooledEvent
 from sidecar.audit.delivery import _MOST_RETRIES
 from sidecar.audit.sinks import write_whole
 from sidecar.audit.spool import REJECTED, Spool, segments
@@ -214,3 +214,18 @@ def test_a_large_spool_has_no_more_files_than_a_small_one(tmp_path: Path) -> Non
         segment_bytes = Spool(tmp_path, max_bytes=max_bytes)._segment_bytes
         assert max_bytes / segment_bytes <= 2_048
         assert _MOST_RETRIES * segment_bytes <= max_bytes / 8
+
+
+def test_half_a_line_in_rejected_spoils_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full for a moment, and takes a part."""
+    Spool(tmp_path, max_bytes=1_000)
+    reader, write = reader_of(tmp_path), os.write
+    reader.reject(SpooledEvent("x", 0, b'{"number":1}'))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:5]))
+        with pytest.raises(OSError, match="whole"):
+            reader.reject(SpooledEvent("x", 0, b'{"number":2}'))
+    reader.reject(SpooledEvent("x", 0, b'{"number":3}'))
+    assert (tmp_path / REJECTED).read_bytes() == b'{"number":1}\n{"number":3}\n'
