@@ -210,7 +210,7 @@ def test_a_disk_that_others_fill_at_once_costs_little_a_second(
 
 def test_a_large_spool_has_no_more_files_than_a_small_one(tmp_path: Path) -> None:
     """They are listed each second. And the retries, a segment each, hold an eighth of the room."""
-    for max_bytes in (2**24, 2**30, 2**36):
+    for max_bytes in (2**26, 2**30, 2**36):
         segment_bytes = Spool(tmp_path, max_bytes=max_bytes)._segment_bytes
         assert max_bytes / segment_bytes <= 2_048
         assert _MOST_RETRIES * segment_bytes <= max_bytes / 8

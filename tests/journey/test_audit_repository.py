@@ -13,6 +13,7 @@ import requests
 import yaml
 from fhir.resources.R4B.auditevent import AuditEvent
 
+from sidecar.audit.spool import REJECTED
 from tests.background import Background
 from tests.fakes.ehr import PATIENT, TOKEN
 from tests.fakes.process_site import Site
@@ -118,10 +119,15 @@ def test_a_reload_with_another_folder_leaves_nobody_behind(site: Site, tmp_path:
 
 
 def test_a_full_spool_refuses_and_recovers(site: Site, tmp_path: Path) -> None:
-    """``when_full: refuse``: nothing is answered that cannot be told (the spool's smallest size is
-    a megabyte).
+    """``when_full: refuse``: nothing is answered that cannot be told. What was rejected takes all
+    but a megabyte of the room.
     """
-    site.configuration["audit"]["spool"]["max_bytes"] = 2**20
+    spool = site.configuration["audit"]["spool"]
+    spool["max_bytes"] = 2**26
+    rejected = Path(spool["folder"]) / REJECTED
+    rejected.parent.mkdir(parents=True, exist_ok=True)
+    rejected.touch()
+    os.truncate(rejected, 2**26 - 2**20)
     site.repository.status = 503
     with SidecarProcess(tmp_path, site.configuration) as sidecar:
         session = requests.Session()
