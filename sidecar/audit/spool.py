@@ -205,16 +205,14 @@ class Spool:
         self._looked, self._used = time.monotonic(), used_bytes(self._folder)
 
     def _drop_oldest(self) -> bool:
-        """Drop the oldest file that no other writer has. Return whether one was dropped."""
+        """Drop the oldest file that no writer has. Return whether one was dropped."""
         if self._when_full == "refuse":
             return False
         positions, retries = progress(self._folder)
         # rejected.jsonl takes room, too, and is older.
         for name in (REJECTED, *segments(self._folder)):
-            path = self._folder / name
-            if path == self._path:
-                self.close()
-            lines = remove_unused(path, positions.get(name, 0), even_waiting=True)
+            done = positions.get(name, 0)
+            lines = remove_unused(self._folder / name, done, even_waiting=True)
             if lines is None:
                 continue
             if name == REJECTED:  # Its events were counted when they were rejected.

@@ -229,3 +229,19 @@ def test_half_a_line_in_rejected_spoils_no_other(
             reader.reject(SpooledEvent("x", 0, b'{"number":2}'))
     reader.reject(SpooledEvent("x", 0, b'{"number":3}'))
     assert (tmp_path / REJECTED).read_bytes() == b'{"number":1}\n{"number":3}\n'
+
+
+def test_what_a_writer_has_is_not_dropped(tmp_path: Path) -> None:
+    """It may append to it; the next older one goes."""
+    seen: list[str] = []
+    others = [Spool(tmp_path, max_bytes=1_000) for _ in range(2)]
+    for other in others:
+        other._segment_bytes = 1_000
+        other.write(b"%s\n" % (b"o" * 399))
+    others[1].close()
+    spool = Spool(tmp_path, max_bytes=1_000, when_full="drop_oldest", observe=seen.append)
+    spool.write(b"%s\n" % (b"m" * 399))
+    assert [line[:1] for line in lines(reader_of(tmp_path))] == [b"o", b"m"]
+    others[0].write(b"o\n")
+    assert [line[:1] for line in lines(Backlog(tmp_path))] == [b"o", b"o", b"m"]
+    assert seen == ["dropped"]
