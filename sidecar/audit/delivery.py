@@ -54,16 +54,16 @@ class Delivery:
         self._retries_until = 0.0  # And then a batch.
         self._is_unsaved = False
         self._wake = asyncio.Event()  # Ends a pause.
-        self._is_ending = self._is_draining = False
+        self._is_ending = self._is_draining = self._lets_go = False
         # All use of the folder is there: a slow disk must not hold up the event loop.
         self._thread = ThreadPoolExecutor(1, "audit-delivery")
 
     def hand_over(self) -> None:
         """Leave the delivery to other processes, because this one drains.
 
-        It goes on where no other takes the lock, and lets go of it after each request.
+        It goes on where no other takes the lock, and lets go of it at each pause.
         """
-        self._is_draining = True
+        self._is_draining = self._lets_go = True
         self._wake.set()
 
     @contextlib.asynccontextmanager
@@ -84,10 +84,11 @@ class Delivery:
             while True:
                 self._wake.clear()
                 is_ending = self._is_ending  # An event may come last while the step goes on.
-                pause = await self.step()
+                lets_go, self._lets_go = self._lets_go and not is_ending, False
+                pause = _YIELD_SECONDS if lets_go else await self.step()
                 if pause and is_ending:
                     return  # Nothing is left, or nothing can be delivered now.
-                if self._is_draining and not is_ending:
+                if pause and self._is_draining:
                     pause = _YIELD_SECONDS
                     await self._release()
                 with contextlib.suppress(TimeoutError):

@@ -166,6 +166,29 @@ async def test_where_nobody_takes_over_a_process_that_drains_goes_on(tmp_path: P
     assert numbers(repository) == list(range(8))
 
 
+async def test_a_process_that_drains_lets_go_at_pauses_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pod that goes, whose disk goes with it, has much to deliver and nobody to take over."""
+    repository, locks = FhirRepository(), 0
+    repository.status = 503
+    async with line_to(tmp_path, repository, batch=1) as line:
+        lock = line.backlog.lock
+
+        def counted() -> None:
+            nonlocal locks
+            locks += 1
+            lock()
+
+        monkeypatch.setattr(line.backlog, "lock", counted)
+        line.tell(range(50))
+        line.delivery.hand_over()
+        repository.recover_with(0)
+        await wait_until_async("events", lambda: len(repository.events), (50).__eq__)
+        assert locks < 10
+    assert numbers(repository) == list(range(50))
+
+
 async def test_one_process_of_several_counts_what_waits(tmp_path: Path) -> None:
     """So that the sum over all is right."""
     repository = FhirRepository()
