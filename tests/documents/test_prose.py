@@ -13,7 +13,8 @@ NEW = [
     *(
         ROOT / "docs" / f"{name}.md"
         for name in """
-            apps authorization comparison data-protection ehr faq glossary limits operations runbook threats
+            api apps archives authorization comparison data-protection ehr faq field-reports files glossary
+            limits operations runbook threats
         """.split()
     ),
 ]
