@@ -180,7 +180,9 @@ class PatientAuthorizer:
         ``own``: the permit that ``may_search`` returned. Raises ``Denied``, ``BadRequest`` where
         several patients are named, each permitted, and what ``permit`` raises.
         """
-        if own is not None and named <= {own.patient}:
+        # Where a name opens the patients of a backend client, it is another question (SIA-13).
+        is_same = not (named and _is_system(token))
+        if own is not None and named <= {own.patient} and is_same:
             record.asks_for(own.patient)
             return self._permitted(record, own)
         permits = [
@@ -201,9 +203,7 @@ class PatientAuthorizer:
         self, token: Token, interaction: Interaction, patient: str | None
     ) -> PatientPermit | Deny:
         client = None
-        if self._clients is not None and any(
-            grant.context is ScopeContext.SYSTEM for grant in token.grants
-        ):
+        if self._clients is not None and _is_system(token):
             client = await self._clients.client(token.client_id)
         constraints = [grant.constraint for grant in token.grants if grant.constraint is not None]
         understood = frozenset(filter(self._understands, constraints))
@@ -213,10 +213,22 @@ class PatientAuthorizer:
             note(step, decision)
         return decision
 
+    def _unless_expired(self, record: AccessRecord, token: Token) -> None:
+        """Raise ``Denied`` if the token has expired since its patient was decided on.
+
+        A body, or a place, may have been waited for.
+        """
+        if token.has_expired(self._clock()):
+            raise self.decisions.denied(record, Deny(Reason.EXPIRED_TOKEN))
+
     def _unless_denied(self, record: AccessRecord, decision: T | Deny) -> T:
         if isinstance(decision, Deny):
             raise self.decisions.denied(record, decision)
         return decision
+
+
+def _is_system(token: Token) -> bool:
+    return any(grant.context is ScopeContext.SYSTEM for grant in token.grants)
 
 
 def note(step: Span, decision: Any) -> None:

@@ -303,6 +303,18 @@ async def test_a_search_is_permitted_for_all_whom_it_names_or_for_nobody(
         assert world.decisions() == {("permit", "search"): 1}
 
 
+async def test_what_a_search_names_counts_for_a_backend_client_too() -> None:
+    """SIA-13: an app's token may have system scopes; its first decision names nobody."""
+    world = World(make_policy(backend_services=True))
+    client = backend_client(frozenset({"p1"}))
+    world.authorizer._clients = Mock(client=AsyncMock(return_value=client))
+    facts = token("patient/*.rs?modality=CT system/*.rs", "p1")
+    own = await world.authorizer.may_search(RECORD, facts, None)
+    found = await world.authorizer.permit_search(RECORD, facts, {"p1"}, own)
+    assert found == await world.authorizer.permit(RECORD, facts, Interaction.SEARCH, "p1")
+    assert found != own
+
+
 @pytest.mark.parametrize(
     ("scope", "asks"),
     [
