@@ -17,8 +17,6 @@ import pydicom
 import pytest
 from pydicom.uid import UID, generate_uid
 
-from sidecar.access.facts import AnswerKind
-from sidecar.authorization.authorizer import _OLDEST_OWNERS
 from sidecar.bootstrap.build import Sidecar
 from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
 from tests.fakes.site import sidecar_between
@@ -264,7 +262,7 @@ async def test_a_correction(
     as it was.
     """
     require_orthanc()
-    monkeypatch.setitem(_OLDEST_OWNERS, AnswerKind.UNNAMED, 0)
+    monkeypatch.setattr("sidecar.authorization.authorizer.UNNAMED_SECONDS", 0)
     pacs = {"dialect": "orthanc"}
     with Orthanc() as orthanc:
         archive = Archive(orthanc, tmp_path)

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 import aiohttp
 import pytest
 
-from sidecar.access.facts import AnswerKind
-from sidecar.authorization.authorizer import _OLDEST_OWNERS
 from sidecar.authorization.limits import RequestLimits
 from sidecar.bootstrap.build import Sidecar
 from tests.fair_queues import waiting_count
@@ -114,7 +112,7 @@ async def test_a_frame_of_which_nobody_noticed_a_correction(
 ) -> None:
     """Who waited for long is decided on anew; owners are as old as those of a frame may be."""
     monkeypatch.setattr("sidecar.web.dicomweb_handlers.DECIDED_SECONDS", waited)
-    monkeypatch.setitem(_OLDEST_OWNERS, AnswerKind.UNNAMED, 0)
+    monkeypatch.setattr("sidecar.authorization.authorizer.UNNAMED_SECONDS", 0)
     async with world() as one:
         first = await one.asked(1)
         one.correct()

@@ -7,8 +7,6 @@ import json
 import aiohttp
 import pytest
 
-from sidecar.access.facts import AnswerKind
-from sidecar.authorization.authorizer import _OLDEST_OWNERS
 from tests import dicom_instances as dicom
 from tests.dicom_instances import dataset, encoded
 from tests.fakes.archive import INSTANCE, SERIES, STUDY, ScriptedPacs
@@ -221,7 +219,7 @@ async def test_a_frame_of_a_study_that_was_filed_for_somebody_else(
     """Owners and what instances name are remembered for minutes; for what names no patient they are
     asked for again.
     """
-    monkeypatch.setitem(_OLDEST_OWNERS, AnswerKind.UNNAMED, 0)
+    monkeypatch.setattr("sidecar.authorization.authorizer.UNNAMED_SECONDS", 0)
     frame = PATH + DRAWN["frames"]
     pacs = ScriptedPacs(answer(b"Content-Type: image/png\r\nContent-Length: 5\r\n", b"PIXEL"))
     async with (
