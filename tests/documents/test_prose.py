@@ -8,15 +8,9 @@ import pytest
 from tests.markdown import ROOT
 
 README = ROOT / "README.md"
-NEW = [
-    README,
-    *(
-        ROOT / "docs" / f"{name}.md"
-        for name in """
-            apps authorization comparison data-protection ehr faq glossary limits operations runbook threats
-        """.split()
-    ),
-]
+NAMES = ["apps", "authorization", "comparison", "data-protection", "ehr", "faq"]
+NAMES += ["glossary", "limits", "operations", "runbook", "threats"]
+NEW = [README, *(ROOT / "docs" / f"{name}.md" for name in NAMES)]
 
 
 def words_of_sentences(text: str) -> list[int]:
