@@ -6,15 +6,15 @@ said. Nothing is ever pushed, signed or uploaded. See docs/release.md.
 
 import argparse
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from release.commands import Refused, git
 from release.images import image_of
-from release.packages import Refused, chart_package, python_packages
+from release.packages import chart_package, python_packages
 from release.statements import bill_of_image, bill_of_materials, provenance, sums
-from release.versions import differences, git, not_yet, semver, version_of
+from release.versions import differences, not_yet, semver, version_of
 
 ROOT = Path(__file__).parent.parent
 SYFT = ROOT / "build/bin/syft"
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with tempfile.TemporaryDirectory() as folder:
             tag = release(given, Path(folder))
-    except (Refused, subprocess.CalledProcessError) as problem:
+    except Refused as problem:
         print(f"release: {problem}", file=sys.stderr)
         return 1
     print(NEXT.format(out=given.out, tag=tag) if given.tag else f"a dry run: there is no tag {tag}")

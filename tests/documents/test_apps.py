@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import zipfile
@@ -21,10 +20,11 @@ from aiohttp.typedefs import Handler
 
 from sidecar.demo.archive.app import create_archive
 from sidecar.demo.samples import fill
+from tests.demo.demo_process import running_demo
 from tests.installed import installed
 from tests.journey.world import World, make_world
 from tests.markdown import ROOT
-from tests.sidecar_process import free_port, free_ports_in_a_row
+from tests.sidecar_process import free_port
 from tests.waiting import WAIT_SECONDS
 
 TEXT = (ROOT / "docs/apps.md").read_text()
@@ -145,18 +145,10 @@ def test_the_whole_app_has_thirty_lines_and_saves_each_instance(
 @pytest.mark.exhaustive
 def test_the_whole_app_on_the_demo_leaves_out_what_is_hidden(tmp_path: Path) -> None:
     """As a newcomer runs it. Ada has a study with a hidden series, and one that is held."""
-    port = free_ports_in_a_row(4)
-    command = [sys.executable, "-m", "sidecar", "demo", "--port", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as demo:
-        try:
-            assert demo.stdout is not None
-            while not demo.stdout.readline().startswith("Ctrl-C"):
-                assert demo.poll() is None
-            _run(f"http://127.0.0.1:{port + 1}", [sys.executable], APP[0], tmp_path / "app", "ada")
-            archive = f"http://127.0.0.1:{port + 2}/dicom-web/instances?PatientID=SYN-1001"
-            rows = requests.get(archive, timeout=60).json()
-        finally:
-            demo.send_signal(signal.SIGINT)
+    with running_demo() as demo:
+        _run(demo.ehr, [sys.executable], APP[0], tmp_path / "app", "ada")
+        archive = f"http://127.0.0.1:{demo.port + 2}/dicom-web/instances?PatientID=SYN-1001"
+        rows = requests.get(archive, timeout=60).json()
     saved = {file.stem for file in (tmp_path / "app").glob("*.dcm")}
     assert saved < {row["00080018"]["Value"][0] for row in rows}
     assert len(saved) > 100

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.demo.demo_process import running_demo
 from tests.real.explorer import Explorer, explorer
 from tests.waiting import wait_until
 
@@ -31,13 +30,6 @@ EXPECTED = {
     "A stolen secret address": ("403", "other_token"),
     "A changed secret address": ("403", "unknown_capability"),
 }
-
-
-@pytest.fixture(scope="module")
-def demo() -> Iterator[str]:
-    """The demo's URL."""
-    with running_demo() as running:
-        yield running.base
 
 
 @pytest.fixture

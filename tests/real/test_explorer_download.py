@@ -8,18 +8,10 @@ import pytest
 from pydicom import dcmread
 from selenium.webdriver.support.ui import Select
 
-from tests.demo.demo_process import running_demo
 from tests.real.explorer import Explorer, explorer
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def demo() -> Iterator[str]:
-    """The demo's URL."""
-    with running_demo() as running:
-        yield running.base
 
 
 @pytest.fixture

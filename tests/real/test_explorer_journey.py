@@ -14,13 +14,6 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.browser
 
 
-@pytest.fixture(scope="module")
-def demo() -> Iterator[str]:
-    """The demo's URL."""
-    with running_demo() as running:
-        yield running.base
-
-
 @pytest.fixture
 def page(demo: str, tmp_path: Path) -> Iterator[Explorer]:
     """The page in a browser of the test's own."""

@@ -3,14 +3,12 @@ fetched from elsewhere. The screenshots are artefacts.
 """
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from tests.demo.demo_process import running_demo
 from tests.real.explorer import PAGES, Explorer, axe_source, explorer
 from tests.waiting import wait_until
 
@@ -29,13 +27,6 @@ return [document.documentElement, ...tables]
   .filter(({ scrollWidth, clientWidth }) => scrollWidth > clientWidth)
   .map(({ tagName, scrollWidth, clientWidth }) => [tagName, scrollWidth, clientWidth]);"""
 REQUESTED = "return performance.getEntriesByType('resource').map(({ name }) => name)"
-
-
-@pytest.fixture(scope="module")
-def demo() -> Iterator[str]:
-    """The demo's URL."""
-    with running_demo() as running:
-        yield running.base
 
 
 def show(page: Explorer, width: int, scheme: str) -> None:
@@ -97,7 +88,7 @@ def test_every_page_is_for_everybody(
         origins = {f"{urlsplit(url).scheme}://{urlsplit(url).netloc}" for url in page.js(REQUESTED)}
     assert {name: problem for name, problem in found.items() if problem} == {}
     assert messages == []
-    ehr = demo.rpartition(":")[0] + f":{int(demo.rpartition(':')[2]) + 1}"
+    ehr = f"http://127.0.0.1:{(urlsplit(demo).port or 0) + 1}"
     assert {origin for origin in origins if origin.startswith("http")} <= {demo, ehr}
 
 

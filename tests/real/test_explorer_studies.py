@@ -6,7 +6,6 @@ from collections.abc import Iterator
 import pytest
 from selenium.webdriver.common.by import By
 
-from tests.demo.demo_process import running_demo
 from tests.real.explorer import Explorer, explorer
 from tests.waiting import wait_until
 
@@ -14,10 +13,9 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explorer]:
+def page(demo: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explorer]:
     """Ada's studies in a browser."""
-    folder = tmp_path_factory.mktemp("demo")
-    with running_demo() as demo, explorer(demo.base, folder) as opened:
+    with explorer(demo, tmp_path_factory.mktemp("browser")) as opened:
         opened.log_in("ada")
         yield opened
 

@@ -9,7 +9,6 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
-from tests.demo.demo_process import running_demo
 from tests.real.explorer import Explorer, explorer
 from tests.waiting import WAIT_SECONDS, wait_until
 
@@ -29,10 +28,9 @@ return { mean, deviation: Math.sqrt(squares / count - mean ** 2), colored: color
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explorer]:
+def page(demo: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explorer]:
     """Ada's studies in a browser."""
-    folder = tmp_path_factory.mktemp("demo")
-    with running_demo() as demo, explorer(demo.base, folder) as opened:
+    with explorer(demo, tmp_path_factory.mktemp("browser")) as opened:
         opened.log_in("ada")
         yield opened
 

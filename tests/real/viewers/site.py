@@ -1,8 +1,6 @@
 """What viewers look at: the demo, or a real Orthanc behind the sidecar, with the same images."""
 
 import contextlib
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +10,9 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import UID
 
 from sidecar.demo.people import PATIENTS
+from tests.demo.demo_process import running_demo
 from tests.journey.world import make_world
 from tests.real.orthanc import Orthanc
-from tests.real.processes import end
-from tests.sidecar_process import free_ports_in_a_row
-from tests.waiting import wait_until
 
 OWNER, OTHER = PATIENTS[0], PATIENTS[-1]
 COMPRESSED = "compressed"
@@ -63,25 +59,8 @@ def write_files(folder: Path) -> dict[str, Path]:
 def demo_site(folder: Path) -> Iterator[Site]:
     """Run ``smart-imaging-sidecar demo`` over the files."""
     files = write_files(folder / "files")
-    port = free_ports_in_a_row(4)
-    command = [sys.executable, "-m", "sidecar", "demo", "--port", str(port)]
-    log = folder / "log.txt"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*command, "--data", str(folder / "files")], stdout=output, stderr=subprocess.STDOUT
-        )
-    try:
-
-        def said() -> str:
-            assert process.poll() is None, log.read_text()
-            return log.read_text()
-
-        text = wait_until("the demo's last line", said, lambda text: "Ctrl-C" in text)
-        lines = [line.strip() for line in text.splitlines()]
-        token = lines[next(n for n, one in enumerate(lines) if "An access token" in one) + 1]
-        yield Site("demo", f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port + 1}", token, files)
-    finally:
-        end(process)
+    with running_demo("--data", str(folder / "files")) as demo:
+        yield Site("demo", demo.base, demo.ehr, demo.token, files)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,8 @@ export class Problem extends Error {
   }
 }
 
-function began(url, { method = "GET", headers = {}, body = null, step = null, token = null,
+/** Return the exchange of a request that has no answer yet. */
+export function began(url, { method = "GET", headers = {}, body = null, step = null, token = null,
   group = null }) {
   const shown = { ...headers };
   const isOurs = new URL(url, location.href).origin === location.origin;

@@ -3,7 +3,7 @@
 import { whenReady, withToken } from "../http.js";
 import { onePart } from "../multipart.js";
 import { describe, isDrawable } from "./attributes.js";
-import { valuesOf } from "./pixels.js";
+import { frameLength, valuesOf } from "./pixels.js";
 
 const RAW = 'multipart/related; type="application/octet-stream"';
 const DRAWN = "image/jpeg, image/png";
@@ -38,11 +38,6 @@ export class Frames {
     return this.list.length;
   }
 
-  /** Return the number of frames that need no request. */
-  get kept() {
-    return this._kept.size;
-  }
-
   /** Return a frame that is kept, or undefined. */
   peek(index) {
     return this._kept.get(index)?.value;
@@ -65,8 +60,7 @@ export class Frames {
   }
 
   _size(index) {
-    const { rows, columns, samples, bits } = this.list[index].image;
-    return (rows * columns * samples * bits) / 8;
+    return frameLength(this.list[index].image);
   }
 
   _ask(index, enqueue) {
