@@ -147,6 +147,7 @@ class Authorizer(PatientAuthorizer):
         nothing that is remembered (at a limited rate). Raises ``Denied``, and the ``Problem`` of
         whoever cannot be asked.
         """
+        self._unless_expired(record, token)
         with measure("patient"):
             known_as = await self._patients.identifiers(permit.patient, fresh=fresh)
         identifiers = [self._patients.named(system, value) for system, value in named]

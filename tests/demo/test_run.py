@@ -100,6 +100,27 @@ def test_what_is_unknown_says_so(demo: RunningDemo) -> None:
         assert answer.json()["error"].startswith("unknown")
 
 
+@pytest.mark.parametrize(
+    ("offset", "path"),
+    [
+        (0, "/demo/attacks?patient=ada"),
+        (0, "/demo/guide"),
+        (0, "/demo/decisions/0123456789abcdef"),
+        (2, "/dicom-web/studies"),
+    ],
+)
+def test_what_wants_no_token_is_not_for_a_name_that_a_site_gave_this_machine(
+    demo: RunningDemo, offset: int, path: str
+) -> None:
+    """DNS rebinding: a page of that site would be of the demo's origin."""
+    port = demo.port + offset
+    for host, is_own in (("attacker.example.org", False), ("localhost", True)):
+        answer = requests.get(
+            f"http://127.0.0.1:{port}{path}", headers={"Host": f"{host}:{port}"}, timeout=60
+        )
+        assert (answer.status_code == 421) is not is_own
+
+
 def test_whoever_breaks_in_is_refused(
     demo: RunningDemo, studies: dict[str, dict[str, Any]]
 ) -> None:

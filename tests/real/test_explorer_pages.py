@@ -22,8 +22,10 @@ axe.run(document, { resultTypes: ["violations"] }).then((found) => done(found.vi
   ({ id, help, nodes }) => ({ id, help, nodes: nodes.map(({ target }) => target.join(" ")) }))),
   (problem) => done([String(problem)]));"""
 OVERFLOW = """
-const { scrollWidth, clientWidth } = document.documentElement;
-return scrollWidth > clientWidth ? [scrollWidth, clientWidth] : null;"""
+const tables = [...document.querySelectorAll("table")].map((table) => table.parentElement);
+return [document.documentElement, ...tables]
+  .filter(({ scrollWidth, clientWidth }) => scrollWidth > clientWidth)
+  .map(({ tagName, scrollWidth, clientWidth }) => [tagName, scrollWidth, clientWidth]);"""
 REQUESTED = "return performance.getEntriesByType('resource').map(({ name }) => name)"
 
 
@@ -91,10 +93,10 @@ def test_every_page_is_for_everybody(
 
 
 def look(page: Explorer, axe: str, screenshot: Path) -> list[object]:
-    """Return the barriers and whether the page is wider than the screen; write a screenshot."""
+    """Return the barriers, and what is wider than its place; write a screenshot."""
     page.driver.save_screenshot(str(screenshot))
     wide = page.js(OVERFLOW)
-    return barriers(page, axe) + ([f"wider than the screen: {wide}"] if wide else [])
+    return barriers(page, axe) + ([f"wider than its place: {wide}"] if wide else [])
 
 
 def refusals_alone(messages: list[str]) -> list[str]:

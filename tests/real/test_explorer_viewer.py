@@ -9,7 +9,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
 from tests.real.explorer import Explorer, explorer
-from tests.waiting import wait_until
+from tests.waiting import WAIT_SECONDS, wait_until
 
 pytestmark = pytest.mark.browser
 
@@ -151,6 +151,48 @@ def test_the_pixels_are_those_of_the_file(page: Explorer) -> None:
           return wrong;
         })""")
     assert wrong == []
+
+
+DIFFERENCES = """
+const [uid, series] = arguments;
+const load = (name) => import(`/page/script/${name}.js`);
+return Promise.all(["studies", "http", "viewer/frames", "viewer/pixels"].map(load)).then(
+  async ([{ studies }, { withToken }, { Frames, readSeries }, { paint, fullWindow }]) => {
+    const { root } = studies.list.find((study) => study.uid === uid);
+    const { signal } = new AbortController();
+    const frames = new Frames(root, series, await readSeries(root, series, null, signal), signal);
+    const index = frames.length >> 1;
+    const { image, frame } = frames.list[index];
+    const { values } = await frames.get(index);
+    const shown = image.windows[0] ?? fullWindow(values, image);
+    const ours = paint(new Uint8ClampedArray(image.rows * image.columns * 4), values, image, shown);
+    const url = `${root}/series/${series}/instances/${image.uid}/frames/${frame}/rendered`;
+    const { response } = await withToken(url, "image/png");
+    const bitmap = await createImageBitmap(await response.blob());
+    const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
+    canvas.getContext("2d").drawImage(bitmap, 0, 0);
+    const theirs = canvas.getContext("2d").getImageData(0, 0, bitmap.width, bitmap.height).data;
+    let worst = Math.abs(ours.length - theirs.length);
+    ours.forEach((value, at) => { worst = Math.max(worst, Math.abs(value - theirs[at])); });
+    const most = ours.reduce((high, value, at) => (at % 4 === 0 ? Math.max(high, value) : high), 0);
+    return { worst, most };
+  });"""
+
+
+@pytest.mark.parametrize(
+    ("purpose", "series"),
+    [("volume", 0), ("multiframe", 0), ("multiframe", 1), ("x-ray", 0), ("photo", 0)]
+    + [("compressed", series) for series in range(3)],
+)
+def test_the_picture_is_the_one_that_the_archive_draws(
+    page: Explorer, purpose: str, series: int
+) -> None:
+    """Two implementations of the same transformation, which know nothing of each other."""
+    study = page.study(purpose)
+    page.driver.set_script_timeout(WAIT_SECONDS)
+    found = page.js(DIFFERENCES, study["study"], study["series"][series]["series"])
+    assert found["worst"] <= 1
+    assert found["most"] > 100
 
 
 def test_a_loop_plays(page: Explorer) -> None:

@@ -95,6 +95,12 @@ def test_pages_fit_a_phone_and_load_nothing_from_elsewhere(
 
 
 @pytest.mark.browser
+def test_steps_of_several_paragraphs_are_one_list(site: str, browser: webdriver.Chrome) -> None:
+    browser.get(f"{site}/1.0.0/orthanc/")
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#with-your-ehr + ol > li")) == 6
+
+
+@pytest.mark.browser
 def test_the_search_finds_a_reason_and_the_first_page_is_of_the_newest(
     site: str, browser: webdriver.Chrome
 ) -> None:

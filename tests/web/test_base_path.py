@@ -1,4 +1,4 @@
-"""A public URL with a path: a proxy may pass the path on or strip it (decision 0064)."""
+"""A public URL with a path: a proxy may pass the path on or strip it (decision 0058)."""
 
 import json
 from collections.abc import AsyncIterator

@@ -1,5 +1,6 @@
 """The demo's own routes below ``/demo``, on the page's origin. They want no token."""
 
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -8,6 +9,7 @@ from sidecar.authorization.capability_urls import CapabilityUrls
 from sidecar.demo.ehr.tokens import TokenStore
 from sidecar.demo.explain.decisions import OWN_ROUTES, Decisions
 from sidecar.demo.explain.guide import DemoGuide
+from sidecar.demo.own_names import by_own_names
 from sidecar.demo.people import PATIENTS
 from sidecar.web.errors import json_response
 
@@ -22,8 +24,10 @@ def add_explanations(
     guide: DemoGuide,
     tokens: TokenStore,
     capabilities: CapabilityUrls | None,
+    *,
+    host: str,
 ) -> None:
-    """Add the routes to the sidecar's public application.
+    """Add the routes to the sidecar's public application, which listens on ``host``.
 
     ``tokens`` are those of the demo EHR. With what ``/demo/attacks`` gives, the page tries what
     must not work.
@@ -44,10 +48,13 @@ def add_explanations(
             return _json({"error": "unknown patient"}, status=404)
         return _json(_attacks(patient, guide, tokens, capabilities))
 
-    add = app.router.add_get
-    add("/demo/decisions/{request_id}", decision, name=OWN_ROUTES + "decision")
-    add("/demo/guide", whole_guide, name=OWN_ROUTES + "guide")
-    add("/demo/attacks", attacks, name=OWN_ROUTES + "attacks")
+    for name, path, handler in (
+        ("decision", "/demo/decisions/{request_id}", decision),
+        ("guide", "/demo/guide", whole_guide),
+        ("attacks", "/demo/attacks", attacks),
+    ):
+        named = partial(by_own_names(host), handler=handler)
+        app.router.add_get(path, named, name=OWN_ROUTES + name)
 
 
 def _json(body: dict[str, Any], *, status: int = 200) -> web.Response:

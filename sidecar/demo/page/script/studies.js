@@ -69,7 +69,8 @@ function card(study) {
   }).then(() => {
     if (wait.hidden) return;
     wait.textContent = "Now it is there.";
-    say(`${study.description} has come from the archive.`);
+    // Elsewhere the line is about what is done there: a download that was saved, a refusal.
+    if (!byId("page-studies").hidden) say(`${study.description} has come from the archive.`);
   }).catch((problem) => {
     wait.hidden = problem.exchange?.status === 406;  // It has no image, which is no fault.
     wait.textContent = problem.message;
