@@ -59,11 +59,11 @@ def release(given: argparse.Namespace, work: Path) -> str:
     out.mkdir(parents=True)
     files = [*python_packages(tree, out, epoch, work)]
     files.append(chart_package(tree, out, epoch, semver(version)))
-    image = None
+    image, saved = None, out / f"smart-imaging-sidecar-{version}.image.tar"
     if given.image:
         image = image_of(given.image, version, commit)
-        files.append(out / f"smart-imaging-sidecar-{version}.image.tar")
-        shutil.copyfile(given.image, files[-1])
+        shutil.copyfile(given.image, saved)
+        files.append(saved)
     else:
         print("no image: build one of this commit and name it by --image")
     statement = provenance(files, commit, given.builder, image)
@@ -72,10 +72,10 @@ def release(given: argparse.Namespace, work: Path) -> str:
     (wheel,) = out.glob("*.whl")
     bill_of_materials(wheel, tree, bill, work)
     files.append(bill)
-    if given.image and SYFT.exists():
-        files.append(out / f"smart-imaging-sidecar-{version}.image.spdx.json")
-        bill_of_image(SYFT, out / f"smart-imaging-sidecar-{version}.image.tar", files[-1])
-    elif given.image:
+    if image and SYFT.exists():
+        files.append(saved.with_suffix(".spdx.json"))
+        bill_of_image(SYFT, saved, files[-1])
+    elif image:
         print("no bill of materials of the image: make syft")
     files.append(out / "provenance.intoto.json")
     files[-1].write_text(statement)

@@ -162,15 +162,10 @@ async def _demo(
             app.middlewares.append(by_own_names(ports.inner_host))
             await start(serve(app, ports.inner_host, ports.sidecar + 2, name=_ARCHIVE))
         sidecar = await start(build(settings, customize))
-        await start(
-            serve(
-                sidecar.admin,
-                ports.inner_host,
-                ports.admin,
-                limit=ADMIN_LIMIT,
-                name=_METRICS,
-            )
+        admin = serve(
+            sidecar.admin, ports.inner_host, ports.admin, limit=ADMIN_LIMIT, name=_METRICS
         )
+        await start(admin)
         await start(serve(sidecar.public, ports.host, ports.sidecar, name=_SIDECAR))
         yield ehr
 

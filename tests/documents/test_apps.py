@@ -20,6 +20,7 @@ from aiohttp.typedefs import Handler
 
 from sidecar.demo.archive.app import create_archive
 from sidecar.demo.samples import fill
+from tests.capability_keys import token_bound
 from tests.demo.demo_process import running_demo
 from tests.installed import installed
 from tests.journey.world import World, make_world
@@ -92,13 +93,11 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
 
     ``token_bound``: addresses end with the token of their search, so that it has to search again.
     """
-    files, keys = tmp_path / "images", tmp_path / "keys"
+    files = tmp_path / "images"
     fill(files)
     changes: dict[str, Any] = {"limits": {"defer_after_seconds": 1}}
     if request.param == "token_bound":
-        keys.write_text(f"1 {'5a' * 32}\n")
-        keys.chmod(0o600)
-        changes["capabilities"] = {"mode": "token_bound", "keys_file": str(keys)}
+        changes["capabilities"] = token_bound(tmp_path)
     with make_world(tmp_path, files, None, changes, embedded=_slow_at_first) as made:
         yield made
 

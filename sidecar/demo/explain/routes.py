@@ -65,31 +65,26 @@ def _attacks(
     patient: str, guide: DemoGuide, tokens: TokenStore, capabilities: CapabilityUrls | None
 ) -> dict[str, Any]:
     """Return what an attacker might have: UIDs of another patient, tokens, an old address."""
-    foreign = guide.of_another(patient)
-    other = foreign["patient"] if foreign else next(one.id for one in PATIENTS if one.id != patient)
+    foreign = guide.of_another(patient) or {}
+    first = foreign["series"][0] if foreign else {}
+    other = foreign.get("patient") or next(one.id for one in PATIENTS if one.id != patient)
+    old = None
+    if foreign and capabilities is not None:
+        old = capabilities.issue("", tokens.clock() - 1, patient, foreign["study"]).root
 
     def token(of: str | None, scope: str = _SCOPE, seconds: int = _TOKEN_SECONDS) -> str:
         return tokens.issue(patient=of, scope=scope, lifetime_seconds=seconds)
 
-    given: dict[str, Any] = {
+    return {
         "other_patient": other,
-        "other_study": None,
-        "other_series": None,
-        "other_instance": None,
+        "other_study": foreign.get("study"),
+        "other_series": first.get("series"),
+        "other_instance": first.get("first"),
         "tokens": {
             "other_patient": token(other),
             "expired": token(patient, seconds=-1),
             "search_only": token(patient, "patient/ImagingStudy.s"),
             "no_patient": token(None),
         },
-        "expired_capability": None,
+        "expired_capability": old,
     }
-    if foreign:
-        first = foreign["series"][0]
-        given["other_study"] = foreign["study"]
-        given["other_series"], given["other_instance"] = first["series"], first["first"]
-        if capabilities is not None:
-            ended = tokens.clock() - 1
-            old = capabilities.issue("", ended, patient, foreign["study"])
-            given["expired_capability"] = old.root
-    return given

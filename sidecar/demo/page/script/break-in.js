@@ -31,9 +31,9 @@ function judge(status) {
   return status < 400 ? "leak" : "unclear";
 }
 
-const SAID = {
-  refused: "Refused, as it should be", leak: "A leak: the server answered",
-  unclear: "No clear answer",
+const VERDICTS = {
+  refused: ["good", "Refused, as it should be"], leak: ["bad", "A leak: the server answered"],
+  unclear: ["wait", "No clear answer"],
 };
 
 async function run({ title, ask, place }, given) {
@@ -49,10 +49,11 @@ async function run({ title, ask, place }, given) {
   const outcome = isText ? await readJson(response, exchange) : null;
   if (!isText) await response.body?.cancel();
   const verdict = judge(response.status);
+  const [kind, said] = VERDICTS[verdict];
   outcomes.set(title, verdict);
   place.dataset.outcome = verdict;
   place.querySelector(".result").replaceChildren(
-    el("p", {}, badge(response.status), ` ${SAID[verdict]}. `,
+    el("p", {}, badge(response.status, kind), ` ${said}. `,
       el("span", { class: "quiet" }, outcome?.issue?.[0]?.diagnostics ?? "")),
     why(exchange), exchangeView(exchange));
 }
