@@ -49,10 +49,12 @@ ASKED_SECONDS = 3_600
 class _Arrived:
     """The part of one identifier's list that has come; a repeated request asks for the rest.
 
-    ``below``: answers of ``SeriesLists.of_studies``, ``None`` when it is done.
+    ``counts``: as in ``Listing``. ``below``: answers of ``SeriesLists.of_studies``, ``None`` when
+    that is done.
     """
 
     studies: list[tuple[str, Row]] | None = None
+    counts: dict[str, int] = field(default_factory=dict)
     below: dict[str, list[Row]] | None = field(default_factory=dict)
     series: RowsByUid | None = None
     owners: dict[str, Owners] = field(default_factory=dict)
@@ -162,7 +164,7 @@ class StudyLists:
             series,
             copies,
             owners,
-            counts=await count_series(rows),
+            counts=arrived.counts,
             row_bytes=await size_of(every_row),
         )
         if self._arrived.peek(identifier) is arrived:
@@ -179,6 +181,7 @@ class StudyLists:
             arrived.studies = await own_rows(
                 rows, identifier, "StudyInstanceUID", lambda: self._drop("study_row")
             )
+            arrived.counts = await count_series(row for _, row in arrived.studies)
         return arrived.studies
 
     async def _ask_below(
@@ -187,9 +190,8 @@ class StudyLists:
         """Let series arrive that show whose their studies are, from a PACS that has these."""
         if arrived.below is None or not (self._with_series and self._series.show_owners):
             return
-        studies = await self._list_studies(permit, identifier, arrived)
-        counts = await count_series(row for _, row in studies)
-        found = await self._series.of_studies(permit, identifier, counts, arrived.below)
+        await self._list_studies(permit, identifier, arrived)
+        found = await self._series.of_studies(permit, identifier, arrived.counts, arrived.below)
         arrived.below = None
         if found is not None:
             arrived.series, owners = found
