@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from sidecar.access.decision import decide_owners
 from sidecar.access.facts import PatientIdentifier
@@ -72,10 +72,10 @@ class SeriesLists:
         series, so whoever else has a study under one of these UIDs has series in the answer. A
         study is left out unless each of its rows names the identifier.
 
-        ``counts``: StudyInstanceUID -> how many series its row says it has. ``answers`` has what an
-        earlier try got before it failed, and gets what this one does. ``None``: the PACS cannot, or
-        an answer may not be whole; then owners and series must be asked for by themselves. Raises
-        ``Unavailable`` and ``GatewayTimeout``.
+        ``counts``: StudyInstanceUID -> how many series its row says it has. ``answers``, by their
+        UIDs, has what an earlier try got before it failed, and gets what this one does. ``None``:
+        the PACS cannot, or an answer may not be whole; then owners and series must be asked for by
+        themselves. Raises ``Unavailable`` and ``GatewayTimeout``.
         """
 
         async def ask(batch: Sequence[str]) -> None:
@@ -89,7 +89,7 @@ class SeriesLists:
             await self._owners.in_lists(counts, ask)
         except BadGateway:  # A single row of somebody else may be what cannot be read.
             return None
-        below = await self._whole(counts, answers.values())
+        below = await self._whole(counts, answers)
         if below is None:
             return None
         alone = frozenset({identifier})
@@ -105,11 +105,11 @@ class SeriesLists:
         return RowsByUid(dict(kept)), owners
 
     async def _whole(
-        self, counts: Mapping[str, int], answers: Iterable[list[Row]]
+        self, counts: Mapping[str, int], answers: Mapping[str, list[Row]]
     ) -> dict[str, list[Row]] | None:
         """Return the rows by study, ``None`` where some may be missing, or were not asked for."""
         below: dict[str, list[Row]] = {uid: [] for uid in counts if is_uid(uid)}
-        for answer in answers:
+        for asked, answer in answers.items():
             # Rows may move from one page to another while they are asked for.
             if len(answer) >= self._client.dialect.page_size:
                 return None
@@ -117,7 +117,7 @@ class SeriesLists:
                 text(row, "StudyInstanceUID") or "" if text(row, "SeriesInstanceUID") else ""
                 for row in answer
             )
-            if not below.keys() >= set(uids):
+            if not set(uids) <= set(asked.split(",")):
                 return None
             for uid, row in zip(uids, answer, strict=True):
                 below[uid].append(row)

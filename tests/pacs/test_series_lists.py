@@ -187,6 +187,15 @@ async def test_what_may_not_be_whole_shows_no_owner(kind: str, shared: bool) -> 
     assert sorted(world.asked[2:]) == ["series p1", "studies 1.1,1.2,1.3"]
 
 
+async def test_what_another_query_asks_for_counts_as_not_asked_for() -> None:
+    """An archive that heeds no UIDs would show each series once for each query."""
+    world = World(OWN, uid_list=8)
+    world.pacs.by_uids = lambda rows: list(OWN)
+    assert await world.listed(P1) == (ALL_OWN, set())
+    assert world.asked[:3] == ["studies p1", "series 1.1,1.2", "series 1.3"]
+    assert sorted(world.asked[3:]) == ["series p1", "studies 1.1,1.2", "studies 1.3"]
+
+
 async def test_a_study_whose_row_has_no_number_of_series_has_one() -> None:
     world = World(OWN)
     world.pacs.rows_of_level["studies"] = [row("p1", uid) for uid in UIDS]
