@@ -9,6 +9,8 @@ export const MAXIMUM_EXCHANGES = 300;
 export const journal = new EventTarget();
 export const exchanges = [];
 
+let cleared = 0;
+
 export const mask = (secret) => `••••• (${String(secret).length} characters)`;
 
 /** Return a URL whose parameters have no secret. */
@@ -47,6 +49,7 @@ export const previewForm = (fields) =>
  * of a series, are counted as one entry.
  */
 export function record(exchange) {
+  if (exchange.at <= cleared) return;  // It ended late: nobody is to see it any more.
   const first = exchange.group !== null && exchange.status < 300 &&
     exchanges.find((earlier) => earlier.group === exchange.group && earlier.status < 300);
   if (first && first !== exchange) {
@@ -64,6 +67,13 @@ export function record(exchange) {
 /** Take over what was recorded before the browser went to the EHR and back. */
 export function restore(earlier) {
   exchanges.unshift(...earlier);
+  journal.dispatchEvent(new CustomEvent("change", { detail: null }));
+}
+
+/** Forget all exchanges: they have the names and studies of whoever was logged in. */
+export function clearJournal() {
+  cleared = Date.now();
+  exchanges.length = 0;
   journal.dispatchEvent(new CustomEvent("change", { detail: null }));
 }
 
