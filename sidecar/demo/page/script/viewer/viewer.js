@@ -13,8 +13,8 @@ import { Screen } from "./screen.js";
 const DEFAULT_RATE = 12;
 const REDRAW_MS = 150;
 
-const HINT = "Drag does what is chosen above. Wheel and arrow keys scroll; with Shift a drag moves. "
-  + "Two fingers zoom, as do plus and minus; 0 resets, the space bar plays.";
+const HINT = "Drag does what is chosen above. Wheel and arrow keys scroll; with Shift a drag "
+  + "moves. Two fingers zoom, as do plus and minus; 0 resets, the space bar plays.";
 
 export class Viewer {
   constructor(place) {
