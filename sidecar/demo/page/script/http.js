@@ -1,4 +1,4 @@
-// Requests: each is recorded, none is cached, none has a referrer.
+// Requests: each is recorded.
 
 import { mask, maskUrl, preview, previewForm, record, withoutSecrets } from "./journal.js";
 import { session } from "./session.js";

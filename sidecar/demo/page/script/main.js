@@ -10,7 +10,6 @@ import { clearStudies, loadStudies, onChoice, studies } from "./studies.js";
 import { Viewer } from "./viewer/viewer.js";
 
 const PAGES = ["journey", "studies", "viewer", "download", "break-in"];
-const NEEDS_LOGIN = new Set(PAGES.slice(1));
 
 let viewer = null;
 
@@ -22,7 +21,7 @@ const chosenPage = () => {
 /** Show what a page needs a login for. */
 function invitation(section) {
   const old = section.querySelector(".invitation");
-  const isNeeded = session.token === null && NEEDS_LOGIN.has(section.id.slice("page-".length));
+  const isNeeded = session.token === null && section.id !== "page-journey";
   if (old && !isNeeded) old.remove();
   if (!old && isNeeded) {
     section.append(el("div", { class: "invitation panel" },
@@ -52,7 +51,7 @@ function draw() {
 /** Go to a page; the keyboard's focus follows. */
 function navigate() {
   say("");
-  viewer?.pause();
+  viewer?.play(false);
   draw();
   byId(`${chosenPage()}-title`).focus({ preventScroll: true });
   scrollTo(0, 0);

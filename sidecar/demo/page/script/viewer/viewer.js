@@ -52,13 +52,13 @@ export class Viewer {
       zoom: (factor, x, y) => this._screen.zoomBy(factor, x, y),
       reset: () => this._reset(),
       invert: () => this._invert(),
-      play: () => this._play(this._timer === null),
+      play: () => this.play(this._timer === null),
     };
   }
 
   /** Forget the study, and end what is still fetched. */
   close() {
-    this._play(false);
+    this.play(false);
     this._abort?.abort();
     this._abort = null;
     this._frames = null;
@@ -69,11 +69,6 @@ export class Viewer {
     this._strip.replaceChildren();
     this._document.hidden = this._work.hidden = true;
     this._heading.replaceChildren(el("a", { href: "#studies" }, "Choose a study"), " first.");
-  }
-
-  /** Stop playing. */
-  pause() {
-    this._play(false);
   }
 
   /** Open a study at one of its series. */
@@ -97,7 +92,7 @@ export class Viewer {
   }
 
   async _choose(series) {
-    this._play(false);
+    this.play(false);
     this._abort?.abort();
     const abort = this._abort = new AbortController();
     for (const choice of this._strip.querySelectorAll("button")) {
@@ -230,7 +225,8 @@ export class Viewer {
     this._redraw();
   }
 
-  _play(isPlaying) {
+  /** Play, or stop. */
+  play(isPlaying) {
     clearTimeout(this._timer ?? undefined);
     this._timer = null;
     this._controls.play.textContent = isPlaying ? "Stop" : "Play";
