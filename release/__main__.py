@@ -6,15 +6,15 @@ said. Nothing is ever pushed, signed or uploaded. See docs/release.md.
 
 import argparse
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from release.commands import Refused, git
 from release.images import image_of
-from release.packages import Refused, chart_package, python_packages
+from release.packages import chart_package, python_packages
 from release.statements import bill_of_image, bill_of_materials, provenance, sums
-from release.versions import differences, git, not_yet, semver, version_of
+from release.versions import differences, not_yet, semver, version_of
 
 ROOT = Path(__file__).parent.parent
 SYFT = ROOT / "build/bin/syft"
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with tempfile.TemporaryDirectory() as folder:
             tag = release(given, Path(folder))
-    except (Refused, subprocess.CalledProcessError) as problem:
+    except Refused as problem:
         print(f"release: {problem}", file=sys.stderr)
         return 1
     print(NEXT.format(out=given.out, tag=tag) if given.tag else f"a dry run: there is no tag {tag}")
@@ -59,11 +59,11 @@ def release(given: argparse.Namespace, work: Path) -> str:
     out.mkdir(parents=True)
     files = [*python_packages(tree, out, epoch, work)]
     files.append(chart_package(tree, out, epoch, semver(version)))
-    image = None
+    image, saved = None, out / f"smart-imaging-sidecar-{version}.image.tar"
     if given.image:
         image = image_of(given.image, version, commit)
-        files.append(out / f"smart-imaging-sidecar-{version}.image.tar")
-        shutil.copyfile(given.image, files[-1])
+        shutil.copyfile(given.image, saved)
+        files.append(saved)
     else:
         print("no image: build one of this commit and name it by --image")
     statement = provenance(files, commit, given.builder, image)
@@ -72,10 +72,10 @@ def release(given: argparse.Namespace, work: Path) -> str:
     (wheel,) = out.glob("*.whl")
     bill_of_materials(wheel, tree, bill, work)
     files.append(bill)
-    if given.image and SYFT.exists():
-        files.append(out / f"smart-imaging-sidecar-{version}.image.spdx.json")
-        bill_of_image(SYFT, out / f"smart-imaging-sidecar-{version}.image.tar", files[-1])
-    elif given.image:
+    if image and SYFT.exists():
+        files.append(saved.with_suffix(".spdx.json"))
+        bill_of_image(SYFT, saved, files[-1])
+    elif image:
         print("no bill of materials of the image: make syft")
     files.append(out / "provenance.intoto.json")
     files[-1].write_text(statement)

@@ -4,7 +4,7 @@ import json
 import tarfile
 from pathlib import Path
 
-from release.packages import Refused
+from release.commands import Refused
 
 _LABEL = "org.opencontainers.image."
 

@@ -3,18 +3,14 @@
 import gzip
 import hashlib
 import io
-import os
-import subprocess
 import sys
 import tarfile
 import zipfile
 from pathlib import Path
 
+from release.commands import Refused, run
+
 CHART = "helm/smart-imaging-sidecar"
-
-
-class Refused(Exception):
-    """What has been made is not what a release may hold. The text says why."""
 
 
 def python_packages(tree: Path, out: Path, epoch: int, work: Path) -> list[Path]:
@@ -38,7 +34,7 @@ def python_packages(tree: Path, out: Path, epoch: int, work: Path) -> list[Path]
     own = {name for name in held if not name.partition("/")[0].endswith(".dist-info")}
     if own != expected:
         raise Refused(f"the wheel differs from sidecar/ in {sorted(own ^ expected)}")
-    _run([sys.executable, "-m", "twine", "check", "--strict", *map(str, built)])
+    run(sys.executable, "-m", "twine", "check", "--strict", *built)
     return built
 
 
@@ -73,18 +69,5 @@ def digest(file: Path) -> str:
 
 def _build(tree: Path, out: Path, epoch: int, *options: str) -> None:
     # With the hatchling of the lock, which this environment has.
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), *options]
-    _run([*command, str(tree)], SOURCE_DATE_EPOCH=str(epoch))
-
-
-def _run(command: list[str], **environment: str) -> None:
-    done = subprocess.run(
-        command,
-        env=os.environ | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise Refused(f"{' '.join(command[1:4])} ended with {done.returncode}:\n{done.stdout}")
+    build = (sys.executable, "-m", "build", "--no-isolation", "--outdir")
+    run(*build, out, *options, tree, SOURCE_DATE_EPOCH=str(epoch))

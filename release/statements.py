@@ -1,13 +1,13 @@
 """What is said of the packages: bills of materials, their provenance, their digests."""
 
 import json
-import subprocess
 import sys
 import venv
 from collections.abc import Iterable
 from pathlib import Path
 
-from release.packages import Refused, digest
+from release.commands import run
+from release.packages import digest
 
 # What `make release` does; the sources that the statement names are its only input beside the lock.
 BUILD_TYPE = "urn:smart-imaging-sidecar:make-release:1"
@@ -22,9 +22,8 @@ def bill_of_materials(wheel: Path, tree: Path, bill: Path, work: Path) -> None:
     python = _installed(wheel, tree, work)
     command = python.parent / "smart-imaging-sidecar"
     for arguments in (["--version"], ["serve", "--help"], ["check", "--help"]):
-        if subprocess.run([command, *arguments], stdout=subprocess.DEVNULL, check=False).returncode:
-            raise Refused(f"the wheel in an empty environment: {' '.join(arguments)} fails")
-    _done(
+        run(command, *arguments)
+    run(
         *(sys.executable, "-m", "cyclonedx_py", "environment", "--output-reproducible"),
         *("--spec-version", "1.6", "--pyproject", tree / "pyproject.toml"),
         *("--output-file", bill, python),
@@ -38,7 +37,7 @@ def bill_of_materials(wheel: Path, tree: Path, bill: Path, work: Path) -> None:
 def bill_of_image(syft: Path, image: Path, bill: Path) -> None:
     """Write what an image holds, Debian's packages as well, in SPDX's JSON."""
     name = ("--source-name", image.name)  # else the folder would be in it
-    _done(syft, "scan", f"docker-archive:{image}", "-q", *name, "-o", f"spdx-json={bill}")
+    run(syft, "scan", f"docker-archive:{image}", "-q", *name, "-o", f"spdx-json={bill}")
 
 
 def provenance(
@@ -82,21 +81,11 @@ def _installed(wheel: Path, tree: Path, work: Path) -> Path:
     venv.create(work / "environment", symlinks=True)
     python = work / "environment/bin/python"
     pins = work / "pins"
-    pins.write_text(_done(sys.executable, tree / ".ci/pins", "dependencies"))
+    pins.write_text(run(sys.executable, tree / ".ci/pins", "dependencies"))
     pip = (sys.executable, "-m", "pip", "--python", python, "install", "-q")
-    _done(*pip, "--require-hashes", "--only-binary", ":all:", "-r", pins)
+    run(*pip, "--require-hashes", "--only-binary", ":all:", "-r", pins)
     # By its name: what is installed by a path remembers the path.
     name, version, *_ = wheel.name.split("-")
-    _done(
-        *(*pip, "--no-deps", "--no-index", "--find-links", wheel.parent, f"{name}=={version}"),
-    )
-    _done(sys.executable, "-m", "pip", "--python", python, "check")
+    run(*pip, "--no-deps", "--no-index", "--find-links", wheel.parent, f"{name}=={version}")
+    run(sys.executable, "-m", "pip", "--python", python, "check")
     return python
-
-
-def _done(*command: str | Path) -> str:
-    """Return what a command says. Raises Refused, with all that it said, where it fails."""
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise Refused(f"{command[0]} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-    return done.stdout

@@ -1,9 +1,10 @@
 """Whether everything that names the version names the same one, and what forbids a tag."""
 
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+
+from release.commands import git
 
 # What we use of PEP 440: a version, or one before it.
 _VERSION = re.compile(r"(\d+\.\d+\.\d+)(?:(a|b|rc)(\d+))?")
@@ -53,17 +54,8 @@ def not_yet(repository: Path, tag: str) -> Iterator[str]:
         yield "the working tree has changes that are not committed"
     if git(repository, "tag", "--list", tag):
         yield f"the tag {tag} exists; the next version needs a number"
-    changes = (repository / "CHANGELOG.md").read_text()
-    if _only_text(changes, r"^## Unreleased\n((?:(?!## ).*\n)*)").strip():
+    if _only(repository / "CHANGELOG.md", r"^## Unreleased\n((?:(?!## ).*\n)*)").strip():
         yield "CHANGELOG.md has changes under Unreleased: they belong under the version"
-
-
-def git(repository: Path, *arguments: str) -> str:
-    """Return what git says. Raises CalledProcessError, after git has said why."""
-    # A repository of another owner is read as well: CI's, where root runs.
-    command = ["git", "-C", str(repository), "-c", f"safe.directory={repository}", *arguments]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return done.stdout.strip()
 
 
 def _first(file: Path, pattern: str) -> str:
@@ -72,9 +64,5 @@ def _first(file: Path, pattern: str) -> str:
 
 
 def _only(file: Path, pattern: str) -> str:
-    return _only_text(file.read_text(), pattern)
-
-
-def _only_text(text: str, pattern: str) -> str:
-    (found,) = re.findall(pattern, text, re.MULTILINE)
+    (found,) = re.findall(pattern, file.read_text(), re.MULTILINE)
     return str(found)

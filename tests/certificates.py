@@ -9,6 +9,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.ehr.backend import pem
+
 
 def certificate(directory: Path, name: str) -> tuple[Path, Path]:
     """Write a self-signed certificate for localhost and its key."""
@@ -29,13 +31,7 @@ def certificate(directory: Path, name: str) -> tuple[Path, Path]:
     )
     files = directory / f"{name}.pem", directory / f"{name}-key.pem"
     files[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    files[1].write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
+    files[1].write_text(pem(key))
     return files
 
 

@@ -47,7 +47,7 @@ def differences(text: str) -> list[str]:
         ]
     stray = _TABLE.sub("", text)
     return problems + [
-        f"row without a marker: {row}" for row in stray.splitlines() if row.startswith("| `")
+        f"row without a marker: {row}" for row in re.findall(r"^\| `[\w\[\]]+\..*", stray, re.M)
     ]
 
 

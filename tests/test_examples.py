@@ -16,6 +16,7 @@ from sidecar.settings.adapter import ADAPTER
 from sidecar.settings.load import load_settings
 from tests.background import Background
 from tests.command import serving
+from tests.ehr.backend import pem
 from tests.fakes.ehr import ScriptedEhr
 from tests.real.orthanc import Orthanc, require_orthanc
 from tests.sidecar_process import free_port
@@ -45,9 +46,7 @@ def with_secrets(example: Path, directory: Path) -> Path:
     """Return the example with ``directory`` in place of /run/secrets."""
     secrets = directory / "secrets"
     secrets.mkdir()
-    key = KEY.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    key = pem(KEY).encode()
     text = example.read_text()
     for name in re.findall(r"/run/secrets/(\w+(?:\.\w+)?)", text):
         content = (

@@ -24,19 +24,20 @@ from tests.background import Background
 from tests.dicom_instances import dataset, encoded
 from tests.fakes.archive import INSTANCE, SERIES, STUDY, RowArchive
 from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
+from tests.fhir.rows import row
 from tests.sidecar_process import SidecarProcess
 from tests.waiting import wait_until
 
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 
 
-ROW = {
-    "00100020": {"vr": "LO", "Value": [PATIENT]},
-    "0020000D": {"vr": "UI", "Value": [STUDY]},
-    "0020000E": {"vr": "UI", "Value": [SERIES]},
-    "00080018": {"vr": "UI", "Value": [INSTANCE]},
-    "00080061": {"vr": "CS", "Value": ["CT"]},
-}
+ROW = row(
+    PatientID=PATIENT,
+    StudyInstanceUID=STUDY,
+    SeriesInstanceUID=SERIES,
+    SOPInstanceUID=INSTANCE,
+    ModalitiesInStudy="CT",
+)
 
 
 def archive(slow: threading.Event) -> web.Application:

@@ -9,12 +9,11 @@ import fcntl
 import json
 import os
 import time
-from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from sidecar.audit.sinks import write_whole
 from sidecar.audit.spool import (
@@ -22,16 +21,11 @@ from sidecar.audit.spool import (
     PROGRESS,
     REJECTED,
     Progress,
-    begun_ns,
     progress,
     remove_unused,
-    segment_names,
+    segments,
 )
 
-MOST_BATCH_BYTES = 2**20
-MOST_RETRIES = 1_000
-MOST_RETRY_BYTES = 4 * 2**20
-_COUNT_BYTES = 16 * 2**20
 _OPEN = os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -39,54 +33,33 @@ _OPEN = os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 class SpooledEvent:
     """An event: its ``segment``, its first byte there, its ``line`` without the line end.
 
-    Of a retry, ``tries`` counts the failures while others were taken, and ``requests`` those of
-    this process. ``due`` is when the next one may begin.
+    Of a retry, ``tries`` counts the failures while others were taken. The last one was when so many
+    had been ``taken_before``. ``due`` is when the next try may begin.
     """
 
     segment: str
     begin: int
     line: bytes
     tries: int = 0
-    requests: int = 0
     taken_before: int = -1
     due: float = 0
 
-    @property
-    def end(self) -> int:
-        """The first byte behind the line."""
-        return self.begin + len(self.line) + 1
-
-    @property
-    def content(self) -> dict[str, Any]:
-        """The JSON object, empty if it is none."""
-        with contextlib.suppress(ValueError, RecursionError):
-            if isinstance(content := json.loads(self.line), dict):
-                return content
-        return {}
-
     def age_seconds(self) -> float:
-        """Return how long it has waited, by ``recorded`` or else by the name of its segment."""
-        try:
-            recorded = datetime.fromisoformat(self.content["recorded"]).timestamp()
-        except (ValueError, KeyError, TypeError):
-            recorded = begun_ns(self.segment) / 1e9
-        return max(0.0, time.time() - recorded)
+        """Return how long it has waited; 0 if it does not say since when."""
+        with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
+            recorded = datetime.fromisoformat(json.loads(self.line)["recorded"])
+            return max(0.0, time.time() - recorded.timestamp())
+        return 0.0
 
 
 class Backlog:
-    """The backlog of a spool's ``folder``. One process at a time has its ``lock``.
+    """The backlog of a spool's ``folder``. One process at a time has its ``lock``."""
 
-    Segments that are kept for retries alone have at most ``held_bytes`` together.
-    """
-
-    def __init__(self, folder: Path, *, held_bytes: int = 2**27) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.retries: list[SpooledEvent] = []
         """Oldest first."""
-        self._held_bytes = held_bytes
-        self._positions = Counter[str]()
-        # By segment: how far its lines were counted, and how many of those wait.
-        self._counted: dict[str, tuple[int, int]] = {}
+        self._positions: dict[str, int] = {}
         self._saved: Progress = {}, []
         self._descriptor = -1
 
@@ -95,25 +68,23 @@ class Backlog:
         """Whether this has the lock."""
         return self._descriptor >= 0
 
-    def lock(self) -> bool:
-        """Take the lock. Return whether no other process has it. Raises ``OSError``."""
+    def lock(self) -> None:
+        """Take the lock. Raises ``OSError``, if another process has it ``BlockingIOError``."""
         self._descriptor = os.open(self.folder / LOCK, os.O_RDWR | _OPEN, 0o600)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.load()
-        except OSError as error:
+        except OSError:
             self.close()
-            if not isinstance(error, BlockingIOError):
-                raise
-        return self.is_locked
+            raise
 
     def load(self) -> None:
         """Read how far the events are delivered, and the retries. Raises ``OSError``."""
         self._saved = positions, retries = progress(self.folder)
-        self._positions, self._counted, self.retries = Counter(positions), {}, []
-        names = set(segment_names(self.folder))
+        self._positions, self.retries = dict(positions), []
+        names = segments(self.folder)
         for name, begin, tries in retries:
-            if name in names and (event := next(self._lines(name, begin), None)) is not None:
+            for event in islice(self._lines(name, begin), 1 if name in names else 0):
                 event.tries = tries
                 self.retries.append(event)
 
@@ -123,38 +94,20 @@ class Backlog:
             os.close(self._descriptor)
         self._descriptor = -1
 
-    @property
-    def room(self) -> int:
-        """How many more retries there may be. Below zero, the oldest ones must go."""
-        held = {event.segment for event in self.retries}
-        if (
-            sum(self._counted.get(name, (0, 0))[0] for name in held) > self._held_bytes
-            or sum(len(event.line) for event in self.retries) > MOST_RETRY_BYTES
-        ):
-            return -1
-        return MOST_RETRIES - len(self.retries)
-
     def next(self, most: int) -> list[SpooledEvent]:
-        """Return up to ``most`` of the oldest events, and at least one, of any size."""
-        events: list[SpooledEvent] = []
-        size = 0
-        for name in segment_names(self.folder):
-            for event in self._lines(name, self._positions[name]):
-                size += len(event.line)
-                if events and (len(events) >= most or size > MOST_BATCH_BYTES):
-                    return events
-                events.append(event)
-        return events
+        """Return up to ``most`` of the oldest events, and at least one."""
+        waiting = (
+            event
+            for name in segments(self.folder)
+            for event in self._lines(name, self._positions.get(name, 0))
+        )
+        return list(islice(waiting, max(most, 1)))
 
     def done(self, events: Sequence[SpooledEvent], again: Collection[SpooledEvent] = ()) -> None:
         """Go on behind the events: the oldest, or a retry. Those to send ``again`` are retries."""
         for event in events:
-            if event.end > self._positions[event.segment]:
-                self._positions[event.segment] = event.end
-                counted, waiting = self._counted.get(event.segment, (0, 0))
-                self._counted[event.segment] = (
-                    (counted, waiting - 1) if event.end <= counted else (event.end, 0)
-                )
+            before, end = self._positions.get(event.segment, 0), event.begin + len(event.line) + 1
+            self._positions[event.segment] = max(before, end)
         settled = set(events).difference(again)
         all_retries = dict.fromkeys((*self.retries, *again))
         self.retries = [event for event in all_retries if event not in settled]
@@ -169,41 +122,30 @@ class Backlog:
 
         A full disk has room for the progress only after the removal.
         """
-        names = segment_names(self.folder)
-        left, held = set(names), {event.segment for event in self.retries}
-        for name in names:
-            path, done = self.folder / name, self._positions[name]
+        left, held = segments(self.folder), {event.segment for event in self.retries}
+        for name in list(left):
+            done = self._positions.get(name, 0)
             if next(self._lines(name, done), None) is not None:
                 break  # There may be a thousand behind it.
+            path = self.folder / name
             if name not in held and remove_unused(path, done, even_waiting=False) == 0:
-                left.remove(name)
+                del left[name]
         # Others may have been dropped for room.
-        still = {name: end for name, end in self._positions.items() if name in left}
-        self._positions = Counter(still)
+        self._positions = {name: end for name, end in self._positions.items() if name in left}
         self.retries = [event for event in self.retries if event.segment in left]
         retries = [(event.segment, event.begin, event.tries) for event in self.retries]
-        if (still, retries) != self._saved:
-            self._write_progress(json.dumps({"positions": still, "retries": retries}).encode())
-            self._saved = still, retries
+        if (self._positions, retries) != self._saved:
+            saved = json.dumps({"positions": self._positions, "retries": retries})
+            self._write_progress(saved.encode())
+            self._saved = dict(self._positions), retries
 
     def measure(self) -> tuple[int, float]:
-        """Return how many events wait, and how many seconds the oldest has waited.
-
-        Each byte is counted once, and at most 16 MiB a call.
-        """
-        length, left, counted = len(self.retries), _COUNT_BYTES, {}
-        for name in segment_names(self.folder):
-            end, waiting = self._counted.get(name, (self._positions[name], 0))
-            with contextlib.suppress(FileNotFoundError), (self.folder / name).open("rb") as file:
-                file.seek(end)
-                data = file.read(left)
-                end, waiting = end + len(data), waiting + data.count(b"\n")
-                left -= len(data)
-            counted[name] = end, waiting
-            length += waiting
-        self._counted = counted
+        """Return how many bytes wait, and how many seconds the oldest event has waited."""
+        sizes = segments(self.folder).items()
+        waiting = sum(max(0, size - self._positions.get(name, 0)) for name, size in sizes)
+        waiting += sum(len(event.line) + 1 for event in self.retries)
         oldest = (*self.retries[:1], *self.next(1))
-        return length, max((event.age_seconds() for event in oldest), default=0.0)
+        return waiting, max((event.age_seconds() for event in oldest), default=0.0)
 
     def _lines(self, name: str, begin: int) -> Iterator[SpooledEvent]:
         with contextlib.suppress(FileNotFoundError), (self.folder / name).open("rb") as file:
@@ -226,7 +168,11 @@ class Backlog:
 
 def _write(path: Path, flags: int, data: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | _OPEN | flags, 0o600)
+    size = os.fstat(descriptor).st_size
     try:
         write_whole(descriptor, data)
+    except OSError:
+        os.ftruncate(descriptor, size)  # Nothing goes behind half a line.
+        raise
     finally:
         os.close(descriptor)

@@ -16,6 +16,7 @@ from typing import TypeVar
 from sidecar.audit.backlog import Backlog, SpooledEvent
 from sidecar.audit.delivery_states import TRANSITIONS, DeliveryState, StepResult
 from sidecar.audit.repository import DeliveryOutcome, Refused, Repository, Undelivered
+from sidecar.audit.spool import MOST_SEGMENTS
 from sidecar.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -24,9 +25,10 @@ FINISH_SECONDS = 5
 """Seconds that the end of the process may wait for events, which stay on disk."""
 LONGEST_PAUSE_SECONDS = 60
 _FIRST_PAUSE_SECONDS = 0.5
-_MOST_TRIES = 20  # Of a retry: a quarter of an hour with the pauses.
-_RETRY_SECONDS = 1  # For retries between two batches, unless one fails.
+_MOST_RETRIES = MOST_SEGMENTS // 8  # Each may keep a segment: an eighth of the spool at most.
+_MOST_TRIES, _RETRY_PAUSE_SECONDS = 20, 45  # Of a retry: a quarter of an hour.
 _SLOW = 10  # After a failed retry, wait this many times its duration before the next.
+_RETRY_SECONDS = 1  # For retries between two batches, unless one fails.
 _LOOK_SECONDS = 1  # For new events and the lock, and to measure the queue.
 _YIELD_SECONDS = 3  # While a process drains, the others may take the lock for so long.
 
@@ -47,8 +49,8 @@ class Delivery:
         self._sent = 0  # Events in the last batch.
         self._taken = 0  # Events that were delivered.
         self._pauses = 0  # Since events were taken.
-        self._reason = self._logged_reason = ""
-        self._retry_after = 0.0
+        self._failure = Undelivered("")  # The last one.
+        self._logged = ""  # Its reason, once the log has it.
         self._retries_until = 0.0  # And then a batch.
         self._is_unsaved = False
         self._wake = asyncio.Event()  # Ends a pause.
@@ -71,7 +73,7 @@ class Delivery:
         try:
             yield
         finally:
-            self._is_ending, self._lets_go = True, False
+            self._is_ending = True
             self._wake.set()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(task, FINISH_SECONDS)
@@ -81,9 +83,9 @@ class Delivery:
         try:
             while True:
                 self._wake.clear()
-                is_handing_over, self._lets_go = self._lets_go, False
                 is_ending = self._is_ending  # An event may come last while the step goes on.
-                pause = _YIELD_SECONDS if is_handing_over else await self.step()
+                lets_go, self._lets_go = self._lets_go and not is_ending, False
+                pause = _YIELD_SECONDS if lets_go else await self.step()
                 if pause and is_ending:
                     return  # Nothing is left, or nothing can be delivered now.
                 if pause and self._is_draining:
@@ -93,56 +95,57 @@ class Delivery:
                     await asyncio.wait_for(self._wake.wait(), pause)
         finally:
             measuring.cancel()
-            if self._backlog.is_locked:
-                await self._in_thread(self._save)
-                with contextlib.suppress(OSError):
-                    if left := (await self._in_thread(self._backlog.measure))[0]:
-                        log.warning(
-                            "audit events are left for the next process that uses their folder",
-                            extra={"detail": f"{left} in {self._backlog.folder}"},
-                        )
+            with contextlib.suppress(OSError):
+                if self._backlog.is_locked and (
+                    left := (await self._in_thread(self._backlog.measure))[0]
+                ):
+                    log.warning(
+                        "audit events are left for the next process that uses their folder",
+                        extra={"detail": f"{left} bytes in {self._backlog.folder}"},
+                    )
             await self._release()
             self._thread.shutdown()
 
     async def step(self) -> float:
         """Make one request, as the state says. Return the seconds of the pause after it."""
+        clock = asyncio.get_running_loop().time
         try:
-            if not self._backlog.is_locked and not await self._in_thread(self._backlog.lock):
-                await self._release()  # The process that has the lock has the metrics, too.
-                return _LOOK_SECONDS
-            clock, retry = asyncio.get_running_loop().time, self._due_retry()
-            if retry and self.state is DeliveryState.SENDING and clock() < self._retries_until:
+            if not self._backlog.is_locked:
+                await self._in_thread(self._backlog.lock)
+            retry = self._due_retry() if clock() < self._retries_until else None
+            if retry and self.state is DeliveryState.SENDING:
                 await self._retry(retry)
                 return 0
             result = await self._send()
             self._retries_until = clock() + _RETRY_SECONDS
+        except BlockingIOError:
+            await self._release()  # The process that has the lock has the metrics, too.
+            return _LOOK_SECONDS
         except Refused:
             result = StepResult.TOO_MUCH
-        except Exception as failure:  # Events must not wait for a restart.
-            result = self._failed(failure)
+        except Exception as error:  # Events must not wait for a restart.
+            result = self._failed(error)
         self.state = TRANSITIONS[self.state][result]
         if self.state is DeliveryState.RETRYING:
             return self._pause()
         if self.state is DeliveryState.NARROWING:
             self._size = max(1, self._sent // 2)
+        if result is StepResult.TAKEN and self._logged:
+            log.warning("the audit repository takes events again")
         if self.state is DeliveryState.SENDING:
-            if self._pauses and result is StepResult.TAKEN:
-                log.warning("the audit repository takes events again")
-            self._pauses, self._retry_after = 0, 0.0
-        if result is not StepResult.NOTHING:
-            return 0
-        due = min((event.due for event in self._backlog.retries), default=float("inf"))
-        return min(_LOOK_SECONDS, max(due - asyncio.get_running_loop().time(), 0.001))
+            self._pauses, self._logged = 0, ""
+        return _LOOK_SECONDS if result is StepResult.NOTHING and not self._due_retry() else 0
 
     async def _send(self) -> StepResult:
         """Send the oldest events, or a later one in order to probe the server."""
-        is_probe, room = self.state is DeliveryState.PROBING, self._backlog.room
-        most = min(self._size, room)  # All but one of them may become retries.
-        if is_probe:  # Twice as far behind the oldest each time, because it may fail as well.
-            most = 1 + min(2 ** min(self._pauses - 1, 10), max(1, room))
+        room = max(1, _MOST_RETRIES - len(self._backlog.retries))
+        is_probe = self.state is DeliveryState.PROBING
+        # All but one of them may become retries. A probe is twice as far behind the oldest each
+        # time, because it may fail as well.
+        most = 1 + min(2 ** min(self._pauses - 1, 10), room) if is_probe else min(self._size, room)
         events = await self._in_thread(self._backlog.next, most)
         if not events:
-            await self._in_thread(self._save)
+            await self._in_thread(self._settle, [], [])
             return StepResult.NOTHING
         if is_probe and len(events) == 1:
             if (retry := self._due_retry()) is None:
@@ -150,8 +153,8 @@ class Delivery:
             events.append(retry)
         passed = len(events) - 1 if is_probe else 0
         self._sent = len(events) - passed
-        outcomes = await self._repository.deliver(events[passed:])
-        outcomes = [DeliveryOutcome.AGAIN] * passed + outcomes
+        outcomes = [DeliveryOutcome.AGAIN] * passed
+        outcomes += await self._repository.deliver(events[passed:])
         # Only an event that is delivered shows something of the others.
         if DeliveryOutcome.AGAIN in outcomes and DeliveryOutcome.DELIVERED not in outcomes:
             raise Undelivered("all of a batch")
@@ -168,19 +171,17 @@ class Delivery:
     async def _retry(self, event: SpooledEvent) -> None:
         """Send a retry alone. If it fails, a batch is next."""
         clock = asyncio.get_running_loop().time
-        began, wait = clock(), 0.0
+        begun = clock()
         try:
             (outcome,) = await self._repository.deliver([event])
-        except Undelivered as failure:
+        except Undelivered:
             self._metrics.observe_audit("undelivered")
-            outcome, wait = DeliveryOutcome.AGAIN, failure.retry_after or 0
+            outcome = DeliveryOutcome.AGAIN
         if outcome is not DeliveryOutcome.DELIVERED:
-            event.requests += 1
             # A failure counts if others were taken meanwhile.
             event.tries += self._taken != event.taken_before
             event.taken_before = self._taken
-            pause = _pause_seconds(max(event.requests, event.tries), wait)
-            event.due = clock() + max(pause, (clock() - began) * _SLOW)
+            event.due = clock() + max(_RETRY_PAUSE_SECONDS, _SLOW * (clock() - begun))
             self._retries_until = 0.0
         await self._in_thread(self._settle, [event], [outcome])
 
@@ -188,23 +189,22 @@ class Delivery:
         """Go on behind the events. Those that are neither delivered nor rejected become retries."""
         again = []
         for event, outcome in zip(events, outcomes, strict=True):
+            is_rejected = outcome is DeliveryOutcome.REJECTED or event.tries >= _MOST_TRIES
             if outcome is DeliveryOutcome.DELIVERED:
                 self._taken += 1
                 self._metrics.observe_audit(outcome.value)
-                continue
-            is_rejected = outcome is DeliveryOutcome.REJECTED
-            is_hopeless = is_rejected or event.tries >= _MOST_TRIES or not event.content
-            if not is_hopeless or not self._reject(event):
+            elif not is_rejected or not self._reject(event):
                 again.append(event)
-        if again and not self._backlog.retries:
-            log.warning(
-                "the audit repository takes other events, but not some: "
-                "each of those is tried alone"
-            )
         self._backlog.done(events, again)
-        while self._backlog.room < 0 and self._reject(self._backlog.retries[0]):
+        while len(self._backlog.retries) > _MOST_RETRIES and self._reject(self._backlog.retries[0]):
             self._backlog.done(self._backlog.retries[:1])
-        self._save()
+        try:
+            self._backlog.save()
+            self._is_unsaved = False
+        except OSError as error:  # A full disk: it is saved later.
+            if not self._is_unsaved:
+                _error("what the audit repository took cannot be noted", error.strerror)
+            self._is_unsaved = True
 
     def _reject(self, event: SpooledEvent) -> bool:
         """Keep an event for people, and return whether the disk has it."""
@@ -218,40 +218,30 @@ class Delivery:
         _error("the audit repository will not take an event: it is kept in rejected.jsonl", detail)
         return True
 
-    def _save(self) -> None:
-        """Save what was delivered. On a full disk it is saved later."""
-        try:
-            self._backlog.save()
-            self._is_unsaved = False
-        except OSError as error:
-            if not self._is_unsaved:
-                _error("what the audit repository took cannot be noted", error.strerror)
-            self._is_unsaved = True
-
-    def _failed(self, failure: Exception) -> StepResult:
+    def _failed(self, error: Exception) -> StepResult:
         self._metrics.observe_audit("undelivered")
-        if isinstance(failure, Undelivered):
-            self._reason = failure.reason
-            self._retry_after = max(self._retry_after, failure.retry_after or 0)
+        if isinstance(error, Undelivered):
+            self._failure = error
             # Retry-After may be for the oldest event alone.
-            if failure.retry_after is None or self.state is DeliveryState.RETRYING:
+            if not error.retry_after or self.state is DeliveryState.RETRYING:
                 return StepResult.FAILED_ALONE if self._sent == 1 else StepResult.FAILED
-        elif isinstance(failure, OSError):
-            self._reason = failure.strerror or "spool"
+        elif isinstance(error, OSError):
+            self._failure = Undelivered(error.strerror or "spool")
         else:
-            log.error("audit events wait: an internal error", exc_info=failure)
-            self._reason = "internal_error"
+            log.error("audit events wait: an internal error", exc_info=error)
+            self._failure = Undelivered("internal_error")
         return StepResult.BARRED
 
     def _pause(self) -> float:
         """Return the seconds of the pause before the oldest event is sent alone."""
-        if not self._pauses or self._reason != self._logged_reason:
-            _error("audit events wait: the repository does not take them", self._reason)
-        self._logged_reason = self._reason
-        self._pauses += 1
-        self._size = 1
-        wait, self._retry_after = self._retry_after, 0.0
-        return _pause_seconds(self._pauses, wait)
+        if self._failure.reason != self._logged:
+            self._logged = self._failure.reason
+            _error("audit events wait: the repository does not take them", self._logged)
+        self._pauses, self._size = self._pauses + 1, 1
+        pause = _FIRST_PAUSE_SECONDS * 2.0 ** min(self._pauses - 1, 10)
+        # Replicas must not all ask at once.
+        pause = min(pause, LONGEST_PAUSE_SECONDS) * random.uniform(0.75, 1)  # noqa: S311
+        return max(pause, min(self._failure.retry_after, LONGEST_PAUSE_SECONDS))
 
     async def _in_thread(self, function: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
@@ -260,27 +250,17 @@ class Delivery:
         """Give the lock up, and leave the metrics of the queue to the process that has it."""
         self.state, self._pauses = DeliveryState.SENDING, 0
         await self._in_thread(self._backlog.close)
-        self._metrics.observe_queue(0, 0)
 
     async def _measure(self) -> None:
-        """Set the metrics of the queue each second where this process delivers.
-
-        Where the lock cannot be used, each process has them: somebody must look at it.
-        """
+        """Set the metrics of the queue each second where this process delivers."""
         while True:
             with contextlib.suppress(OSError):
-                self._metrics.observe_queue(*await self._in_thread(self._measured))
+                # Where the lock cannot be used, each process has them: somebody must look at it.
+                is_ours = self._backlog.is_locked or self._pauses
+                queue = await self._in_thread(self._backlog.measure) if is_ours else (0, 0)
+                self._metrics.observe_queue(*queue)
             await asyncio.sleep(_LOOK_SECONDS)
-
-    def _measured(self) -> tuple[int, float]:
-        return self._backlog.measure() if self._backlog.is_locked or self._pauses else (0, 0)
 
 
 def _error(message: str, detail: str | None) -> None:
     log.error(message, extra={"detail": detail})
-
-
-def _pause_seconds(failures: int, retry_after: float) -> float:
-    """Return the pause after so many failures in a row, with jitter between replicas."""
-    pause = min(LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** min(failures - 1, 10))
-    return max(pause * random.uniform(0.75, 1), min(retry_after, LONGEST_PAUSE_SECONDS))  # noqa: S311

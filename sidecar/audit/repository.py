@@ -30,12 +30,12 @@ class DeliveryOutcome(Enum):
 
 
 class Undelivered(Exception):
-    """No event is known to be taken. Try again, after ``retry_after`` seconds if that is set.
+    """No event is known to be taken. Try again, ``retry_after`` seconds later at the soonest.
 
     ``reason`` is a constant for logs.
     """
 
-    def __init__(self, reason: str, retry_after: float | None = None) -> None:
+    def __init__(self, reason: str, retry_after: float = 0) -> None:
         super().__init__(reason)
         self.reason = reason
         self.retry_after = retry_after
@@ -172,7 +172,7 @@ def _refusal(status: int | str, outcome: Any) -> str:
 
 def _undelivered(answer: FetchedResponse) -> Undelivered:
     retry_after = answer.headers.get("Retry-After", "")
-    seconds = float(retry_after) if retry_after.isascii() and retry_after.isdigit() else None
+    seconds = float(retry_after) if retry_after.isascii() and retry_after.isdigit() else 0
     return Undelivered(f"status {answer.status}", seconds)
 
 

@@ -27,9 +27,8 @@ PROGRESS = "progress.json"
 REJECTED = "rejected.jsonl"
 LATE_BYTES = 16 * 2**20
 """Bytes beyond ``max_bytes`` for late events."""
+MOST_SEGMENTS = 2_048
 _SUFFIX = ".jsonl"
-_SEGMENT_BYTES = 2**20
-_MOST_SEGMENTS = 2_048
 _LOOK_SECONDS = 1.0
 _FULL_SECONDS = 0.1
 _DROP_SECONDS = 0.25  # Between two dropped files, for a disk that stays full.
@@ -43,16 +42,24 @@ segment, first byte and tries.
 WhenFull = Literal["refuse", "drop_oldest"]
 
 
-def segment_names(folder: Path) -> list[str]:
-    """Return the names of the segments, oldest first. Symbolic links are none."""
+def segments(folder: Path) -> dict[str, int]:
+    """Return the bytes of each segment by its name, oldest first. Symbolic links are none."""
+    sizes = {}
     with os.scandir(folder) as entries:
-        return sorted(
-            entry.name
-            for entry in entries
-            if entry.name.endswith(_SUFFIX)
-            and entry.name.partition("-")[0].isdecimal()
-            and entry.is_file(follow_symlinks=False)
-        )
+        for entry in entries:
+            if entry.name.endswith(_SUFFIX) and entry.name.partition("-")[0].isdecimal():
+                with contextlib.suppress(FileNotFoundError):
+                    if entry.is_file(follow_symlinks=False):
+                        sizes[entry.name] = entry.stat(follow_symlinks=False).st_size
+    return dict(sorted(sizes.items()))
+
+
+def used_bytes(folder: Path) -> int:
+    """Return the bytes of the segments and of ``rejected.jsonl``."""
+    used = sum(segments(folder).values())
+    with contextlib.suppress(FileNotFoundError):
+        used += (folder / REJECTED).lstat().st_size
+    return used
 
 
 def begun_ns(name: str) -> int:
@@ -111,10 +118,7 @@ class Spool:
     ) -> None:
         self._folder = folder
         self._max_bytes = max_bytes
-        # The folder is listed each second: it must not have too many segments.
-        self._segment_bytes = min(
-            max(_SEGMENT_BYTES, max_bytes // _MOST_SEGMENTS), max(max_bytes // 8, 1)
-        )
+        self._segment_bytes = max_bytes // MOST_SEGMENTS
         self._when_full = when_full
         self._sync = sync
         self._observe = observe
@@ -124,7 +128,7 @@ class Spool:
         self._looked = self._dropped = -_LOOK_SECONDS
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # After all segments that exist: the clock may have been set back.
-        self._begun = max(map(begun_ns, segment_names(folder)), default=0)
+        self._begun = max(map(begun_ns, segments(folder)), default=0)
 
     def write(self, line: bytes, *, late: bool = False) -> None:
         """Append a line. Raises ``OSError``, also when the spool is full and ``refuse`` is set.
@@ -132,18 +136,17 @@ class Spool:
         ``late`` lines have some room beyond ``max_bytes``: their response has left.
         """
         self._make_room(len(line), self._max_bytes + (LATE_BYTES if late else 0))
-        while True:
-            try:
-                self._append(line)
-                break
-            except OSError as error:
-                # The disk may be full of other files. Dropping may not help, as with a quota.
-                now = time.monotonic()
-                if error.errno not in _NO_ROOM or now - self._dropped < _DROP_SECONDS:
-                    raise
-                self._dropped = now
-                if not self._drop_oldest():
-                    raise
+        try:
+            self._append(line)
+        except OSError as error:
+            # The disk may be full of other files. Dropping may not help, as with a quota.
+            now = time.monotonic()
+            if error.errno not in _NO_ROOM or now - self._dropped < _DROP_SECONDS:
+                raise
+            self._dropped = now
+            if not self._drop_oldest():
+                raise
+            self._append(line)
         self._size += len(line)
         self._used += len(line)
 
@@ -154,43 +157,37 @@ class Spool:
         self._descriptor = -1
 
     def _append(self, line: bytes) -> None:
-        while (
-            self._descriptor < 0
-            or (self._size and self._size + len(line) > self._segment_bytes)
-            or not self._path.exists()
-        ):
-            self._begin()
-        is_whole = False
         try:
+            while (
+                self._descriptor < 0
+                or (self._size and self._size + len(line) > self._segment_bytes)
+                or not self._path.exists()
+            ):
+                self._begin()
             write_whole(self._descriptor, line)
-            is_whole = True
             if self._sync:
                 os.fdatasync(self._descriptor)
         except OSError:
-            try:
+            # Nothing goes behind half a line, or behind one that the deliverer may have read.
+            with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, self._size)
-            except OSError:
-                self.close()  # A line after a partial one would be lost.
-            if is_whole:
-                self.close()  # A reader that has read it goes on after it.
+            self.close()
+            if not self._size:
+                self._path.unlink(missing_ok=True)
             raise
 
     def _begin(self) -> None:
         self.close()
-        self._begun = max(time.time_ns(), self._begun + 1)
+        self._size, self._begun = 0, max(time.time_ns(), self._begun + 1)
         self._path = self._folder / f"{self._begun:020d}-{secrets.token_hex(4)}{_SUFFIX}"
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        self._descriptor, self._size = os.open(self._path, flags, 0o600), 0
+        self._descriptor = os.open(self._path, flags, 0o600)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
             if self._sync:
                 _sync_folder(self._folder)
-        except OSError as error:
-            self.close()
-            self._path.unlink(missing_ok=True)
-            # Another process may take an empty segment without a lock for a finished one.
-            if not isinstance(error, BlockingIOError):
-                raise
+        except BlockingIOError:
+            self.close()  # Another process takes it for a finished one: it was empty, and unlocked.
 
     def _make_room(self, size: int, most: int) -> None:
         # Listing a thousand files takes milliseconds: not each of many refusals a second does it.
@@ -199,33 +196,23 @@ class Spool:
         if time.monotonic() - self._looked > (_LOOK_SECONDS if fits else seconds):
             self._look()
         while self._used + size > most:
-            if not self._drop_oldest(own=True):
+            if not self._drop_oldest():
                 raise OSError(errno.ENOSPC, "the spool is full")
             self._look()
 
     def _look(self) -> None:
         """Measure the folder, which the delivery and other processes change."""
-        self._looked = time.monotonic()
-        self._used = 0
-        folder = os.fspath(self._folder)
-        for name in (REJECTED, *segment_names(self._folder)):
-            with contextlib.suppress(FileNotFoundError):
-                self._used += os.lstat(os.path.join(folder, name)).st_size
+        self._looked, self._used = time.monotonic(), used_bytes(self._folder)
 
-    def _drop_oldest(self, *, own: bool = False) -> bool:
-        """Drop the oldest file that no writer has, or the current one if ``own``.
-
-        Return whether one was dropped.
-        """
+    def _drop_oldest(self) -> bool:
+        """Drop the oldest file that no writer has. Return whether one was dropped."""
         if self._when_full == "refuse":
             return False
         positions, retries = progress(self._folder)
         # rejected.jsonl takes room, too, and is older.
-        for name in (REJECTED, *segment_names(self._folder)):
-            path = self._folder / name
-            if own and path == self._path:
-                self.close()
-            lines = remove_unused(path, positions.get(name, 0), even_waiting=True)
+        for name in (REJECTED, *segments(self._folder)):
+            done = positions.get(name, 0)
+            lines = remove_unused(self._folder / name, done, even_waiting=True)
             if lines is None:
                 continue
             if name == REJECTED:  # Its events were counted when they were rejected.

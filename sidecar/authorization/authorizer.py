@@ -46,9 +46,6 @@ from sidecar.tokens.cache import TokenCache
 Asked_co = TypeVar("Asked_co", covariant=True)
 T = TypeVar("T")
 
-_OLDEST_OWNERS = {AnswerKind.UNNAMED: UNNAMED_SECONDS, AnswerKind.DRAWN: 0}
-"""Age in seconds of remembered owners. What names its patient may rest on older ones."""
-
 
 @dataclass(frozen=True, slots=True)
 class AuthorizedRequest(Generic[Asked_co]):
@@ -150,6 +147,7 @@ class Authorizer(PatientAuthorizer):
         nothing that is remembered (at a limited rate). Raises ``Denied``, and the ``Problem`` of
         whoever cannot be asked.
         """
+        self._unless_expired(record, token)
         with measure("patient"):
             known_as = await self._patients.identifiers(permit.patient, fresh=fresh)
         identifiers = [self._patients.named(system, value) for system, value in named]
@@ -188,7 +186,9 @@ class Authorizer(PatientAuthorizer):
             record, decide_visible(request.permit, part, request.seen(part.study), answer)
         )
         with measure("ownership"):
-            max_age = _OLDEST_OWNERS.get(answer, math.inf)
+            # What names its patient may rest on owners that are as old as they are remembered.
+            oldest = {AnswerKind.UNNAMED: UNNAMED_SECONDS, AnswerKind.DRAWN: 0}
+            max_age = oldest.get(answer, math.inf)
             facts = self._ownership.cached_facts(part, search.known_as, max_age_seconds=max_age)
             if facts is None:
                 facts = await self.facts(request, part, max_age_seconds=max_age)

@@ -156,33 +156,20 @@ class PatientAuthorizer:
         self.decisions.permitted(permit.interaction.value)
         return permit
 
-    async def may_search(
-        self, record: AccessRecord, token: Token, patient: str | None
-    ) -> PatientPermit | None:
-        """Raise ``Denied`` for what no parameter of a search can mend: 401 and 403 before 400.
-
-        Return the permit to search ``patient`` (``None``: the token's own); ``None`` where the
-        search has yet to name one.
-        """
+    async def may_search(self, record: AccessRecord, token: Token, patient: str | None) -> None:
+        """Raise ``Denied`` for what no parameter of a search can mend: 401 and 403 before 400."""
         decision = await self._decide_patient(token, Interaction.SEARCH, patient)
-        if not isinstance(decision, Deny):
-            return decision
-        if decision.reason is Reason.NO_PATIENT_NAMED:
-            return None
-        record.asks_for((token.patient if patient is None else patient) or None)
-        raise self.decisions.denied(record, decision)
+        if isinstance(decision, Deny) and decision.reason is not Reason.NO_PATIENT_NAMED:
+            record.asks_for((token.patient if patient is None else patient) or None)
+            raise self.decisions.denied(record, decision)
 
     async def permit_search(
-        self, record: AccessRecord, token: Token, named: Set[str], own: PatientPermit | None
+        self, record: AccessRecord, token: Token, named: Set[str]
     ) -> PatientPermit:
-        """Permit the search of the one patient who is ``named`` (SIA-22), or of the token's own.
+        """Permit the search of the one patient who is ``named`` (SIA-22; none: the token's own).
 
-        ``own``: the permit that ``may_search`` returned. Raises ``Denied``, ``BadRequest`` where
-        several patients are named, each permitted, and what ``permit`` raises.
+        Raises what ``permit`` raises, and ``BadRequest`` for several patients, each permitted.
         """
-        if own is not None and named <= {own.patient}:
-            record.asks_for(own.patient)
-            return self._permitted(record, own)
         permits = [
             await self.permit(record, token, Interaction.SEARCH, patient)
             for patient in sorted(named) or (None,)
@@ -212,6 +199,14 @@ class PatientAuthorizer:
             decision = decide_patient(token, interaction, patient, facts)
             note(step, decision)
         return decision
+
+    def _unless_expired(self, record: AccessRecord, token: Token) -> None:
+        """Raise ``Denied`` if the token has expired since its patient was decided on.
+
+        A body, or a place, may have been waited for.
+        """
+        if token.has_expired(self._clock()):
+            raise self.decisions.denied(record, Deny(Reason.EXPIRED_TOKEN))
 
     def _unless_denied(self, record: AccessRecord, decision: T | Deny) -> T:
         if isinstance(decision, Deny):

@@ -61,7 +61,7 @@ async def audit_trail(context: BuildContext) -> AuditTrail:
             timeout_seconds=context.settings.limits.audit_timeout_seconds,
             update=audit.repository.interaction == "update",
         )
-        backlog = Backlog(audit.spool.folder, held_bytes=audit.spool.max_bytes // 8)
+        backlog = Backlog(audit.spool.folder)
         delivery = Delivery(backlog, repository, metrics, batch=audit.repository.batch_size)
         with _naming("audit.spool.folder", audit.spool.folder):
             sink = spool = Spool(

@@ -5,7 +5,7 @@ import stat
 import time
 from pathlib import Path
 
-from sidecar.audit.spool import REJECTED, begun_ns, progress, segment_names
+from sidecar.audit.spool import begun_ns, progress, segments, used_bytes
 from sidecar.check.files import LITTLE_BYTES, full_disk, writable
 from sidecar.check.outcome import CheckOutcome, failure, ok, warning
 from sidecar.settings.audit import Audit
@@ -48,14 +48,17 @@ def _spool(folder: Path, audit: Audit) -> CheckOutcome:
 
 def _waiting(folder: Path, audit: Audit) -> CheckOutcome:
     """Check the size and the age of the events in the spool, and whether it has room for more."""
-    segments = [folder / name for name in segment_names(folder)]
-    used = sum(file.stat().st_size for file in (folder / REJECTED, *segments) if file.exists())
+    used = used_bytes(folder)
     if used + LITTLE_BYTES // 16 > audit.spool.max_bytes and audit.when_full == "refuse":
         return failure(
             f"{folder} is full ({used} bytes of audit.spool.max_bytes): nothing is answered",
             "Mend the repository, or look at rejected.jsonl; or set a larger max_bytes and reload.",
         )
-    waiting = [time.time() - since for file in segments if (since := _since(file)) is not None]
+    waiting = [
+        time.time() - since
+        for name in segments(folder)
+        if (since := _since(folder / name)) is not None
+    ]
     if (seconds := max(waiting, default=0)) > _LONG_SECONDS:
         return warning(
             f"{folder}: events have been waiting for more than {int(seconds) // 60} minutes",

@@ -94,7 +94,10 @@ async def in_slices(items: Iterable[T | None]) -> list[T]:
     slice, however many requests do this at once. Small work does not wait behind large work, up to
     one slice of it in all. Raises what the generator raises.
     """
-    slices = _SLICES.setdefault(asyncio.get_running_loop(), _Slices())
+    loop = asyncio.get_running_loop()
+    slices = _SLICES.get(loop)
+    if slices is None:
+        slices = _SLICES[loop] = _Slices()
     iterator = iter(items)
     done: list[T] = []
     if slices.work_small(iterator, done):

@@ -32,6 +32,7 @@ from sidecar.demo.ehr.app import STORE, create_ehr
 from sidecar.demo.explain.decisions import Decisions
 from sidecar.demo.explain.guide import TAPE_SECONDS, DemoGuide
 from sidecar.demo.explain.routes import add_explanations
+from sidecar.demo.own_names import by_own_names
 from sidecar.demo.page import add_page
 from sidecar.demo.people import PATIENTS
 from sidecar.demo.phantoms.studies import phantom_studies, write_phantoms
@@ -150,7 +151,7 @@ async def _demo(
 
     def customize(public: web.Application) -> None:
         add_page(public, ehr_fhir_url=settings.ehr.fhir_url)
-        add_explanations(public, decisions, guide, ehr[STORE], capabilities)
+        add_explanations(public, decisions, guide, ehr[STORE], capabilities, host=ports.host)
 
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(decisions.follow())
@@ -158,17 +159,13 @@ async def _demo(
         serve = functools.partial(listen, drain_seconds=1)
         await start(serve(ehr, ports.host, ports.sidecar + 1, name=_EHR))
         if app is not None:
+            app.middlewares.append(by_own_names(ports.inner_host))
             await start(serve(app, ports.inner_host, ports.sidecar + 2, name=_ARCHIVE))
         sidecar = await start(build(settings, customize))
-        await start(
-            serve(
-                sidecar.admin,
-                ports.inner_host,
-                ports.admin,
-                limit=ADMIN_LIMIT,
-                name=_METRICS,
-            )
+        admin = serve(
+            sidecar.admin, ports.inner_host, ports.admin, limit=ADMIN_LIMIT, name=_METRICS
         )
+        await start(admin)
         await start(serve(sidecar.public, ports.host, ports.sidecar, name=_SIDECAR))
         yield ehr
 

@@ -92,8 +92,8 @@ class Upstream:
         """
         if self._decoder is not None:
             return self._read_decoded(self._decoder)
-        if self._rest is not None and self._first is None:  # No coroutine for each piece but its.
-            return self._rest.read()
+        if self._rest is not None and self._first is None and self._failure is None:
+            return self._rest.read()  # No coroutine for each piece but this one.
         return self._read_raw()
 
     async def _read_decoded(self, decoder: Decoder) -> list[bytes]:

@@ -48,7 +48,7 @@ class AuditSpool(Section):
 
     folder: Path | None = None
     """fhir: folder for the spool alone, on a disk that outlives this process."""
-    max_bytes: Annotated[int, number("bytes", ge=2**20, le=2**36)] = 2**30
+    max_bytes: Annotated[int, number("bytes", ge=2**26, le=2**36)] = 2**30
     """Maximum bytes of events that wait. audit.when_full says what happens beyond."""
     sync: bool = False
     """Flush each event to the disk before the answer, so that it survives a power cut."""

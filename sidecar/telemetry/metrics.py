@@ -114,8 +114,8 @@ class Metrics:
             "capability_urls_issued_total", "Capability URLs handed out"
         )
         self.audit_events = self._counter("audit_events_total", "Audit events", "sink", "outcome")
-        self.audit_queue_length = self._gauge(
-            "livemax", "audit_queue_length", "Audit events that wait for the repository"
+        self.audit_queue_bytes = self._gauge(
+            "livemax", "audit_queue_bytes", "Bytes of audit events that wait for the repository"
         )
         self.audit_queue_age = self._gauge(
             "livemax", "audit_queue_age_seconds", "How long the oldest of them has been waiting"
@@ -240,9 +240,9 @@ class Metrics:
         """
         self.audit_events.labels(sink, outcome).inc()
 
-    def observe_queue(self, length: int, age_seconds: float) -> None:
-        """Record how many audit events wait, and how long the oldest has waited."""
-        self.audit_queue_length.set(length)
+    def observe_queue(self, size: int, age_seconds: float) -> None:
+        """Record how many bytes of audit events wait, and how long the oldest event has waited."""
+        self.audit_queue_bytes.set(size)
         self.audit_queue_age.set(age_seconds)
 
     def expose(self) -> bytes:

@@ -39,7 +39,7 @@ CORS: web.AppKey[CorsHeaders] = web.AppKey("cors")
 be read)."""
 
 BASE_PATH: web.AppKey[str] = web.AppKey("base_path", str)
-"""The path of our public URL, below which requests may come (decision 0064)."""
+"""The path of our public URL, below which requests may come (decision 0058)."""
 
 Observe = Callable[[int], None]
 """Takes the HTTP status of each answer to a request that no application sees."""

@@ -43,6 +43,7 @@ from sidecar.web.head_answer import head_answer
 from sidecar.web.middleware import RECORD, TARGET, authorization
 from sidecar.web.qido_handlers import QidoHandlers
 from sidecar.web.stream import Streamer, client_head
+from sidecar.web.target import form_parameters
 
 log = logging.getLogger(__name__)
 
@@ -121,22 +122,22 @@ class DicomWeb:
             asked = asked._replace(resource=replace(resource, study=capability.study))
         return await self._qido.search(request, token, permit, asked, only=capability.study)
 
-    async def _serve(
+    def _serve(
         self,
         request: web.Request,
         token: Token,
         permit: PatientPermit,
         parsed: Retrieval | Query | Problem,
         root: str,
-    ) -> web.StreamResponse:
+    ) -> Awaitable[web.StreamResponse]:
         """Answer what the path asks for, or raise what is wrong with it."""
         if isinstance(parsed, Problem):
             raise parsed
         if isinstance(parsed, Retrieval):
-            return await self._retrieve(request, token, permit, asked_for(request, parsed, root))
+            return self._retrieve(request, token, permit, asked_for(request, parsed, root))
         query = asked_for(request, parsed, root)
         request[RECORD].searches(request.path, query.parameters)
-        return await self._qido.search(request, token, permit, query)
+        return self._qido.search(request, token, permit, query)
 
     async def wado_uri(self, request: web.Request) -> web.StreamResponse:
         """Answer ``/wado-uri?requestType=WADO&…`` with one instance (PS3.18 chapter 9)."""
@@ -144,7 +145,7 @@ class DicomWeb:
         token = await self._authorizer.token(record, authorization(request))
         permit = await self._authorizer.permit(record, token, Interaction.RETRIEVE)
         header = ", ".join(request.headers.getall(hdrs.ACCEPT, [])) or None
-        wanted = parse_wado_uri(request[TARGET].parameters(), header)
+        wanted = parse_wado_uri(form_parameters(request[TARGET].query), header)
         note(record, wanted.retrieval)
         root = self._public_base + "/wado-rs"
         asked = AskedFor(wanted.retrieval, root, wanted.accept, wanted.rendering)

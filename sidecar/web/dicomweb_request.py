@@ -13,6 +13,7 @@ from sidecar.common.errors import BadRequest, Problem
 from sidecar.dicomweb.paths import OBJECTS, Kind, Query, Retrieval, parse
 from sidecar.pacs.client import Parameters
 from sidecar.web.middleware import TARGET
+from sidecar.web.target import form_parameters
 
 R = TypeVar("R", bound=Retrieval | Query)
 Resource_co = TypeVar("Resource_co", bound=Retrieval | Query, covariant=True)
@@ -72,7 +73,7 @@ def asked_for(request: web.Request, resource: R, root: str) -> AskedFor[R]:
     ``accept=`` in the query is for clients that cannot set headers; it comes before the header
     (PS3.18 8.3.3.1).
     """
-    parameters = request[TARGET].parameters()
+    parameters = form_parameters(request[TARGET].query)
     in_query = [value for name, value in parameters if name == "accept"]
     if len(in_query) > 1:
         raise BadRequest("The parameter accept is given twice.", reason="bad_accept")

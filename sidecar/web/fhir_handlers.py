@@ -78,13 +78,13 @@ class ImagingFhir:
         token = await self._authorizer.token(record, authorization(http))
         # What the token is for is decided before its parameters are looked at: 401 and 403 come
         # before 400.
-        own = await self._authorizer.may_search(record, token, compartment)
+        await self._authorizer.may_search(record, token, compartment)
         parameters = await search_parameters(http)
         record.searches(http.path, parameters)
         version = fhir_version(http, parameters)
         search = parse_search(parameters, self._site, strict=is_strict(http))
         named = search.patients if compartment is None else search.patients | {compartment}
-        permit = await self._authorizer.permit_search(record, token, named, own)
+        permit = await self._authorizer.permit_search(record, token, named)
         search.after = open_cursor(search, permit.patient, self._page_links)
         await hold_place(http, self._limits.search(token))
         fresh = wants_fresh(http)

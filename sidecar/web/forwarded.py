@@ -26,7 +26,7 @@ _NODE = re.compile(rf"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)){_PORT}|([0-9A-Fa-f:.]+)
 class ForwardedClients:
     """Look through the proxies in the ``trusted`` networks, such as ``10.0.0.0/8``."""
 
-    def __init__(self, trusted: Sequence[str] = ()) -> None:
+    def __init__(self, trusted: Sequence[str]) -> None:
         self._networks = tuple(map(ip_network, trusted))
 
     def address(self, peer: str | None, headers: MultiMapping[str]) -> str | None:
@@ -36,7 +36,7 @@ class ForwardedClients:
         is left of it. It is ``peer``, too, where what a proxy wrote cannot be read, and where both
         headers are there and differ: a proxy that writes one passes the other on from the client.
         """
-        if peer is None or not self._networks or not self._trusts(_address(peer)):
+        if peer is None or not self._trusts(_address(peer)):
             return peer
         found = {
             self._client(nodes(headers.getall(name)))

@@ -59,22 +59,44 @@ def observe_requests(
     is_draining: Callable[[], bool],
     tracing: Tracing,
     public_url: str,
-    clients: ForwardedClients,
+    clients: ForwardedClients | None,
     options: Callable[[Handler, web.Request], Awaitable[web.StreamResponse]],
 ) -> Middleware:
     """Return the middleware that observes requests.
 
     ``is_draining()``: whether the server is ending. ``public_url``: our own, for targets in
-    absolute form. ``clients`` tells whose request it is. ``options`` answers OPTIONS in place of
-    the handler that it gets.
+    absolute form. ``clients`` tells whose request it is, ``None``: the peer's. ``options`` answers
+    OPTIONS in place of the handler that it gets.
     """
     own = authority_of(public_url)
 
     @web.middleware
     async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         places = request[_PLACES] = []
+        if request.method == hdrs.METH_OPTIONS:
+            handler = partial(options, handler)
+        started = time.perf_counter()
+        route = request.match_info.route
+        record = request[RECORD] = AccessRecord(
+            os.urandom(8).hex(),
+            request.remote if clients is None else clients.address(request.remote, request.headers),
+            route.name or "unknown",
+        )
+        template = None if route.resource is None else route.resource.canonical
+        traceparents = request.headers.getall("traceparent", ())
         try:
-            response = await trace(request, handler)
+            with tracing.request(request.method, template, traceparents) as step:
+                step.set("smart_imaging.request_id", record.request_id)
+                status = _CLIENT_GONE
+                try:
+                    response = await _answer(request, record, handler, own)
+                    response = _recorded(response, record, audit)
+                    status = str(response.status)
+                except BaseException:
+                    status = _broken_off(record, audit, is_draining=is_draining())
+                    raise
+                finally:
+                    _record(request, record, metrics, status, time.perf_counter() - started, step)
             if places:
                 length = response.content_length or 0
                 await send_whole(
@@ -85,41 +107,19 @@ def observe_requests(
             if places:
                 await places[0].aclose()
 
-    async def trace(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.method == hdrs.METH_OPTIONS:
-            handler = partial(options, handler)
-        started = time.perf_counter()
-        route = request.match_info.route
-        record = request[RECORD] = AccessRecord(
-            os.urandom(8).hex(),
-            clients.address(request.remote, request.headers),
-            route.name or "unknown",
-        )
-        with tracing.request(
-            request.method,
-            None if route.resource is None else route.resource.canonical,
-            request.headers.getall("traceparent", ()),
-        ) as step:
-            step.set("smart_imaging.request_id", record.request_id)
-            status = _CLIENT_GONE
-            try:
-                response = await _answer(request, record, handler, own)
-                response = _recorded(response, record, audit)
-                status = str(response.status)
-            except BaseException:
-                if is_draining():
-                    status, record.reason = "503", "draining"
-                status = record.broken_off or status
-                record.reason = record.reason or "client_gone"
-                # What had gone out is in the trail as permitted.
-                with contextlib.suppress(Problem):
-                    audit.answered(record, int(status), late=True)
-                raise
-            finally:
-                _record(request, record, metrics, status, time.perf_counter() - started, step)
-            return response
-
     return observe
+
+
+def _broken_off(record: AccessRecord, audit: AuditTrail, *, is_draining: bool) -> str:
+    """Record an answer that did not reach its end, and return its status."""
+    if is_draining:
+        record.reason = "draining"
+    status = record.broken_off or ("503" if is_draining else _CLIENT_GONE)
+    record.reason = record.reason or "client_gone"
+    # What had gone out is in the trail as permitted.
+    with contextlib.suppress(Problem):
+        audit.answered(record, int(status), late=True)
+    return status
 
 
 async def _answer(

@@ -38,7 +38,7 @@ async def search_parameters(http: web.Request) -> list[tuple[str, str]]:
 
     Raises ``BadRequest``, ``UnsupportedMediaType`` and ``RequestTimeout`` for the body.
     """
-    parameters = http[TARGET].parameters()
+    parameters = form_parameters(http[TARGET].query)
     if http.method != "POST" or not http.body_exists or http.content_length == 0:
         return parameters
     if http.content_type != "application/x-www-form-urlencoded":
@@ -86,7 +86,7 @@ def how_to_read(request: web.Request) -> tuple[str, ResultParameters]:
 
     Other parameters mean nothing here.
     """
-    parameters = request[TARGET].parameters()
+    parameters = form_parameters(request[TARGET].query)
     result = ResultParameters()
     for name, value in parameters:
         if name in ("_summary", "_elements", "_format", "_pretty") and value not in ("", "count"):

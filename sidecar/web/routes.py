@@ -68,7 +68,7 @@ def create_public(
                 is_draining,
                 tracing,
                 public_url,
-                ForwardedClients(forwarded_allow_ips),
+                ForwardedClients(forwarded_allow_ips) if forwarded_allow_ips else None,
                 _options,
             )
         ],

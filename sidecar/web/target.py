@@ -35,13 +35,6 @@ class Target(NamedTuple):
     segments: tuple[str, ...]
     query: str
 
-    def parameters(self) -> list[tuple[str, str]]:
-        """Return the query's names and values, decoded.
-
-        Raises ``BadRequest`` when it is not form-encoded UTF-8.
-        """
-        return form_parameters(self.query)
-
 
 def authority_of(url: str) -> str:
     """Return the host and port of a URL in lower case, without the scheme's own port."""

@@ -17,13 +17,14 @@ from aiohttp import web
 from sidecar.server.listener import listen
 from tests.attacks.raw import RawAnswer, answers, request, send
 from tests.attacks.row import FOREIGN, OWN, REFUSED, Row
+from tests.capability_keys import token_bound
 from tests.fakes.archive import STUDY, ScriptedPacs
 from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
 from tests.fakes.retrievals import GOOD
 from tests.fakes.site import sidecar_between
 from tests.stalls import measured
 from tests.tables.attacks import rows
-from tests.tables.capability_attacks import CAPABILITY_KEY, PUBLIC_URL
+from tests.tables.capability_attacks import PUBLIC_URL
 
 ROWS = rows()
 # What the PACS may be asked: our own alphabet, keyword or tag names, no escape but those that we
@@ -47,9 +48,7 @@ class Victim:
 @pytest.fixture
 async def victim(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Victim]:
     pacs = ScriptedPacs(GOOD["until-close"])
-    keys = tmp_path / "keys"
-    keys.write_text(f"{CAPABILITY_KEY.key_id} {CAPABILITY_KEY.secret.hex()}")
-    capabilities = {"mode": "token_bound", "keys_file": str(keys)}
+    capabilities = token_bound(tmp_path)
     server = {"wado_uri": True, "public_url": PUBLIC_URL}
     async with sidecar_between(ScriptedEhr(), pacs, server=server, capabilities=capabilities) as (
         url,

@@ -17,13 +17,14 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from tests.attacks.fuzz import archive_of_two, make_target
 from tests.attacks.raw import request, send
 from tests.attacks.row import FOREIGN, OWN
+from tests.capability_keys import CAPABILITY_KEY, token_bound
 from tests.dicom_instances import dataset, encoded
 from tests.fakes.archive import STUDY, ScriptedPacs
 from tests.fakes.ehr import TOKEN, ScriptedEhr
 from tests.fakes.retrievals import GOOD, MULTIPART, answer
 from tests.fakes.site import sidecar_between
 from tests.tables.attacks import rows
-from tests.tables.capability_attacks import CAPABILITY_KEY, PUBLIC_URL
+from tests.tables.capability_attacks import PUBLIC_URL
 from tests.tables.fuzz import FOREIGN as FUZZED_FOREIGN
 from tests.tables.fuzz import FOREIGN_INSTANCE, SECRET
 from tests.telemetry.collector import Collector, attributes
@@ -107,14 +108,12 @@ def check_bytes(collector: Collector, *secrets: str) -> None:
 
 
 async def test_every_row_of_the_table(tmp_path: Path) -> None:
-    keys = tmp_path / "keys"
-    keys.write_text(f"{CAPABILITY_KEY.key_id} {CAPABILITY_KEY.secret.hex()}")
     async with Collector().serve() as collector:
         async with sidecar_between(
             ScriptedEhr(),
             ScriptedPacs(GOOD["until-close"]),
             server={"wado_uri": True, "public_url": PUBLIC_URL},
-            capabilities={"mode": "token_bound", "keys_file": str(keys)},
+            capabilities=token_bound(tmp_path),
             tracing={"endpoint": collector.endpoint},
         ) as (url, _):
             port = int(url.rpartition(":")[2])

@@ -1,7 +1,7 @@
 """Deliveries from a spool, and what came in which order."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -40,12 +40,7 @@ class Line:
 
     def tell(self, numbers: range) -> None:
         for number in numbers:
-            event = {
-                "resourceType": "AuditEvent",
-                "recorded": "2026-01-01T00:00:00.000+00:00",
-                "number": number,
-            }
-            self.spool.write(json.dumps(event).encode() + b"\n")
+            self.spool.write(event_line(number))
 
     def value(self, name: str, **labels: str) -> float:
         return self.metrics.registry.get_sample_value("smart_imaging_" + name, labels) or 0.0
@@ -54,11 +49,26 @@ class Line:
         return self.value("audit_events_total", sink="fhir", outcome=outcome)
 
 
+def event_line(number: int) -> bytes:
+    event = {
+        "resourceType": "AuditEvent",
+        "recorded": "2026-01-01T00:00:00.000+00:00",
+        "number": number,
+    }
+    return json.dumps(event).encode() + b"\n"
+
+
+def size_of(numbers: Iterable[int]) -> int:
+    """How many bytes these events have in the spool."""
+    return sum(len(event_line(number)) for number in numbers)
+
+
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_FIRST_PAUSE_SECONDS", 0.02)
     monkeypatch.setattr(module, "LONGEST_PAUSE_SECONDS", 0.1)
     monkeypatch.setattr(module, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(module, "_RETRY_PAUSE_SECONDS", 0.05)
     monkeypatch.setattr(module, "_YIELD_SECONDS", 0.2)
     monkeypatch.setattr(module, "FINISH_SECONDS", 60)
 

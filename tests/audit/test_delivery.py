@@ -13,7 +13,7 @@ from aiohttp import web
 
 from sidecar.audit import delivery as module
 from sidecar.audit.spool import REJECTED
-from tests.audit.deliveries import line_to, numbers, out_of_order, soon
+from tests.audit.deliveries import line_to, numbers, out_of_order, size_of, soon
 from tests.audit.fhir_repository import FhirRepository
 from tests.waiting import wait_until_async
 
@@ -70,13 +70,17 @@ async def test_a_repository_that_is_down_for_long_loses_nothing(
         await wait_until_async(
             '"audit events wait" in caplog.text', lambda: "audit events wait" in caplog.text
         )
-        assert line.value("audit_queue_length") == 250
+        await wait_until_async(
+            "what waits",
+            lambda: line.value("audit_queue_bytes"),
+            float(size_of(range(250))).__eq__,
+        )
         assert line.value("audit_queue_age_seconds") > 1_000_000
         assert line.outcome("undelivered") > 4
         repository.recover_with(0)
         await wait_until_async("events", lambda: len(repository.events), lambda found: found == 250)
         await wait_until_async(
-            "audit_queue_length", lambda: line.value("audit_queue_length"), lambda found: found == 0
+            "audit_queue_bytes", lambda: line.value("audit_queue_bytes"), lambda found: found == 0
         )
         assert line.value("audit_queue_age_seconds") == 0
     assert numbers(repository) == list(range(250))
@@ -294,7 +298,7 @@ async def test_one_that_fails_for_ever_holds_nothing_up_for_ever(
             "delivered", lambda: line.outcome("delivered"), lambda found: found == number - 2
         )
         await wait_until_async(
-            "audit_queue_length", lambda: line.value("audit_queue_length"), lambda found: found == 0
+            "audit_queue_bytes", lambda: line.value("audit_queue_bytes"), lambda found: found == 0
         )
     assert sorted(numbers(repository)) == [one for one in range(number) if one not in (3, 4)]
     assert sorted(

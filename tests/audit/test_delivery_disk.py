@@ -10,9 +10,10 @@ import pytest
 from aiohttp import web
 
 from sidecar.audit import backlog as backlog_module
+from sidecar.audit import delivery as module
 from sidecar.audit.sinks import write_whole
-from sidecar.audit.spool import LOCK, PROGRESS, REJECTED, segment_names
-from tests.audit.deliveries import line_to, numbers, rejected, soon
+from sidecar.audit.spool import LOCK, PROGRESS, REJECTED, segments
+from tests.audit.deliveries import line_to, numbers, rejected, size_of, soon
 from tests.audit.fhir_repository import FhirRepository
 from tests.waiting import WAIT_SECONDS, wait_until_async
 
@@ -25,7 +26,7 @@ async def test_a_full_disk_and_a_server_that_fails_recover(
     """Nothing can be written, not even what is given up; then the server takes all, and that makes
     the room.
     """
-    monkeypatch.setattr(backlog_module, "MOST_RETRIES", 10)
+    monkeypatch.setattr(module, "_MOST_RETRIES", 10)
     repository = FhirRepository()
     repository.of_event = lambda event: 500 if event["number"] % 2 else 201
 
@@ -44,9 +45,7 @@ async def test_a_full_disk_and_a_server_that_fails_recover(
         await wait_until_async(
             "delivered", lambda: line.outcome("delivered"), lambda found: found == 100
         )
-        await wait_until_async(
-            "segment_names(tmp_path) == []", lambda: segment_names(tmp_path) == []
-        )
+        await wait_until_async("not segments(tmp_path)", lambda: not segments(tmp_path))
     assert set(numbers(repository)) == set(range(100))
     assert not (tmp_path / (PROGRESS + ".new")).exists()
 
@@ -60,7 +59,9 @@ async def test_a_spool_that_cannot_be_read_is_seen_to_wait(
     async with line_to(tmp_path, repository) as line:
         line.tell(range(3))
         await wait_until_async(
-            "audit_queue_length", lambda: line.value("audit_queue_length"), lambda found: found == 3
+            "audit_queue_bytes",
+            lambda: line.value("audit_queue_bytes"),
+            float(size_of(range(3))).__eq__,
         )
         assert line.value("audit_queue_age_seconds") > 1_000_000
         (tmp_path / what).rmdir()
@@ -85,21 +86,24 @@ async def test_one_that_is_no_json_is_kept_where_people_look(tmp_path: Path) -> 
     async with line_to(tmp_path, repository, batch=10) as line:
         line.tell(range(2))
         line.spool.write(b'{"resourceType":"Aud\n')
-        line.tell(range(2, 20))
-        await wait_until_async(
-            "delivered", lambda: line.outcome("delivered"), lambda found: found == 20
-        )
-        await wait_until_async(
-            "rejected", lambda: line.outcome("rejected"), lambda found: found == 1
-        )
-    assert numbers(repository) == list(range(20))
+        number = 2
+
+        def one_more() -> float:
+            nonlocal number
+            line.tell(range(number, number + 1))
+            number += 1
+            return line.outcome("rejected")
+
+        await wait_until_async("rejected", one_more, lambda found: found == 1)
+        await wait_until_async("delivered", lambda: line.outcome("delivered") == number)
+    assert numbers(repository) == list(range(number))
     assert (tmp_path / REJECTED).read_bytes() == b'{"resourceType":"Aud\n'
 
 
 async def test_too_many_make_room_in_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backlog_module, "MOST_RETRIES", 5)
+    monkeypatch.setattr(module, "_MOST_RETRIES", 5)
     repository = FhirRepository()
     repository.of_event = lambda event: 500 if event["number"] % 2 else 201
     async with line_to(tmp_path, repository, batch=4) as line:
@@ -109,7 +113,7 @@ async def test_too_many_make_room_in_rejected(
         )
         repository.of_event = lambda event: 201
         await wait_until_async(
-            "audit_queue_length", lambda: line.value("audit_queue_length"), lambda found: found == 0
+            "audit_queue_bytes", lambda: line.value("audit_queue_bytes"), lambda found: found == 0
         )
     assert sorted([*numbers(repository), *rejected(tmp_path)]) == list(range(60))
 
@@ -136,19 +140,19 @@ async def test_on_a_full_disk_delivery_goes_on_and_makes_room(
                 "delivered", lambda: line.outcome("delivered"), lambda found: found == 39
             )
             await wait_until_async(
-                "audit_queue_length",
-                lambda: line.value("audit_queue_length"),
-                lambda found: found == 1,
+                "audit_queue_bytes",
+                lambda: line.value("audit_queue_bytes"),
+                float(size_of([0])).__eq__,
             )
             await wait_until_async(
-                "segments", lambda: len(segment_names(tmp_path)), lambda found: found == 1
+                "segments", lambda: len(segments(tmp_path)), lambda found: found == 1
             )
     assert numbers(repository) == list(range(1, 40))
     repository.of_event = lambda event: 201
     async with line_to(tmp_path, repository, batch=10, update=False) as line:
         await wait_until_async(
-            'line.value("audit_queue_length") == 0 and 0 in numbers(repository)',
-            lambda: line.value("audit_queue_length") == 0 and 0 in numbers(repository),
+            'line.value("audit_queue_bytes") == 0 and 0 in numbers(repository)',
+            lambda: line.value("audit_queue_bytes") == 0 and 0 in numbers(repository),
         )
     # Nobody could write down that of its segment the others were told.
     assert numbers(repository) == [*range(1, 40), *range(10)]
@@ -173,13 +177,13 @@ async def test_positions_that_cannot_be_written_count_nothing_twice(
         repository.status = 503
         line.tell(range(30, 50))
         await wait_until_async(
-            "audit_queue_length",
-            lambda: line.value("audit_queue_length"),
-            lambda found: found == 20,
+            "audit_queue_bytes",
+            lambda: line.value("audit_queue_bytes"),
+            float(size_of(range(30, 50))).__eq__,
         )
         repository.recover_with(30)
         await wait_until_async(
-            "audit_queue_length", lambda: line.value("audit_queue_length"), lambda found: found == 0
+            "audit_queue_bytes", lambda: line.value("audit_queue_bytes"), lambda found: found == 0
         )
     assert numbers(repository) == list(range(50))
 

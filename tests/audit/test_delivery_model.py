@@ -342,6 +342,7 @@ class Deliveries(RuleBasedStateMachine):
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_FIRST_PAUSE_SECONDS", 0.001)
     monkeypatch.setattr(module, "LONGEST_PAUSE_SECONDS", 0.002)
+    monkeypatch.setattr(module, "_RETRY_PAUSE_SECONDS", 0.001)
     monkeypatch.setattr(module, "_SLOW", 0)
 
 

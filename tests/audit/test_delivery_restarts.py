@@ -11,7 +11,7 @@ import pytest
 from sidecar.audit import delivery as module
 from sidecar.audit.backlog import SpooledEvent
 from sidecar.audit.spool import Spool
-from tests.audit.deliveries import Line, line_to, line_with_lock, numbers, soon
+from tests.audit.deliveries import Line, line_to, line_with_lock, numbers, size_of, soon
 from tests.audit.fhir_repository import FhirRepository
 from tests.waiting import WAIT_SECONDS, wait_until_async
 
@@ -149,7 +149,7 @@ async def test_a_process_that_drains_ends_with_the_request_under_way(tmp_path: P
         assert new.outcome("delivered") > 50
         await wait_until_async(
             "the queues' lengths",
-            lambda: (old.value("audit_queue_length"), new.value("audit_queue_length")),
+            lambda: (old.value("audit_queue_bytes"), new.value("audit_queue_bytes")),
             (0.0, 0.0).__eq__,
         )
     assert numbers(repository) == list(range(100))
@@ -166,6 +166,29 @@ async def test_where_nobody_takes_over_a_process_that_drains_goes_on(tmp_path: P
     assert numbers(repository) == list(range(8))
 
 
+async def test_a_process_that_drains_lets_go_at_pauses_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pod that goes, whose disk goes with it, has much to deliver and nobody to take over."""
+    repository, locks = FhirRepository(), 0
+    repository.status = 503
+    async with line_to(tmp_path, repository, batch=1) as line:
+        lock = line.backlog.lock
+
+        def counted() -> None:
+            nonlocal locks
+            locks += 1
+            lock()
+
+        monkeypatch.setattr(line.backlog, "lock", counted)
+        line.tell(range(50))
+        line.delivery.hand_over()
+        repository.recover_with(0)
+        await wait_until_async("events", lambda: len(repository.events), (50).__eq__)
+        assert locks < 10
+    assert numbers(repository) == list(range(50))
+
+
 async def test_one_process_of_several_counts_what_waits(tmp_path: Path) -> None:
     """So that the sum over all is right."""
     repository = FhirRepository()
@@ -173,9 +196,9 @@ async def test_one_process_of_several_counts_what_waits(tmp_path: Path) -> None:
     async with line_to(tmp_path, repository) as first, line_to(tmp_path, repository) as second:
         for line in (first, second):
             line.tell(range(10))
-        both = lambda: sum(line.value("audit_queue_length") for line in (first, second))  # noqa: E731
-        await wait_until_async("what waits", both, (20.0).__eq__)
-        assert 0 in [line.value("audit_queue_length") for line in (first, second)]
+        both = lambda: sum(line.value("audit_queue_bytes") for line in (first, second))  # noqa: E731
+        await wait_until_async("what waits", both, float(2 * size_of(range(10))).__eq__)
+        assert 0 in [line.value("audit_queue_bytes") for line in (first, second)]
         repository.status = None
         await wait_until_async("nothing", both, (0.0).__eq__)
 

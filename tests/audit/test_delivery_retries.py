@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from sidecar.audit import backlog as backlog_module
 from sidecar.audit import delivery as module
-from sidecar.audit.spool import progress, segment_names
-from tests.audit.deliveries import line_to, numbers, out_of_order, rejected, soon
+from sidecar.audit.spool import progress, segments
+from tests.audit.deliveries import line_to, numbers, out_of_order, rejected, size_of, soon
 from tests.audit.fhir_repository import FhirRepository
 from tests.waiting import forever, wait_until_async
 
@@ -27,6 +26,7 @@ async def test_few_that_fail_do_not_slow_the_others(
     """
     monkeypatch.setattr(module, "_FIRST_PAUSE_SECONDS", 30)
     monkeypatch.setattr(module, "LONGEST_PAUSE_SECONDS", 60)
+    monkeypatch.setattr(module, "_RETRY_PAUSE_SECONDS", 60)
     repository = FhirRepository()
     repository.of_event = lambda event: 500 if event["number"] % 100 == 7 else 201
     async with line_to(tmp_path, repository) as line:
@@ -35,11 +35,11 @@ async def test_few_that_fail_do_not_slow_the_others(
             "delivered", lambda: line.outcome("delivered"), lambda found: found == 4_950
         )
         await wait_until_async(
-            "audit_queue_length",
-            lambda: line.value("audit_queue_length"),
-            lambda found: found == 50,
+            "audit_queue_bytes",
+            lambda: line.value("audit_queue_bytes"),
+            float(size_of(range(7, 5_000, 100))).__eq__,
         )
-        assert len(segment_names(tmp_path)) <= 1
+        assert len(segments(tmp_path)) <= 1
     assert numbers(repository) == [number for number in range(5_000) if number % 100 != 7]
 
 
@@ -81,7 +81,7 @@ async def test_it_is_told_when_the_server_can(tmp_path: Path) -> None:
             "delivered", lambda: line.outcome("delivered"), lambda found: found == 1
         )
         await wait_until_async(
-            "audit_queue_length", lambda: line.value("audit_queue_length"), lambda found: found == 0
+            "audit_queue_bytes", lambda: line.value("audit_queue_bytes"), lambda found: found == 0
         )
     assert numbers(repository) == [0, 1, 3, 4, 2]
     assert len(set(repository.ids)) == 5  # Under the id that it always had.
@@ -187,7 +187,7 @@ async def test_an_overloaded_server_rejects_nobody(
     """Half of the entries of each answer are 503, others each time: those aside are bounded, none
     is given up.
     """
-    monkeypatch.setattr(backlog_module, "MOST_RETRIES", 50)
+    monkeypatch.setattr(module, "_MOST_RETRIES", 50)
     repository, chance = FhirRepository(), random.Random(1)
     repository.of_event = lambda event: 201 if chance.random() < 0.5 else 503
     most = 0
@@ -230,7 +230,7 @@ async def test_with_nothing_else_waiting_one_that_is_aside_shows_it(tmp_path: Pa
         )
         failing.clear()
         await wait_until_async(
-            "audit_queue_length", lambda: line.value("audit_queue_length"), lambda found: found == 0
+            "audit_queue_bytes", lambda: line.value("audit_queue_bytes"), lambda found: found == 0
         )
     assert sorted(numbers(repository)) == list(range(6))
 
@@ -320,16 +320,19 @@ async def test_a_limit_on_the_number_is_found_without_asking_twice_each_time(
     assert len(repository.requests) < 230  # Three quarters of them of some use.
 
 
-async def test_what_retries_hold_of_the_disk_is_bounded(tmp_path: Path) -> None:
-    """A segment stays for one event of it: beyond an eighth of the room the oldest are given up."""
+async def test_what_retries_hold_of_the_disk_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A segment stays for one event of it: beyond so many retries the oldest are given up."""
+    monkeypatch.setattr(module, "_MOST_RETRIES", 3)
     repository = FhirRepository()
     repository.of_event = lambda event: 500 if event["number"] % 10 == 3 else 201
     async with line_to(tmp_path, repository) as line:
-        line.backlog._held_bytes, line.spool._segment_bytes = 3_000, 900  # Ten events.
+        line.spool._segment_bytes = 900  # Ten events.
         line.tell(range(300))
         await wait_until_async("delivered", lambda: line.outcome("delivered"), (270.0).__eq__)
         await wait_until_async(
-            "segments", lambda: len(segment_names(tmp_path)), lambda count: count <= 5
+            "segments", lambda: len(segments(tmp_path)), lambda count: count <= 5
         )
     given_up = rejected(tmp_path)
     assert given_up == [number for number in range(300) if number % 10 == 3][: len(given_up)]

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.audit.backlog import Backlog
+from sidecar.audit.backlog import Backlog, SpooledEvent
+from sidecar.audit.delivery import _MOST_RETRIES
 from sidecar.audit.sinks import write_whole
-from sidecar.audit.spool import REJECTED, Spool, segment_names
+from sidecar.audit.spool import REJECTED, Spool, segments
 from tests.audit.spools import lines, reader_of
 
 
@@ -36,13 +37,13 @@ def test_a_storm_of_refusals_does_not_list_the_folder_each_time(
 ) -> None:
     spool, looks = Spool(tmp_path, max_bytes=1_000), 0
 
-    def counted(folder: Path) -> list[str]:
+    def counted(folder: Path) -> dict[str, int]:
         nonlocal looks
         looks += 1
-        return segment_names(folder)
+        return segments(folder)
 
     spool.write(b"x" * 999 + b"\n")
-    monkeypatch.setattr("sidecar.audit.spool.segment_names", counted)
+    monkeypatch.setattr("sidecar.audit.spool.segments", counted)
     started = time.monotonic()
     for _ in range(1_000):
         with pytest.raises(OSError, match="full"):
@@ -94,7 +95,7 @@ def test_where_room_does_not_help_little_is_given_up(
     for _ in range(20):
         spool.write(b"x" * 9_999 + b"\n")
         spool.close()
-    kept = len(segment_names(tmp_path))
+    kept = len(segments(tmp_path))
 
     def no_room(descriptor: int, line: bytes) -> None:
         raise OSError(errno.EDQUOT, "quota")
@@ -120,6 +121,7 @@ def test_or_gives_up_the_oldest_and_counts_them(tmp_path: Path) -> None:
 def test_of_what_was_delivered_nothing_counts_as_dropped(tmp_path: Path) -> None:
     seen: list[str] = []
     spool = Spool(tmp_path, max_bytes=800, when_full="drop_oldest", observe=seen.append)
+    spool._segment_bytes = 100
     reader = reader_of(tmp_path)
     line = b"%s\n" % (b" " * 49)
     spool.write(line)
@@ -177,10 +179,7 @@ def test_what_has_happened_already_has_some_room_left(tmp_path: Path) -> None:
         spool.write(b"x\n")
     with pytest.raises(OSError, match="full"):
         fill(b"z" * 2**20 + b"\n", late=True)
-    assert (
-        sum((tmp_path / name).stat().st_size for name in segment_names(tmp_path))
-        < 1_000 + 17 * 2**20
-    )
+    assert sum((tmp_path / name).stat().st_size for name in segments(tmp_path)) < 1_000 + 17 * 2**20
 
 
 def test_a_disk_that_others_fill_at_once_costs_little_a_second(
@@ -210,6 +209,39 @@ def test_a_disk_that_others_fill_at_once_costs_little_a_second(
 
 
 def test_a_large_spool_has_no_more_files_than_a_small_one(tmp_path: Path) -> None:
-    """They are listed each second."""
-    for max_bytes in (2**30, 2**36):
-        assert max_bytes / Spool(tmp_path, max_bytes=max_bytes)._segment_bytes <= 2_048
+    """They are listed each second. And the retries, a segment each, hold an eighth of the room."""
+    for max_bytes in (2**26, 2**30, 2**36):
+        segment_bytes = Spool(tmp_path, max_bytes=max_bytes)._segment_bytes
+        assert max_bytes / segment_bytes <= 2_048
+        assert _MOST_RETRIES * segment_bytes <= max_bytes / 8
+
+
+def test_half_a_line_in_rejected_spoils_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full for a moment, and takes a part."""
+    Spool(tmp_path, max_bytes=1_000)
+    reader, write = reader_of(tmp_path), os.write
+    reader.reject(SpooledEvent("x", 0, b'{"number":1}'))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:5]))
+        with pytest.raises(OSError, match="whole"):
+            reader.reject(SpooledEvent("x", 0, b'{"number":2}'))
+    reader.reject(SpooledEvent("x", 0, b'{"number":3}'))
+    assert (tmp_path / REJECTED).read_bytes() == b'{"number":1}\n{"number":3}\n'
+
+
+def test_what_a_writer_has_is_not_dropped(tmp_path: Path) -> None:
+    """It may append to it; the next older one goes."""
+    seen: list[str] = []
+    others = [Spool(tmp_path, max_bytes=1_000) for _ in range(2)]
+    for other in others:
+        other._segment_bytes = 1_000
+        other.write(b"%s\n" % (b"o" * 399))
+    others[1].close()
+    spool = Spool(tmp_path, max_bytes=1_000, when_full="drop_oldest", observe=seen.append)
+    spool.write(b"%s\n" % (b"m" * 399))
+    assert [line[:1] for line in lines(reader_of(tmp_path))] == [b"o", b"m"]
+    others[0].write(b"o\n")
+    assert [line[:1] for line in lines(Backlog(tmp_path))] == [b"o", b"o", b"m"]
+    assert seen == ["dropped"]

@@ -209,6 +209,17 @@ async def test_why_a_resource_is_not_read() -> None:
         assert world.decisions()["deny", reason.value] == 1
 
 
+@pytest.mark.parametrize("study", [None, PART.study])
+async def test_a_token_that_expired_while_a_body_or_a_place_was_waited_for(
+    study: str | None,
+) -> None:
+    """SIA-10: whatever it was permitted before; nobody is asked about its patient."""
+    world = World()
+    world.clock.now += 60
+    assert await world.refused(authorized(world, study=study)) is Reason.EXPIRED_TOKEN
+    assert world.patients.asked == []
+
+
 async def test_all_apps_of_a_patient_share_the_places_for_questions(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -225,7 +236,7 @@ async def test_all_apps_of_a_patient_share_the_places_for_questions(
     world.facts.facts = hang  # type: ignore[assignment]
 
     async def question(patient: str, app: str) -> StudyFacts:
-        facts = Token((), NOW, patient, client_id=app)
+        facts = Token((), NOW + 60, patient, client_id=app)
         request = await world.authorizer.authorize(RECORD, facts, PERMIT, None, study="1.2")
         return await world.authorizer.facts(request, PART)
 

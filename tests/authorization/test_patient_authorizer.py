@@ -148,10 +148,8 @@ async def test_a_search_is_refused_for_what_no_parameter_can_mend() -> None:
     world.authorizer._clients = Mock(
         client=AsyncMock(return_value=backend_client(frozenset({"p1"})))
     )
-    own = await world.authorizer.may_search(RECORD, token(), None)
-    assert own is not None
-    assert own.patient == "p1"
-    assert await world.authorizer.may_search(RECORD, token("system/*.rs", None), None) is None
+    await world.authorizer.may_search(RECORD, token(), None)
+    await world.authorizer.may_search(RECORD, token("system/*.rs", None), None)
     for facts, patient, reason in (
         (token("openid"), None, Reason.INSUFFICIENT_SCOPE),
         (token(), "p2", Reason.OTHER_PATIENT),
@@ -283,14 +281,13 @@ BACKEND = "system/*.rs"
 async def test_a_search_is_permitted_for_all_whom_it_names_or_for_nobody(
     scope: str, compartment: str | None, named: set[str], found: str | Reason
 ) -> None:
-    """Decided once where it names the patient of the first decision, or none."""
     world = World(make_policy(backend_services=True))
     client = backend_client(frozenset({"p1", "p3"}))
     world.authorizer._clients = Mock(client=AsyncMock(return_value=client))
     facts = token(scope, None if scope == BACKEND else "p1")
     made = AccessRecord("r3")
-    own = await world.authorizer.may_search(made, facts, compartment)
-    searching = world.authorizer.permit_search(made, facts, named, own)
+    await world.authorizer.may_search(made, facts, compartment)
+    searching = world.authorizer.permit_search(made, facts, named)
     if isinstance(found, Reason):
         with pytest.raises(Denied) as denied:
             await searching
@@ -301,6 +298,18 @@ async def test_a_search_is_permitted_for_all_whom_it_names_or_for_nobody(
     else:
         assert (await searching).patient == made.patient == found
         assert world.decisions() == {("permit", "search"): 1}
+
+
+async def test_what_a_search_names_counts_for_a_backend_client_too() -> None:
+    """SIA-13: an app's token may have system scopes; its first decision names nobody."""
+    world = World(make_policy(backend_services=True))
+    client = backend_client(frozenset({"p1"}))
+    world.authorizer._clients = Mock(client=AsyncMock(return_value=client))
+    facts = token("patient/*.rs?modality=CT system/*.rs", "p1")
+    of_token = await world.authorizer.permit_search(RECORD, facts, set())
+    named = await world.authorizer.permit_search(RECORD, facts, {"p1"})
+    assert named == await world.authorizer.permit(RECORD, facts, Interaction.SEARCH, "p1")
+    assert named != of_token
 
 
 @pytest.mark.parametrize(

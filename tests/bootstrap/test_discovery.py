@@ -8,14 +8,13 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from sidecar.bootstrap.build import Sidecar, build
 from sidecar.bootstrap.discovery import needed_of_discovery, reads_fhir
 from sidecar.server.listener import listen
 from sidecar.settings.adapter import ADAPTER
 from sidecar.settings.document import Settings
+from tests.ehr.backend import EC_KEY, pem
 from tests.fakes.archive import ScriptedPacs
 from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr, patient
 from tests.sidecar_process import free_port
@@ -188,7 +187,6 @@ async def test_its_absence_is_logged_once(
 
 @pytest.fixture(scope="module")
 def es384_key(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    key = ec.generate_private_key(ec.SECP384R1())
     file = tmp_path_factory.mktemp("keys") / "key.pem"
-    file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    file.write_text(pem(EC_KEY))
     return file

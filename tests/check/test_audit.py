@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from sidecar.audit.spool import Spool, segment_names
+from sidecar.audit.spool import REJECTED, Spool, segments
 from sidecar.conformance.finding import Finding, State
 from sidecar.server.listener import listen
 from tests.audit.profiles import breaches
@@ -208,11 +208,11 @@ async def test_a_spool_that_is_full_or_waits_for_long(
 ) -> None:
     """As serve would have it: full is 503 for everybody."""
     folder = tmp_path / "spool"
-    spool = Spool(folder, max_bytes=2**20)
+    spool = Spool(folder, max_bytes=2**26)
     audit: dict[str, Any] = {
         "sink": "fhir",
         "repository": {"url": "http://127.0.0.1:9/fhir"},
-        "spool": {"folder": str(folder), "max_bytes": 2**20},
+        "spool": {"folder": str(folder), "max_bytes": 2**26},
     }
 
     async def finding() -> Finding:
@@ -220,7 +220,7 @@ async def test_a_spool_that_is_full_or_waits_for_long(
 
     spool.write(b"{}\n")
     assert (await finding()).state is State.OK
-    (segment,) = map(folder.joinpath, segment_names(folder))
+    (segment,) = map(folder.joinpath, segments(folder))
     spool.close()
     begun = time.time_ns() - 1_800 * 10**9
     late_segment = segment.rename(folder / f"{begun:020d}-{segment.name.partition('-')[2]}")
@@ -230,6 +230,8 @@ async def test_a_spool_that_is_full_or_waits_for_long(
         json.dumps({"positions": {late_segment.name: 3}, "retries": []})
     )
     assert (await finding()).state is State.OK  # All of it is delivered.
+    (folder / REJECTED).touch()
+    os.truncate(folder / REJECTED, 2**26 - 2**20)
     with contextlib.suppress(OSError):
         while True:
             spool.write(b"x" * 999 + b"\n")

@@ -24,6 +24,7 @@ from sidecar.conformance.run import CHECKS, ServerUnderTest
 from sidecar.conformance.whole_run import BEYOND
 from sidecar.demo.people import WITH_TEST_FILES
 from sidecar.demo.samples import fill
+from tests.capability_keys import token_bound
 from tests.command import run
 from tests.journey.world import World, make_world
 
@@ -85,9 +86,7 @@ def test_the_sidecar_conforms(world: World, patient: str) -> None:
 
 def test_with_capability_urls_it_conforms(files: Path, tmp_path: Path) -> None:
     """SIA-50..54: what cannot be looked at otherwise is looked at then."""
-    keys = tmp_path / "keys"
-    keys.write_text(f"one {'1' * 64}\n")
-    changes = {"capabilities": {"mode": "token_bound", "keys_file": str(keys)}}
+    changes = {"capabilities": token_bound(tmp_path)}
     with make_world(tmp_path, files, None, changes) as world:
         code, findings = checked(world, world.token("robin"))
     assert (code, problems(findings)) == (0, [])

@@ -26,6 +26,11 @@ class RunningDemo:
         return line.split()[1].rstrip("/")
 
     @property
+    def ehr(self) -> str:
+        """The EHR's URL."""
+        return f"{self.base.rpartition(':')[0]}:{self.port + 1}"
+
+    @property
     def token(self) -> str:
         (at,) = [at for at, line in enumerate(self.said) if "good for an hour" in line]
         return self.said[at + 1].strip()

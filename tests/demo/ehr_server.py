@@ -15,13 +15,13 @@ from urllib.parse import parse_qsl, urlsplit
 import aiohttp
 import pytest
 from aiohttp import web
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from sidecar.bootstrap.context import open_session
 from sidecar.demo.ehr.app import create_ehr
 from sidecar.server.listener import listen
+from tests.ehr.backend import EC_KEY, RSA_KEY
 from tests.sidecar_process import free_port
 
 PAGE = "https://imaging.example.org"
@@ -62,17 +62,12 @@ FOREIGN = [
 FORM = "application/x-www-form-urlencoded"
 JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
-EC_KEY, RSA_KEY = ec.generate_private_key(ec.SECP384R1()), rsa.generate_private_key(65_537, 2_048)
 OTHER_KEY = ec.generate_private_key(ec.SECP384R1())
 JWKS: dict[str, Any] = {
     "keys": [
-        {
-            **json.loads(ECAlgorithm.to_jwk(EC_KEY.public_key())),
-            "kid": "ec",
-            "use": "sig",
-            "alg": "ES384",
-        },
-        {**json.loads(RSAAlgorithm.to_jwk(RSA_KEY.public_key())), "kid": "rsa"},
+        json.loads(ECAlgorithm.to_jwk(EC_KEY.public_key()))
+        | {"kid": "ec", "use": "sig", "alg": "ES384"},
+        json.loads(RSAAlgorithm.to_jwk(RSA_KEY.public_key())) | {"kid": "rsa"},
     ]
 }
 
@@ -83,13 +78,6 @@ def s256(verifier: str) -> str:
     return (
         base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
     )
-
-
-def pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> str:
-    plain = serialization.NoEncryption()
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain
-    ).decode()
 
 
 class Page(HTMLParser):

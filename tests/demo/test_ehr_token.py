@@ -21,17 +21,15 @@ from sidecar.ehr.fhir_client import FhirClient
 from sidecar.patients.ehr_lookup import EhrMapping
 from tests.demo.ehr_server import (
     BACKEND_ID,
-    EC_KEY,
     FORM,
     JWT_BEARER,
     OTHER_KEY,
-    RSA_KEY,
     SCOPE,
     VERIFIER,
     Ehr,
-    pem,
     s256,
 )
+from tests.ehr.backend import EC_KEY, RSA_KEY, pem
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 (SIA-42).
 """
 
-import ast
 import io
 import re
 import shutil
@@ -16,7 +15,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import sidecar
 from sidecar.access.facts import InstanceHeader
 from sidecar.dicom import dataset_walker
 from sidecar.dicom.dataset_walker import LIMIT_BYTES
@@ -41,7 +39,6 @@ from tests.dicom.file_kinds import (
 )
 from tests.tables.file_kinds import KINDS, NAMES
 
-RULES_PAGE = Path(__file__).parents[2] / "docs" / "files.md"
 PASSING = [name for name, kind in KINDS.items() if not kind.rule]
 REFUSED = [name for name, kind in KINDS.items() if kind.rule]
 SMALL = 2**16
@@ -363,47 +360,3 @@ def test_what_is_no_uid_or_may_be_a_patient_is_not_named(uid: str) -> None:
 def written_meta() -> bytes:
     """A file meta alone."""
     return KINDS["explicit"].file.pieces(NAMES["explicit"])[0]
-
-
-def rules_in_the_code() -> set[str]:
-    """Each rule by which the package refuses a file; ``…`` stands for an element's name."""
-    found = set()
-    for file in Path(sidecar.__file__).parent.rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in (
-                "Unreadable",
-                "TwoReadings",
-            ):
-                (rule,) = node.args
-                assert isinstance(rule, ast.Constant | ast.BinOp)
-                found.add(
-                    ast.literal_eval(rule)
-                    if isinstance(rule, ast.Constant)
-                    else "…" + ast.literal_eval(rule.right)
-                )
-    return found
-
-
-def test_each_rule_has_a_kind() -> None:
-    """A rule that nothing in the table shows is one that nobody has judged."""
-    shown = {rule for kind in KINDS.values() for rule in kind.rule.split(" or ")}
-    rules = rules_in_the_code()
-    assert len(rules) > 20
-    for rule in rules:
-        assert any(one == rule or (rule[0] == "…" and one.endswith(rule[1:])) for one in shown), (
-            rule
-        )
-
-
-def test_the_page_has_each_kind_and_each_rule() -> None:
-    page = RULES_PAGE.read_text()
-    rows = [
-        f"| {name} | {' or '.join(f'`{rule}`' for rule in rules)} | {kind.why} |"
-        if (rules := kind.rule.split(" or ") if kind.rule else [])
-        else f"| {name} | passes | {kind.why} |"
-        for name, kind in KINDS.items()
-    ]
-    assert [row for row in rows if row not in page.splitlines()] == []
-    assert len(re.findall(r"^\| .* \| (?:passes|`\w+`.*) \| .* \|$", page, re.MULTILINE)) == len(
-        rows
-    )

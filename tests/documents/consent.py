@@ -4,6 +4,7 @@ It is the BROWSER of an app under test. With ``--print`` it prints where the EHR
 browser, and does not go there.
 """
 
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -12,8 +13,8 @@ from urllib.parse import urljoin
 
 import requests
 
-PATIENT = "robin"
-"""Has images in five studies, under several numbers."""
+PATIENT = os.environ.get("PATIENT", "robin")
+"""Robin has images in five studies, under several numbers."""
 
 
 def _fields(page: str) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Hooks of mkdocs: links to the whole repository, a folder for each version, nothing external."""
+"""Hooks of mkdocs: links to the whole repository, GitHub's lists, a folder for each version."""
 
 import json
 from pathlib import Path
@@ -10,6 +10,7 @@ from packaging.version import Version
 
 from sidecar import __version__
 from tests.documents.links import DOCS, ROOT, external_requests, outside, place, rewritten
+from tests.documents.lists import site_lists
 
 
 def on_config(config: Any) -> None:
@@ -34,10 +35,10 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Turn the links of a page of ``docs/``; those of generated pages are turned already."""
-    if page.file.generated_by is not None:
-        return markdown
-    return rewritten(markdown, Path(page.file.abs_src_path))
+    """Turn a page's lists, and the links of ``docs/``; those of generated pages are turned."""
+    if page.file.generated_by is None:
+        markdown = rewritten(markdown, Path(page.file.abs_src_path))
+    return site_lists(markdown)
 
 
 def on_post_build(config: Any) -> None:

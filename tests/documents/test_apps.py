@@ -20,6 +20,8 @@ from aiohttp.typedefs import Handler
 
 from sidecar.demo.archive.app import create_archive
 from sidecar.demo.samples import fill
+from tests.capability_keys import token_bound
+from tests.demo.demo_process import running_demo
 from tests.installed import installed
 from tests.journey.world import World, make_world
 from tests.markdown import ROOT
@@ -91,29 +93,33 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
 
     ``token_bound``: addresses end with the token of their search, so that it has to search again.
     """
-    files, keys = tmp_path / "images", tmp_path / "keys"
+    files = tmp_path / "images"
     fill(files)
     changes: dict[str, Any] = {"limits": {"defer_after_seconds": 1}}
     if request.param == "token_bound":
-        keys.write_text(f"1 {'5a' * 32}\n")
-        keys.chmod(0o600)
-        changes["capabilities"] = {"mode": "token_bound", "keys_file": str(keys)}
+        changes["capabilities"] = token_bound(tmp_path)
     with make_world(tmp_path, files, None, changes, embedded=_slow_at_first) as made:
         yield made
 
 
-def _run(world: World, command: list[str], code: str, folder: Path, file: str) -> str:
-    """Run a piece of the page in a folder of its own; return what it prints."""
+def _run(ehr_url: str, command: list[str], code: str, folder: Path, patient: str = "robin") -> str:
+    """Run a piece of the page in a folder of its own; return what it prints.
+
+    ``patient``: whose images are allowed at the EHR.
+    """
     folder.mkdir()
     back = f"http://127.0.0.1:{free_port()}/"
-    program = code.replace("http://127.0.0.1:8081", world.ehr_url)
+    program = code.replace("http://127.0.0.1:8081", ehr_url)
     program = program.replace("http://127.0.0.1:8765/", back)
     program = program.replace("8765", back.rpartition(":")[2].rstrip("/"))
+    # JavaScript with `import` is a module by its name.
+    file = "app.py" if command == [sys.executable] else "app.mjs"
     (folder / file).write_text(program)
+    browser = " ".join([*CONSENT, "%s", "&"])
     done = subprocess.run(
         [*command, file],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "BROWSER": " ".join([*CONSENT, "%s", "&"])},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "BROWSER": browser, "PATIENT": patient},
         capture_output=True,
         text=True,
         timeout=WAIT_SECONDS,
@@ -128,16 +134,28 @@ def test_the_whole_app_has_thirty_lines_and_saves_each_instance(
 ) -> None:
     (code,) = APP
     assert len([line for line in code.splitlines() if line.strip()]) <= 30
-    _run(world, [sys.executable], code, tmp_path / "app", "app.py")
+    _run(world.ehr_url, [sys.executable], code, tmp_path / "app")
     saved = {
         str(pydicom.dcmread(file).SOPInstanceUID): file for file in (tmp_path / "app").glob("*.dcm")
     }
     assert saved.keys() == {instance.uid for instance in world.of("robin")}
 
 
+@pytest.mark.exhaustive
+def test_the_whole_app_on_the_demo_leaves_out_what_is_hidden(tmp_path: Path) -> None:
+    """As a newcomer runs it. Ada has a study with a hidden series, and one that is held."""
+    with running_demo() as demo:
+        _run(demo.ehr, [sys.executable], APP[0], tmp_path / "app", "ada")
+        archive = f"http://127.0.0.1:{demo.port + 2}/dicom-web/instances?PatientID=SYN-1001"
+        rows = requests.get(archive, timeout=60).json()
+    saved = {file.stem for file in (tmp_path / "app").glob("*.dcm")}
+    assert saved < {row["00080018"]["Value"][0] for row in rows}
+    assert len(saved) > 100
+
+
 def test_the_steps_in_python(world: World, tmp_path: Path) -> None:
     code = "\n".join([*PYTHON, f"CONSENT = {CONSENT!r}", USE_PYTHON])
-    said = json.loads(_run(world, [sys.executable], code, tmp_path / "app", "steps.py"))
+    said = json.loads(_run(world.ehr_url, [sys.executable], code, tmp_path / "app"))
     _what_was_done(world, said, tmp_path / "app")
     assert sorted(said["uids"]) == sorted(instance.uid for instance in world.of("robin"))
 
@@ -146,7 +164,7 @@ def test_the_steps_in_python(world: World, tmp_path: Path) -> None:
 def test_the_steps_in_javascript(world: World, tmp_path: Path) -> None:
     node = installed(shutil.which("node"), "no Node.js: apt-get install nodejs")
     code = "\n".join([*JAVASCRIPT, f"const CONSENT = {json.dumps(CONSENT)};", USE_JAVASCRIPT])
-    said = json.loads(_run(world, [node, *NODE_18], code, tmp_path / "app", "steps.mjs"))
+    said = json.loads(_run(world.ehr_url, [node, *NODE_18], code, tmp_path / "app"))
     _what_was_done(world, said, tmp_path / "app")
 
 

@@ -12,13 +12,11 @@ from tests.audit.fhir_repository import FhirRepository
 from tests.background import Background
 from tests.fakes.archive import STUDY, RowArchive
 from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
+from tests.fhir.rows import row
 from tests.sidecar_process import SidecarProcess
 from tests.waiting import wait_until
 
-ROW = {
-    "00100020": {"vr": "LO", "Value": [PATIENT]},
-    "0020000D": {"vr": "UI", "Value": [STUDY]},
-}
+ROW = row(PatientID=PATIENT, StudyInstanceUID=STUDY)
 
 
 class Site:

@@ -12,8 +12,10 @@ import requests
 from aiohttp import web
 
 from tests.background import Background
+from tests.capability_keys import token_bound
 from tests.fakes.archive import RowArchive
 from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
+from tests.fhir.rows import row
 from tests.sidecar_process import SidecarProcess
 from tests.waiting import wait_until
 
@@ -22,14 +24,6 @@ HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 TTL_SECONDS = 3
 ENOUGH = 20
 """Requests on connections of their own, which come to both workers."""
-
-
-def row(study: str) -> dict[str, Any]:
-    return {
-        "00100020": {"vr": "LO", "Value": [PATIENT]},
-        "0020000D": {"vr": "UI", "Value": [study]},
-        "0020000E": {"vr": "UI", "Value": [study + ".1"]},
-    }
 
 
 class SlowArchive(RowArchive):
@@ -58,9 +52,11 @@ class World:
         cache: Mapping[str, str] | None = None,
         limits: Mapping[str, float] | None = None,
     ) -> None:
-        self.ehr, self.archive = ScriptedEhr(), SlowArchive(*map(row, STUDIES))
-        keys = folder / "keys"
-        keys.write_text(f"one {'1' * 64}\n")
+        rows = (
+            row(PatientID=PATIENT, StudyInstanceUID=one, SeriesInstanceUID=f"{one}.1")
+            for one in STUDIES
+        )
+        self.ehr, self.archive = ScriptedEhr(), SlowArchive(*rows)
         document = {
             "server": {"workers": 2},
             "ehr": {"fhir_url": f"http://127.0.0.1:{background.serve(self.ehr.app())}/fhir"},
@@ -69,7 +65,7 @@ class World:
                 "cache": {"ttl_seconds": TTL_SECONDS, **(cache or {})},
             },
             "pacs": {"url": f"http://127.0.0.1:{background.serve(self.archive.app())}/rs"},
-            "capabilities": {"mode": "token_bound", "keys_file": str(keys)},
+            "capabilities": token_bound(folder),
             "fhir": {
                 "detail": "study",
                 "catalog": {"store": "sqlite", "file": str(folder / "catalog")},

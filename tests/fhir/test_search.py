@@ -3,18 +3,13 @@
 from datetime import UTC
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from sidecar.common.errors import BadRequest, NotAcceptable, NotSupported
+from sidecar.common.errors import BadRequest, NotSupported
 from sidecar.fhir.imaging_study import Site
 from sidecar.fhir.search import IdentifierFilter, Search
 from sidecar.fhir.search_parameters import (
-    CHAINS,
     MAXIMUM_COUNT,
-    NAMES_IN_R5,
     OTHER_PATIENT,
-    PARAMETERS,
 )
 from sidecar.fhir.search_parser import MAXIMUM_ALTERNATIVES, MAXIMUM_PARAMETERS, parse_search
 
@@ -321,30 +316,6 @@ def test_what_was_used_is_what_was_understood() -> None:
     assert search.result.count == 7
 
 
-names = st.sampled_from(
-    [*PARAMETERS, *CHAINS, "subject:Patient", "patient.name", "_has:x", "modality:text", "x"]
-)
-values = st.sampled_from(
-    [
-        "123",
-        "Patient/123",
-        "urn:oid:1.2",
-        "|",
-        "a|b|c",
-        "ge2024-02-29T10:11:12 01:00",
-        "2024",
-        "*",
-        "5",
-        "W10",
-        ",",
-        "",
-    ]
-)
-pairs = st.lists(
-    st.tuples(names | st.text(), values | st.text() | st.lists(values | st.text()).map(",".join))
-)
-
-
 @pytest.mark.parametrize(
     "name",
     [
@@ -380,29 +351,6 @@ def test_a_patients_identifier_has_a_value(value: str) -> None:
 def test_missing_is_true_or_false(value: str) -> None:
     assert parse(("started:missing", "true")).missing == [("started", True)]
     assert reason(("started:missing", value)) == "bad_value"
-
-
-@given(pairs, st.booleans())
-def test_any_parameters_are_a_search_or_refused(
-    parameters: list[tuple[str, str]], strict: bool
-) -> None:
-    """Never another failure; and no patient is lost on the way."""
-    try:
-        search = parse(*parameters, strict=strict)
-    except (BadRequest, NotAcceptable):
-        return
-    understood = {*PARAMETERS, *CHAINS, *NAMES_IN_R5}
-    assert all(one in CHAINS or one.partition(":")[0] in understood for one, _ in search.used)
-    named = [
-        name
-        for name, _ in parameters
-        if name in ("patient", "subject", "patient:Patient", "subject:Patient")
-    ]
-    assert bool(search.patients) is bool(named)
-    assert not (strict and search.ignored)
-    # What was used is the whole of what was understood.
-    again = parse(*search.used, strict=True)
-    assert (again, again.ignored) == (search, [])
 
 
 def test_the_number_of_alternatives_is_bounded() -> None:

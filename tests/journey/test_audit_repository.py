@@ -13,13 +13,14 @@ import requests
 import yaml
 from fhir.resources.R4B.auditevent import AuditEvent
 
+from sidecar.audit.spool import REJECTED
 from tests.background import Background
 from tests.fakes.ehr import PATIENT, TOKEN
 from tests.fakes.process_site import Site
 from tests.sidecar_process import SidecarProcess
 from tests.waiting import wait_until
 
-QUEUE = "smart_imaging_audit_queue_length"
+QUEUE = "smart_imaging_audit_queue_bytes"
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def test_a_reload_loses_and_repeats_nothing(site: Site, tmp_path: Path) -> None:
         os.kill(sidecar.process_id, signal.SIGHUP)
         answered += site.ask(sidecar, 60)
         site.wait_for(90)
-        wait_until("the queue's end", lambda: sidecar.metric(QUEUE), lambda length: length == 0)
+        wait_until("the queue's end", lambda: sidecar.metric(QUEUE), lambda size: size == 0)
         assert sidecar.stop() == 0  # Nobody is left who could repeat anything.
     assert sorted(site.told()) == sorted(answered)
 
@@ -111,17 +112,22 @@ def test_a_reload_with_another_folder_leaves_nobody_behind(site: Site, tmp_path:
             wait_until(
                 "what is left", lambda: sidecar.log, lambda log: "audit events are left" in log
             )
-            assert f"5 in {site.configuration['audit']['spool']['folder']}" in sidecar.log
+            assert f"bytes in {site.configuration['audit']['spool']['folder']}" in sidecar.log
             wait_until(
-                "the new folder's queue", lambda: sidecar.metric(QUEUE), lambda length: length == 0
+                "the new folder's queue", lambda: sidecar.metric(QUEUE), lambda size: size == 0
             )
 
 
 def test_a_full_spool_refuses_and_recovers(site: Site, tmp_path: Path) -> None:
-    """``when_full: refuse``: nothing is answered that cannot be told (the spool's smallest size is
-    a megabyte).
+    """``when_full: refuse``: nothing is answered that cannot be told. What was rejected takes all
+    but a megabyte of the room.
     """
-    site.configuration["audit"]["spool"]["max_bytes"] = 2**20
+    spool = site.configuration["audit"]["spool"]
+    spool["max_bytes"] = 2**26
+    rejected = Path(spool["folder"]) / REJECTED
+    rejected.parent.mkdir(parents=True, exist_ok=True)
+    rejected.touch()
+    os.truncate(rejected, 2**26 - 2**20)
     site.repository.status = 503
     with SidecarProcess(tmp_path, site.configuration) as sidecar:
         session = requests.Session()
@@ -133,7 +139,7 @@ def test_a_full_spool_refuses_and_recovers(site: Site, tmp_path: Path) -> None:
             assert answered < 2_000
         assert (answer.status_code, answer.json()["issue"][0]["code"]) == (503, "transient")
         wait_until(
-            "the queue's length", lambda: sidecar.metric(QUEUE), lambda length: length == answered
+            "the queue's size", lambda: sidecar.metric(QUEUE), lambda size: size > 0.99 * 2**20
         )
         wait_until(
             "its age",

@@ -13,6 +13,7 @@ import requests
 from dicomweb_client.web import DICOMwebClient
 
 from sidecar.demo.samples import fill
+from tests.capability_keys import token_bound
 from tests.data import ct_study
 from tests.journey.conftest import ARCHIVES, dcm4chee_mode
 from tests.journey.world import Instance, World, make_world
@@ -64,9 +65,7 @@ def world(
 ) -> Iterator[World]:
     """The world with these permissions, in front of each archive."""
     directory = tmp_path_factory.mktemp("world")
-    keys = directory / "capability-keys"
-    keys.write_text(f"one {'1' * 64}\n")
-    changes = {"access": ACCESS, "capabilities": {"mode": "token_bound", "keys_file": str(keys)}}
+    changes = {"access": ACCESS, "capabilities": token_bound(directory)}
     if request.param != "orthanc":
         with make_world(
             directory, images, None, changes, dcm4chee=dcm4chee_mode(request.param)

@@ -9,7 +9,7 @@ import pytest
 import requests
 from dicomweb_client.web import DICOMwebClient
 
-from sidecar.demo.people import PATIENTS
+from sidecar.demo.people import WITH_TEST_FILES
 from tests.journey.multipart import parts_of
 from tests.journey.world import World
 from tests.markdown import ROOT, snippet
@@ -94,7 +94,7 @@ def fetched(client: DICOMwebClient, study: str, series: str) -> set[str] | int:
 def test_slicer_misses_what_the_archive_cannot_decode(world: World) -> None:
     """A series is whole, or a 502 that Slicer shows; and then the study's ZIP has it."""
     root, missing = world.sidecar.url + "/wado-rs", set()
-    for patient in PATIENTS:
+    for patient in WITH_TEST_FILES:
         headers = {"Authorization": f"Bearer {world.token(patient.id)}"}
         client = DICOMwebClient(root, headers=headers)
         own = world.of(patient.id)

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar, NoReturn
+from typing import Any, NoReturn
 
 import aiohttp
 import pytest
@@ -19,10 +19,7 @@ from sidecar.bootstrap.context import open_session
 from sidecar.common.memory import HeapTrimmer
 from sidecar.pacs import response as upstream_module
 from sidecar.pacs.response import (
-    LEAST_PIECE_BYTES,
     LONG_BYTES,
-    PIECE_BYTES,
-    SocketBody,
     Upstream,
     take_over,
 )
@@ -140,53 +137,6 @@ def test_it_is_the_same_however_it_comes(
 
     assert run(read()) == LONG
     assert taken.count(True) == 1
-
-
-def test_no_piece_is_longer_than_was_agreed(run: Run) -> None:
-    """Memory, and the turn of everybody else, however much waits in the socket."""
-
-    class Stub(socket.socket):
-        asked: ClassVar[list[int]] = []
-
-        def recv(self, size: int, flags: int = 0) -> bytes:
-            self.asked.append(size)
-            return bytes(size)
-
-    async def read() -> list[int]:
-        body = SocketBody(Stub(), 3 * 2**20 + 5)
-        pieces = list[int]()
-        while piece := await body.read():
-            pieces += map(len, piece)
-        body.close()
-        return pieces
-
-    assert PIECE_BYTES <= 2**20
-    assert run(read()) == [PIECE_BYTES] * 3 + [5]
-    assert Stub.asked == [PIECE_BYTES] * 3 + [5]
-
-
-@pytest.mark.parametrize(
-    ("others", "size"), [(0, 2**20), (1, 2**19), (7, 2**17), (500, LEAST_PIECE_BYTES)]
-)
-def test_the_more_bodies_are_read_the_less_at_once(run: Run, others: int, size: int) -> None:
-    """A small request has its turn behind a megabyte, whether one study is read or sixteen."""
-    asked: list[int] = []
-
-    class Stub(socket.socket):
-        def recv(self, size: int, flags: int = 0) -> bytes:
-            asked.append(size)
-            return bytes(size)
-
-    async def read() -> None:
-        bodies = [SocketBody(Stub(), 2**24) for _ in range(others + 1)]
-        await bodies[-1].read()
-        for body in bodies[:-1]:
-            body.close()
-        await bodies[-1].read()
-        bodies[-1].close()
-
-    run(read())
-    assert asked == [size, PIECE_BYTES]
 
 
 def test_what_aiohttp_still_held_back_is_not_left_behind(run: Run) -> None:

@@ -95,7 +95,7 @@ def test_it_scrapes_what_we_say(world: tuple[Site, SidecarProcess, Prometheus]) 
     for query, count in (
         ('smart_imaging_requests_total{status="200"}', 20),
         ("up", 1),
-        ("smart_imaging_audit_queue_length", 20),
+        ("smart_imaging_audit_queue_bytes", 20),
     ):
         prometheus.wait_for(
             query,

@@ -1,9 +1,7 @@
-"""The demo as a process, and its explorer in a real Chromium."""
+"""The demo's explorer in a real Chromium."""
 
 import contextlib
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,6 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.installed import installed
 from tests.real.browser import require_browser, start_browser
-from tests.sidecar_process import free_ports_in_a_row
 from tests.waiting import WAIT_SECONDS, wait_until
 
 AXE = Path(__file__).parent.parent.parent / "build/axe/axe.min.js"
@@ -29,30 +26,6 @@ def axe_source() -> str:
     """Return the script of axe-core; skip without it."""
     installed(AXE.is_file(), NO_AXE)
     return AXE.read_text(encoding="utf-8")
-
-
-@contextlib.contextmanager
-def running_demo(log: Path) -> Iterator[str]:
-    """Run ``smart-imaging-sidecar demo`` as a process; yields its URL."""
-    require_browser()
-    port = free_ports_in_a_row(4)
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "sidecar", "demo", "--no-open", "--port", str(port)],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-
-        def said() -> str:
-            assert process.poll() is None, log.read_text()
-            return log.read_text()
-
-        wait_until("the demo's last line", said, lambda text: "Ctrl-C" in text)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        assert process.wait(WAIT_SECONDS) == 0
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from tests.real.explorer import Explorer, explorer, running_demo
+from tests.demo.demo_process import running_demo
+from tests.real.explorer import Explorer, explorer
 from tests.waiting import wait_until
 
 IMAGES = Path(__file__).parent.parent.parent / "docs/images"
@@ -52,8 +53,8 @@ def main() -> None:
     IMAGES.mkdir(exist_ok=True)
     with (
         tempfile.TemporaryDirectory() as folder,
-        running_demo(Path(folder, "log.txt")) as url,
-        explorer(url, Path(folder)) as page,
+        running_demo() as demo,
+        explorer(demo.base, Path(folder)) as page,
     ):
         page.driver.execute_cdp_cmd(
             "Emulation.setDeviceMetricsOverride",

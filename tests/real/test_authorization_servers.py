@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import requests
 import yaml
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
+from tests.ehr.backend import pem
 from tests.installed import installed
 from tests.real.authorization_servers import (
     AUDIENCE,
@@ -81,13 +81,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[AuthorizationServer]:
 def key_file(tmp_path: Path) -> str:
     """Our private key."""
     file = tmp_path / "key.pem"
-    file.write_bytes(
-        OUR_KEY.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
+    file.write_text(pem(OUR_KEY))
     return str(file)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.explorer import Explorer, explorer, running_demo
+from tests.real.explorer import Explorer, explorer
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.browser
@@ -30,13 +30,6 @@ EXPECTED = {
     "A stolen secret address": ("403", "other_token"),
     "A changed secret address": ("403", "unknown_capability"),
 }
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The demo's URL."""
-    with running_demo(tmp_path_factory.mktemp("demo") / "log.txt") as url:
-        yield url
 
 
 @pytest.fixture

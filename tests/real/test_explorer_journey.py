@@ -7,17 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.explorer import Explorer, explorer, running_demo
+from tests.demo.demo_process import running_demo
+from tests.real.explorer import Explorer, explorer
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The demo's URL."""
-    with running_demo(tmp_path_factory.mktemp("demo") / "log.txt") as url:
-        yield url
 
 
 @pytest.fixture
@@ -82,6 +76,36 @@ def test_the_command_that_is_copied(page: Explorer) -> None:
     assert f"'{page.url}/fhir/ImagingStudy?patient=Patient" in command
 
 
+def test_no_copied_command_has_a_secret(page: Explorer) -> None:
+    page.log_in("ada")
+    page.go("break-in")
+    page.wait("#try-all").click()
+    page.status("attempts were refused")
+    token, commands = page.js("""
+        return Promise.all([import("/page/script/session.js"), import("/page/script/journal.js")])
+          .then(([{ session }, { asCurl, exchanges }]) => [
+            session.token, exchanges.filter(({ status }) => status !== "visited").map(asCurl),
+          ])""")
+    assert len(commands) > 20
+    assert [command for command in commands if token in command] == []
+
+
+def test_logging_out_while_something_is_fetched(page: Explorer) -> None:
+    """Nothing is left behind, and no script breaks."""
+    page.log_in("ada")
+    page.wait(f".card[data-study='{page.study('volume')['study']}'] button.primary").click()
+    page.go("download")
+    page.wait("#start").click()
+    page.wait("#log-out").click()
+    page.status("token is forgotten")
+    wait_until(
+        "all that was fetched has ended",
+        lambda: page.js("return document.querySelectorAll('#download *, #viewer *').length"),
+        lambda count: count == 0,
+    )
+    assert [text for text in page.console() if "Failed to load resource" not in text] == []
+
+
 def test_a_login_that_is_denied(page: Explorer) -> None:
     page.driver.get(page.url + "/")
     page.wait("#log-in").click()
@@ -109,8 +133,18 @@ def test_logging_out_forgets_everything(page: Explorer) -> None:
     assert page.js(token) is None
 
 
-def test_a_challenge_without_a_secure_context(page: Explorer) -> None:
-    """The page's own SHA-256 is the browser's."""
+def test_a_login_from_another_machine(tmp_path: Path) -> None:
+    """A page over plain HTTP has no secure context, so the browser lends it no SHA-256."""
+    with (
+        running_demo("--host", "0.0.0.0") as demo,
+        explorer(demo.base, tmp_path) as page,
+    ):
+        page.log_in("ada")
+        # A machine without a network has its loopback address alone.
+        assert page.js("return isSecureContext") is ("127.0.0.1" in demo.base)
+
+
+def test_our_sha256_is_the_browsers(page: Explorer) -> None:
     page.driver.get(page.url + "/")
     same = page.js("""
         return import('/page/script/sha256.js').then(async ({ sha256 }) => {

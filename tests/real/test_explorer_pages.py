@@ -3,14 +3,13 @@ fetched from elsewhere. The screenshots are artefacts.
 """
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from tests.real.explorer import PAGES, Explorer, axe_source, explorer, running_demo
+from tests.real.explorer import PAGES, Explorer, axe_source, explorer
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.browser
@@ -23,16 +22,11 @@ axe.run(document, { resultTypes: ["violations"] }).then((found) => done(found.vi
   ({ id, help, nodes }) => ({ id, help, nodes: nodes.map(({ target }) => target.join(" ")) }))),
   (problem) => done([String(problem)]));"""
 OVERFLOW = """
-const { scrollWidth, clientWidth } = document.documentElement;
-return scrollWidth > clientWidth ? [scrollWidth, clientWidth] : null;"""
+const tables = [...document.querySelectorAll("table")].map((table) => table.parentElement);
+return [document.documentElement, ...tables]
+  .filter(({ scrollWidth, clientWidth }) => scrollWidth > clientWidth)
+  .map(({ tagName, scrollWidth, clientWidth }) => [tagName, scrollWidth, clientWidth]);"""
 REQUESTED = "return performance.getEntriesByType('resource').map(({ name }) => name)"
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The demo's URL."""
-    with running_demo(tmp_path_factory.mktemp("demo") / "log.txt") as url:
-        yield url
 
 
 def show(page: Explorer, width: int, scheme: str) -> None:
@@ -94,15 +88,15 @@ def test_every_page_is_for_everybody(
         origins = {f"{urlsplit(url).scheme}://{urlsplit(url).netloc}" for url in page.js(REQUESTED)}
     assert {name: problem for name, problem in found.items() if problem} == {}
     assert messages == []
-    ehr = demo.rpartition(":")[0] + f":{int(demo.rpartition(':')[2]) + 1}"
+    ehr = f"http://127.0.0.1:{(urlsplit(demo).port or 0) + 1}"
     assert {origin for origin in origins if origin.startswith("http")} <= {demo, ehr}
 
 
 def look(page: Explorer, axe: str, screenshot: Path) -> list[object]:
-    """Return the barriers and whether the page is wider than the screen; write a screenshot."""
+    """Return the barriers, and what is wider than its place; write a screenshot."""
     page.driver.save_screenshot(str(screenshot))
     wide = page.js(OVERFLOW)
-    return barriers(page, axe) + ([f"wider than the screen: {wide}"] if wide else [])
+    return barriers(page, axe) + ([f"wider than its place: {wide}"] if wide else [])
 
 
 def refusals_alone(messages: list[str]) -> list[str]:

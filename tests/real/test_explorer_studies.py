@@ -6,17 +6,16 @@ from collections.abc import Iterator
 import pytest
 from selenium.webdriver.common.by import By
 
-from tests.real.explorer import Explorer, explorer, running_demo
+from tests.real.explorer import Explorer, explorer
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explorer]:
+def page(demo: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explorer]:
     """Ada's studies in a browser."""
-    folder = tmp_path_factory.mktemp("demo")
-    with running_demo(folder / "log.txt") as url, explorer(url, folder) as opened:
+    with explorer(demo, tmp_path_factory.mktemp("browser")) as opened:
         opened.log_in("ada")
         yield opened
 
@@ -46,14 +45,17 @@ def test_a_series_that_is_withheld(page: Explorer) -> None:
 
 def test_a_study_on_tape_counts_down_and_comes(page: Explorer) -> None:
     selector = card("slow", page)
-    texts: list[str] = []
 
     def text() -> str:
-        texts.append(page.js("return document.querySelector(arguments[0]).textContent", selector))
-        return texts[-1]
+        return str(page.js("return document.querySelector(arguments[0]).textContent", selector))
 
+    wait_until("it counts down", text, lambda now: "Asking again in" in now, explain=page.said)
+    page.go("download")
+    page.wait("#start").click()
+    page.status("Saved")
     wait_until("it has come", text, lambda now: "Now it is there" in now, explain=page.said)
-    assert any("Asking again in" in earlier for earlier in texts)
+    assert page.said().startswith("Saved"), "another page's news took its place"
+    page.go("studies")
     assert page.wait(f"{selector} .picture img")
 
 

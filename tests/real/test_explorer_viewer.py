@@ -1,7 +1,6 @@
 """The explorer's viewer in a real browser: the picture is that of the stored values."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from selenium.webdriver.common.action_chains import ActionChains
@@ -9,8 +8,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
-from tests.real.explorer import Explorer, explorer, running_demo
-from tests.waiting import wait_until
+from tests.real.explorer import Explorer, explorer
+from tests.waiting import WAIT_SECONDS, wait_until
 
 pytestmark = pytest.mark.browser
 
@@ -28,22 +27,20 @@ return { mean, deviation: Math.sqrt(squares / count - mean ** 2), colored: color
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explorer]:
+def page(demo: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explorer]:
     """Ada's studies in a browser."""
-    folder = tmp_path_factory.mktemp("demo")
-    with running_demo(folder / "log.txt") as url, explorer(url, folder) as opened:
+    with explorer(demo, tmp_path_factory.mktemp("browser")) as opened:
         opened.log_in("ada")
         yield opened
 
 
-def open_study(page: Explorer, purpose: str, series: int = 0) -> Any:
-    """Open a study at one of its series; return what the guide says of it."""
+def open_study(page: Explorer, purpose: str, series: int = 0) -> None:
+    """Open a study at one of its series."""
     study = page.study(purpose)
     page.go("studies")
     page.wait(f".card[data-study='{study['study']}'] button.primary").click()
     uid = study["series"][series]["series"]
     page.wait(f".strip button[data-series='{uid}']").click()
-    return study
 
 
 def statistics(page: Explorer) -> dict[str, float]:
@@ -156,10 +153,52 @@ def test_the_pixels_are_those_of_the_file(page: Explorer) -> None:
     assert wrong == []
 
 
+DIFFERENCES = """
+const [uid, series] = arguments;
+const load = (name) => import(`/page/script/${name}.js`);
+return Promise.all(["studies", "http", "viewer/frames", "viewer/pixels"].map(load)).then(
+  async ([{ studies }, { withToken }, { Frames, readSeries }, { paint, fullWindow }]) => {
+    const { root } = studies.list.find((study) => study.uid === uid);
+    const { signal } = new AbortController();
+    const frames = new Frames(root, series, await readSeries(root, series, null, signal), signal);
+    const index = frames.length >> 1;
+    const { image, frame } = frames.list[index];
+    const { values } = await frames.get(index);
+    const shown = image.windows[0] ?? fullWindow(values, image);
+    const ours = paint(new Uint8ClampedArray(image.rows * image.columns * 4), values, image, shown);
+    const url = `${root}/series/${series}/instances/${image.uid}/frames/${frame}/rendered`;
+    const { response } = await withToken(url, "image/png");
+    const bitmap = await createImageBitmap(await response.blob());
+    const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
+    canvas.getContext("2d").drawImage(bitmap, 0, 0);
+    const theirs = canvas.getContext("2d").getImageData(0, 0, bitmap.width, bitmap.height).data;
+    let worst = Math.abs(ours.length - theirs.length);
+    ours.forEach((value, at) => { worst = Math.max(worst, Math.abs(value - theirs[at])); });
+    const most = ours.reduce((high, value, at) => (at % 4 === 0 ? Math.max(high, value) : high), 0);
+    return { worst, most };
+  });"""
+
+
+@pytest.mark.parametrize(
+    ("purpose", "series"),
+    [("volume", 0), ("multiframe", 0), ("multiframe", 1), ("x-ray", 0), ("photo", 0)]
+    + [("compressed", series) for series in range(3)],
+)
+def test_the_picture_is_the_one_that_the_archive_draws(
+    page: Explorer, purpose: str, series: int
+) -> None:
+    """Two implementations of the same transformation, which know nothing of each other."""
+    study = page.study(purpose)
+    page.driver.set_script_timeout(WAIT_SECONDS)
+    found = page.js(DIFFERENCES, study["study"], study["series"][series]["series"])
+    assert found["worst"] <= 1
+    assert found["most"] > 100
+
+
 def test_a_loop_plays(page: Explorer) -> None:
-    study = open_study(page, "multiframe")
+    open_study(page, "multiframe")
     statistics(page)
-    assert place(page) == f"Frame 1 of {study['series'][0].get('frames', 40)}"
+    assert place(page) == "Frame 1 of 40"
     page.wait("#play").click()
     wait_until("it plays", lambda: place(page), lambda text: text.startswith("Frame 5 "))
     page.wait("#play").click()
@@ -232,6 +271,28 @@ def test_a_document(page: Explorer) -> None:
     page.driver.switch_to.window(before[0])
 
 
+def touch(page: Explorer, *steps: list[tuple[float, float]]) -> None:
+    """Put fingers down at the points of the first step, move them along the others, lift them."""
+    kinds = ["touchStart", *["touchMove"] * (len(steps) - 1), "touchEnd"]
+    for kind, points in zip(kinds, [*steps, []], strict=True):
+        event = {
+            "type": kind,
+            "touchPoints": [{"x": x, "y": y, "id": at} for at, (x, y) in enumerate(points)],
+        }
+        page.driver.execute_cdp_cmd("Input.dispatchTouchEvent", event)
+
+
+def test_two_fingers_zoom(page: Explorer) -> None:
+    open_study(page, "volume")
+    first = statistics(page)
+    box = page.js("return document.getElementById('canvas').getBoundingClientRect().toJSON()")
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    touch(page, *[[(x - gap, y), (x + gap, y)] for gap in (50, 75, 100)])
+    wait_until("it is larger", lambda: page.js(STATISTICS)["mean"], lambda m: m > first["mean"])
+    page.wait("#canvas").send_keys("0")
+    assert page.js(STATISTICS) == first
+
+
 def test_touch_scrolls(page: Explorer) -> None:
     """One finger does what the chosen tool says."""
     open_study(page, "volume")
@@ -241,14 +302,7 @@ def test_touch_scrolls(page: Explorer) -> None:
     before = place(page)
     box = page.js("return arguments[0].getBoundingClientRect().toJSON()", canvas)
     x, y = box["x"] + box["width"] / 2, box["y"] + 40
-    for kind, points in (
-        ("touchStart", [{"x": x, "y": y}]),
-        ("touchMove", [{"x": x, "y": y + 40}]),
-        ("touchMove", [{"x": x, "y": y + 80}]),
-        ("touchEnd", []),
-    ):
-        event = {"type": kind, "touchPoints": points}
-        page.driver.execute_cdp_cmd("Input.dispatchTouchEvent", event)
+    touch(page, [(x, y)], [(x, y + 40)], [(x, y + 80)])
     assert before == "Image 49 of 96"
     wait_until("it has scrolled", lambda: place(page), lambda text: text == "Image 55 of 96")
     page.wait("input[name=tool][value=window]").click()

@@ -3,16 +3,13 @@ none (SIA-16).
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import aiohttp
-import pydicom
 import pytest
-from pydicom.uid import UID
 
-from tests.data import ct_study
 from tests.fakes.ehr import TOKEN
 from tests.fakes.site import sidecar_between
+from tests.real.issuers import put_study
 from tests.real.orthanc import Orthanc, require_orthanc
 from tests.real.served import Client, Served, ehr
 
@@ -47,28 +44,9 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
     with Orthanc() as running:
         for name, patient in PATIENTS.items():
             for number, issuer in enumerate(ARCHIVE[name]):
-                study = f"{ROOT}.{patient[1:]}.{number}"
-                (file,) = ct_study(
-                    tmp_path_factory.mktemp(patient),
-                    instances=1,
-                    patient_id=patient,
-                    study_instance_uid=study,
-                    rows=8,
-                    columns=8,
-                )
-                put(running, file, study, issuer)
+                study, folder = f"{ROOT}.{patient[1:]}.{number}", tmp_path_factory.mktemp(patient)
+                put_study(running, folder, study, patient_id=patient, issuer=issuer)
         yield running
-
-
-def put(orthanc: Orthanc, file: Path, study: str, issuer: str | None) -> None:
-    """Store an image with an issuer, and with UIDs of its own."""
-    image = pydicom.dcmread(file)
-    if issuer is not None:
-        image.IssuerOfPatientID = issuer
-    image.SeriesInstanceUID, image.SOPInstanceUID = UID(f"{study}.1"), UID(f"{study}.1.1")
-    image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
-    image.save_as(file)
-    orthanc.load(file)
 
 
 @pytest.mark.parametrize("name", ARCHIVE)

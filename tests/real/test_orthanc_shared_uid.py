@@ -15,6 +15,7 @@ import pydicom
 import pytest
 from pydicom.uid import UID
 
+from tests.capability_keys import token_bound
 from tests.data import ct_study
 from tests.fakes.ehr import TOKEN
 from tests.fakes.site import sidecar_between
@@ -226,14 +227,12 @@ async def test_no_capability_is_issued_and_an_old_one_ends(
     orthanc: Orthanc, tmp_path: Path
 ) -> None:
     """The address came before the clash."""
-    keys = tmp_path / "keys"
-    keys.write_text(f"one {'1' * 64}\n")
     later = "1.2.826.0.1.3680043.8.498.6.4"
     put(orthanc, tmp_path / "a", "p4", later)
     changes: dict[str, dict[str, Any]] = {
         "pacs": {"dialect": "orthanc"},
         "limits": {"search_cache_seconds": 0},
-        "capabilities": {"mode": "token_bound", "keys_file": str(keys)},
+        "capabilities": token_bound(tmp_path),
     }
     async with (
         sidecar_between(ehr("p4"), Served(orthanc), **changes) as (url, _),

@@ -21,14 +21,15 @@ from aiohttp import web
 from sidecar.bootstrap.build import build
 from sidecar.server.listener import listen
 from tests.attacks.raw import RawAnswer, answers, request
+from tests.capability_keys import token_bound
 from tests.dicom_instances import dataset, encoded
 from tests.fakes.archive import RowArchive
 from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
 from tests.fakes.site import HEADERS, site_settings
 from tests.fakes.stream_server import stream_server
+from tests.fhir.rows import row
 from tests.installed import installed
 from tests.real.reverse_proxies import PATH, PROGRAMS, WAYS, Program, ReverseProxy, reverse_proxy
-from tests.tables.capability_attacks import CAPABILITY_KEY
 from tests.tables.proxied_targets import TARGETS
 from tests.waiting import WAIT_SECONDS, wait_until_async
 from tests.web.records import events, to
@@ -41,13 +42,12 @@ IN_FLIGHT = 64 * 2**20
 """Bytes that kernels and programs may hold between an archive and a client that does not read."""
 
 
-def row(study: str, number: int) -> dict[str, Any]:
+def uids(study: str, number: int) -> dict[str, str]:
     return {
-        "00100020": {"vr": "LO", "Value": [PATIENT]},
-        "0020000D": {"vr": "UI", "Value": [study]},
-        "0020000E": {"vr": "UI", "Value": [f"{study}.1"]},
-        "00080018": {"vr": "UI", "Value": [f"{study}.1.{number}"]},
-        "00081190": {"vr": "UR", "Value": [f"http://pacs.example.org/rs/studies/{study}"]},
+        "PatientID": PATIENT,
+        "StudyInstanceUID": study,
+        "SeriesInstanceUID": f"{study}.1",
+        "SOPInstanceUID": f"{study}.1.{number}",
     }
 
 
@@ -55,10 +55,7 @@ def instance(study: str, number: int) -> bytes:
     """A DICOM file: of 1 MiB in the large study."""
     return encoded(
         dataset(
-            PatientID=PATIENT,
-            StudyInstanceUID=study,
-            SeriesInstanceUID=f"{study}.1",
-            SOPInstanceUID=f"{study}.1.{number}",
+            **uids(study, number),
             BitsAllocated=8,
             PixelData=bytes(2**20 if study == LARGE else 200_000),
         )
@@ -137,17 +134,18 @@ async def sidecar_behind(
     proxy: ReverseProxy, archive: Archive, folder: Path, **limits: Any
 ) -> AsyncIterator[None]:
     """Run a sidecar where the proxy expects it."""
-    rows = [row(study, number) for study, count in INSTANCES.items() for number in range(count)]
-    keys = folder / "keys"
-    keys.write_text(f"{CAPABILITY_KEY.key_id} {CAPABILITY_KEY.secret.hex()}")
-    keys.chmod(0o600)
+    rows = [
+        row(**uids(study, number), RetrieveURL=f"http://pacs.example.org/rs/studies/{study}")
+        for study, count in INSTANCES.items()
+        for number in range(count)
+    ]
     changes: dict[str, dict[str, Any]] = {
         "server": {
             "public_url": proxy.url,
             "forwarded_allow_ips": ["127.0.0.1"],
             "wado_uri": True,
         },
-        "capabilities": {"mode": "token_bound", "keys_file": str(keys)},
+        "capabilities": token_bound(folder),
         "audit": to(folder / "trail"),
         "limits": limits,
     }

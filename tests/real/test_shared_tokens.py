@@ -378,16 +378,8 @@ async def test_a_user_with_the_least_permissions_is_enough(
 async def test_tls(ehr: ScriptedEhr, tmp_path: Path) -> None:
     ours, other = certificate(tmp_path, "ours"), certificate(tmp_path, "other")
     files = ("--tls-cert-file", str(ours[0]), "--tls-key-file", str(ours[1]))
-    tls = (
-        "--tls-port",
-        "0",
-        *files,
-        "--tls-ca-cert-file",
-        str(ours[0]),
-        "--tls-auth-clients",
-        "no",
-    )
-    with redis_server(*tls) as server:
+    tls = ("--tls-port", "0", *files, "--tls-ca-cert-file", str(ours[0]))
+    with redis_server(*tls, "--tls-auth-clients", "no") as server:
         port = server.port
         async with database(server.url) as client:
             await client.config_set("port", 0)

@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
-import pydicom
 import pytest
-from pydicom.uid import UID
 
-from tests.data import ct_study
 from tests.fakes.ehr import ScriptedEhr, active
 from tests.fakes.site import sidecar_between
+from tests.real.issuers import put_study
 from tests.real.orthanc import Orthanc, require_orthanc
 from tests.real.served import Client, Served
 
@@ -46,20 +44,8 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
     require_orthanc()
     with Orthanc() as running:
         for site, study in STUDIES.items():
-            (file,) = ct_study(
-                tmp_path_factory.mktemp(site),
-                instances=1,
-                patient_id=NUMBER,
-                study_instance_uid=study,
-                rows=8,
-                columns=8,
-            )
-            image = pydicom.dcmread(file)
-            image.IssuerOfPatientID = site
-            image.SeriesInstanceUID, image.SOPInstanceUID = UID(f"{study}.1"), UID(f"{study}.1.1")
-            image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
-            image.save_as(file)
-            running.load(file)
+            folder = tmp_path_factory.mktemp(site)
+            put_study(running, folder, study, patient_id=NUMBER, issuer=site)
         yield running
 
 

@@ -16,7 +16,7 @@ from tests.markdown import snippet
 from tests.real.viewers.fixtures import browser, site
 from tests.real.viewers.pages import DOCUMENT, at, ohif, require_ohif, without_login
 from tests.real.viewers.pictures import as_shown, is_blank, likeness, on_canvas
-from tests.real.viewers.site import OTHER, OWNER, Site, write_files
+from tests.real.viewers.site import COMPRESSED, OTHER, OWNER, Site, write_files
 from tests.waiting import wait_until
 
 __all__ = ["browser", "site"]
@@ -113,11 +113,13 @@ def test_its_own_login(
 
 @pytest.mark.browser
 def test_with_a_token(site: Site, with_token: str, browser: webdriver.Chrome) -> None:
-    """A picture; the token does not stay in the address bar. The list does not use it."""
+    """Pictures, a compressed one too; the token leaves the address bar. The list ignores it."""
     handed = f"token={site.token}"
     browser.get(f"{with_token}/viewer?StudyInstanceUIDs={site.study(OWNER.id)}&{handed}")
     assert_it_shows(browser, site.files[OWNER.id])
     assert site.token not in browser.current_url
+    browser.get(f"{with_token}/viewer?StudyInstanceUIDs={site.study(COMPRESSED)}&{handed}")
+    assert_it_shows(browser, site.files[COMPRESSED])
     browser.get(f"{with_token}/viewer?StudyInstanceUIDs={site.study(OTHER.id)}&{handed}")
     assert_it_refuses(browser)
     browser.get(f"{with_token}/?{handed}")

@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from release.versions import git, semver
+from release.commands import git
+from release.versions import semver
 from sidecar import __version__
 from tests.helm.rendering import rendered, values_of
 from tests.release.pins import PINS, ROOT

@@ -2,24 +2,19 @@
 
 import re
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from release import __main__ as program
-from release.packages import CHART, Refused
+from release.commands import Refused, git
+from release.packages import CHART
 from sidecar import __version__
 from tests.release.pins import ROOT
 
 FILES = ("sidecar/__init__.py", "CHANGELOG.md", "SECURITY.md", "config/compose/compose.yaml")
 TAG = f"v{__version__}"
-
-
-def _git(repository: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(repository), *arguments]
-    return subprocess.check_output(command, text=True).strip()
 
 
 @pytest.fixture
@@ -35,11 +30,11 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         r"^## Unreleased\n(?:(?!## ).*\n)*", "## Unreleased\n\n", changes.read_text(), flags=re.M
     )
     changes.write_text(empty)
-    _git(folder, "init", "-q")
-    _git(folder, "config", "user.name", "a")
-    _git(folder, "config", "user.email", "a@example.org")
-    _git(folder, "add", ".")
-    _git(folder, "commit", "-q", "--no-verify", "-m", "first")
+    git(folder, "init", "-q")
+    git(folder, "config", "user.name", "a")
+    git(folder, "config", "user.email", "a@example.org")
+    git(folder, "add", ".")
+    git(folder, "commit", "-q", "--no-verify", "-m", "first")
 
     def packages(tree: Path, out: Path, *rest: Any) -> list[Path]:
         (out / "a.whl").write_text((tree / "SECURITY.md").read_text())
@@ -55,15 +50,13 @@ def test_a_dry_run_tags_nothing(repository: Path, capsys: pytest.CaptureFixture[
     out = repository.parent / "out"
     assert program.main(["--out", str(out)]) == 0
     assert {file.suffix for file in out.iterdir()} == {".whl", ".tgz", ".json", ""}
-    assert _git(repository, "tag") == _git(repository, "status", "--porcelain") == ""
+    assert git(repository, "tag") == git(repository, "status", "--porcelain") == ""
     assert f"a dry run: there is no tag {TAG}\n" in capsys.readouterr().out
 
 
 def test_the_tag_is_of_the_commit(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert program.main(["--tag", "--out", str(repository.parent / "out")]) == 0
-    assert _git(repository, "rev-parse", f"{TAG}^{{commit}}") == _git(
-        repository, "rev-parse", "HEAD"
-    )
+    assert git(repository, "rev-parse", f"{TAG}^{{commit}}") == git(repository, "rev-parse", "HEAD")
     assert f"git push origin {TAG}" in capsys.readouterr().out
     assert program.main(["--tag", "--out", str(repository.parent / "out")]) == 1
     assert f"the tag {TAG} exists" in capsys.readouterr().err
@@ -79,7 +72,7 @@ def test_what_is_not_committed_is_in_no_package(
     assert "before a tag: the working tree has changes" in capsys.readouterr().out
     assert (out / "a.whl").read_text() == committed
     assert program.main(["--tag", "--out", str(out)]) == 1
-    assert _git(repository, "tag") == ""
+    assert git(repository, "tag") == ""
 
 
 def test_a_release_that_fails_gets_no_tag(
@@ -91,7 +84,7 @@ def test_a_release_that_fails_gets_no_tag(
     monkeypatch.setattr(program, "bill_of_materials", fails)
     assert program.main(["--tag", "--out", str(repository.parent / "out")]) == 1
     assert capsys.readouterr().err == "release: the wheel does not run\n"
-    assert _git(repository, "tag") == ""
+    assert git(repository, "tag") == ""
 
 
 def test_places_of_the_version_that_differ_stop_it(
@@ -99,7 +92,7 @@ def test_places_of_the_version_that_differ_stop_it(
 ) -> None:
     file = repository / "config/compose/compose.yaml"
     file.write_text(file.read_text().replace(__version__, "9.9.9"))
-    _git(repository, "commit", "-q", "-a", "--no-verify", "-m", "second")
+    git(repository, "commit", "-q", "-a", "--no-verify", "-m", "second")
     assert program.main(["--out", str(repository.parent / "out")]) == 1
     assert (
         f"config/compose/compose.yaml: 9.9.9, where {__version__} goes" in capsys.readouterr().err

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from release import packages
-from release.packages import CHART, Refused, chart_package, digest, python_packages
+from release.commands import Refused, run
+from release.packages import CHART, chart_package, digest, python_packages
 from tests.helm.rendering import helm, rendered, values_of
 from tests.release.pins import ROOT
 
@@ -61,7 +62,7 @@ def _builds(monkeypatch: pytest.MonkeyPatch, *wheels: dict[str, str]) -> None:
                 wheel.writestr(zipfile.ZipInfo(name), text)
 
     monkeypatch.setattr(packages, "_build", build)
-    monkeypatch.setattr(packages, "_run", lambda command: None)
+    monkeypatch.setattr(packages, "run", lambda *command: None)
 
 
 GOOD = {"sidecar/__init__.py": "", "sidecar/page/page.css": "", "a-1.dist-info/RECORD": ""}
@@ -97,4 +98,4 @@ def test_other_packages_are_refused(
 
 def test_a_failing_command_says_what_it_said() -> None:
     with pytest.raises(Refused, match="ended with 3:\nwhy"):
-        packages._run(["sh", "-c", "echo why >&2; exit 3"])
+        run("sh", "-c", "echo why >&2; exit 3")

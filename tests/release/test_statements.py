@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from release.commands import Refused
 from release.images import image_of
-from release.packages import Refused
 from release.statements import provenance, sums
 
 LABELS = {

@@ -21,17 +21,13 @@ from tests.dicom_instances import dataset, encoded
 from tests.fakes.archive import INSTANCE, SERIES, STUDY, RowArchive
 from tests.fakes.ehr import PATIENT, TOKEN
 from tests.fakes.process_site import Site
+from tests.fhir.rows import row
 from tests.sidecar_process import SidecarProcess
 from tests.waiting import wait_until
 
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 UIDS = {"StudyInstanceUID": STUDY, "SeriesInstanceUID": SERIES, "SOPInstanceUID": INSTANCE}
-ROW = {
-    "00100020": {"vr": "LO", "Value": [PATIENT]},
-    "0020000D": {"vr": "UI", "Value": [STUDY]},
-    "0020000E": {"vr": "UI", "Value": [SERIES]},
-    "00080018": {"vr": "UI", "Value": [INSTANCE]},
-}
+ROW = row(PatientID=PATIENT, **UIDS)
 SUPERVISOR_BYTES = 25 * 2**20
 COMPILED = (
     "_pydantic_core",

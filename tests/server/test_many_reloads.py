@@ -21,16 +21,14 @@ from tests.dicom_instances import dataset, encoded
 from tests.fakes.archive import INSTANCE, SERIES, STUDY, RowArchive
 from tests.fakes.ehr import PATIENT, TOKEN
 from tests.fakes.process_site import Site
+from tests.fhir.rows import row
 from tests.sidecar_process import SidecarProcess
 from tests.waiting import wait_until
 
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
-ROW = {
-    "00100020": {"vr": "LO", "Value": [PATIENT]},
-    "0020000D": {"vr": "UI", "Value": [STUDY]},
-    "0020000E": {"vr": "UI", "Value": [SERIES]},
-    "00080018": {"vr": "UI", "Value": [INSTANCE]},
-}
+ROW = row(
+    PatientID=PATIENT, StudyInstanceUID=STUDY, SeriesInstanceUID=SERIES, SOPInstanceUID=INSTANCE
+)
 DRAWN = f"/wado-rs/studies/{STUDY}/series/{SERIES}/instances/{INSTANCE}/rendered"
 LARGE = b"\xff\xd8" + bytes(2**21) + b"\xff\xd9"
 PIECE, PIECES, PIECE_SECONDS = bytes(1_000), 60, 0.05

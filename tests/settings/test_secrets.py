@@ -4,12 +4,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from sidecar.settings.adapter import ADAPTER
 from sidecar.settings.upstream_auth import BackendServicesClient, SecretClient
 from tests.certificates import certificate
+from tests.ehr.backend import EC_KEY, pem
 from tests.settings.loading import Write, load, problems
 from tests.tables.settings import MINIMUM, SECRET, SECTIONS
 
@@ -99,11 +98,8 @@ def test_a_file_can_be_taken_back_for_a_value(write: Write, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("algorithm", ["RS384", "ES384"])
 def test_the_private_key_must_be_of_the_algorithm(write: Write, algorithm: str) -> None:
-    key = ec.generate_private_key(ec.SECP384R1()).private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
     client = {"method": "backend_services", "client_id": "us", "algorithm": algorithm}
-    client["private_key_file"] = str(write(key, "key.pem"))
+    client["private_key_file"] = str(write(pem(EC_KEY), "key.pem"))
     files = (write(MINIMUM), write(yaml.safe_dump({"patients": {"client": client}}), "second.yaml"))
     if algorithm == "ES384":
         assert isinstance(load(*files).patients.client, BackendServicesClient)

@@ -4,13 +4,13 @@ from dataclasses import replace
 from typing import Any
 
 from sidecar.access.permits import Capability, Operation, token_hash
-from sidecar.authorization.capability_urls import KEY_BYTES, Sealer, SealingKey
+from sidecar.authorization.capability_urls import Sealer
 from tests.attacks.raw import request
 from tests.attacks.row import FOREIGN, REFUSED, Row, row
+from tests.capability_keys import CAPABILITY_KEY
 from tests.fakes.archive import STUDY
 from tests.fakes.ehr import PATIENT, TOKEN
 
-CAPABILITY_KEY = SealingKey("attacked", b"k" * KEY_BYTES)
 PUBLIC_URL = "http://sidecar.example.org"
 
 

@@ -63,6 +63,7 @@ async def test_off_is_nothing() -> None:
         assert step is NO_SPAN
         assert root is current_span()
         assert type(root) is Span
+        assert root.child("token", "internal") is NO_SPAN
         assert trace_headers() == {}
         assert exemplar() is None
 

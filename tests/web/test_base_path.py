@@ -1,4 +1,4 @@
-"""A public URL with a path: a proxy may pass the path on or strip it (decision 0064)."""
+"""A public URL with a path: a proxy may pass the path on or strip it (decision 0058)."""
 
 import json
 from collections.abc import AsyncIterator
@@ -10,10 +10,11 @@ import pytest
 from sidecar.settings.server import _OWN_ROOTS
 from sidecar.web.target import base_path_of, without_base_path
 from tests.attacks.raw import RawAnswer, answers, request, send
+from tests.capability_keys import token_bound
 from tests.fakes.archive import STUDY, RowArchive
 from tests.fakes.ehr import PATIENT, ScriptedEhr
 from tests.fakes.site import sidecar_between
-from tests.tables.capability_attacks import CAPABILITY_KEY
+from tests.fhir.rows import row
 from tests.tables.targets import ATTACKS
 from tests.web.records import events, to
 
@@ -21,13 +22,13 @@ BASE = "/imaging"
 PUBLIC_URL = f"https://hospital.example.org{BASE}"
 SEARCH = f"/fhir/ImagingStudy?patient={PATIENT}&_count=1"
 ROWS = [
-    {
-        "00100020": {"vr": "LO", "Value": [PATIENT]},
-        "0020000D": {"vr": "UI", "Value": [uid]},
-        "0020000E": {"vr": "UI", "Value": [f"{uid}.1"]},
-        "00080018": {"vr": "UI", "Value": [f"{uid}.1.1"]},
-        "00081190": {"vr": "UR", "Value": [f"http://pacs.example.org/rs/studies/{uid}"]},
-    }
+    row(
+        PatientID=PATIENT,
+        StudyInstanceUID=uid,
+        SeriesInstanceUID=f"{uid}.1",
+        SOPInstanceUID=f"{uid}.1.1",
+        RetrieveURL=f"http://pacs.example.org/rs/studies/{uid}",
+    )
     for uid in (STUDY, f"{STUDY}.7")
 ]
 
@@ -46,14 +47,12 @@ class Client:
 @pytest.fixture
 async def client(tmp_path: Path) -> AsyncIterator[Client]:
     """Asks a sidecar with two studies and capability URLs."""
-    keys, trail = tmp_path / "keys", tmp_path / "trail"
-    keys.write_text(f"{CAPABILITY_KEY.key_id} {CAPABILITY_KEY.secret.hex()}")
-    keys.chmod(0o600)
+    trail = tmp_path / "trail"
     async with sidecar_between(
         ScriptedEhr(),
         RowArchive(*ROWS),
         server={"public_url": PUBLIC_URL, "wado_uri": True},
-        capabilities={"mode": "token_bound", "keys_file": str(keys)},
+        capabilities=token_bound(tmp_path),
         audit=to(trail),
     ) as (url, _):
         yield Client(int(url.rpartition(":")[2]), trail)

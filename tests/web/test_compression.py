@@ -14,19 +14,17 @@ from sidecar.web.pieces import LEAST_COMPRESSED_BYTES, PIECE_BYTES
 from tests.attacks.raw import answers, send
 from tests.attacks.raw import request as http
 from tests.attacks.row import OWN, ROOT
+from tests.capability_keys import token_bound
 from tests.fakes.archive import INSTANCE, SERIES, STUDY, ScriptedPacs
 from tests.fakes.ehr import PATIENT, ScriptedEhr
 from tests.fakes.retrievals import GOOD, answer
 from tests.fakes.site import sidecar_between
+from tests.fhir.rows import row
 from tests.stalls import measured
-from tests.tables.capability_attacks import CAPABILITY_KEY
 
-ROW = {
-    "00100020": {"vr": "LO", "Value": [PATIENT]},
-    "0020000D": {"vr": "UI", "Value": [STUDY]},
-    "0020000E": {"vr": "UI", "Value": [SERIES]},
-    "00080018": {"vr": "UI", "Value": [INSTANCE]},
-}
+ROW = row(
+    PatientID=PATIENT, StudyInstanceUID=STUDY, SeriesInstanceUID=SERIES, SOPInstanceUID=INSTANCE
+)
 
 
 def unchunked(body: bytes) -> bytes:
@@ -149,11 +147,8 @@ async def test_what_is_compressed(what: str, request: pytest.FixtureRequest) -> 
 
 async def test_addresses_that_are_permissions_are_not_compressed(tmp_path: Path) -> None:
     """They would stand beside what the client wrote, in ``link.self`` (BREACH)."""
-    keys = tmp_path / "keys"
-    keys.write_text(f"{CAPABILITY_KEY.key_id} {CAPABILITY_KEY.secret.hex()}")
-    capabilities = {"mode": "token_bound", "keys_file": str(keys)}
     pacs = Archive(GOOD["content-length"])
-    async with sidecar_between(ScriptedEhr(), pacs, capabilities=capabilities) as (url, _):
+    async with sidecar_between(ScriptedEhr(), pacs, capabilities=token_bound(tmp_path)) as (url, _):
         data = http("/fhir/ImagingStudy", "Accept-Encoding: gzip")
         (found,) = answers(await send(int(url.rpartition(":")[2]), data))
     assert found.status == 200

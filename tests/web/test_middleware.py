@@ -19,7 +19,6 @@ from sidecar.common.errors import BadGateway, NotFound, Unavailable
 from sidecar.common.spans import Tracing, measure
 from sidecar.server.listener import listen
 from sidecar.telemetry.metrics import Metrics
-from sidecar.web.forwarded import ForwardedClients
 from sidecar.web.middleware import RECORD, TARGET, add_headers, observe_requests
 from sidecar.web.target import Target
 from tests.fakes.site import NO_AUDIT
@@ -76,7 +75,7 @@ async def world() -> AsyncIterator[World]:
         lambda: False,
         Tracing(),
         "",
-        ForwardedClients(),
+        None,
         lambda handler, request: handler(request),
     )
     app = web.Application(middlewares=[observe])

@@ -161,7 +161,6 @@ def test_any_target_is_read_in_one_way_or_refused(raw: str) -> None:
 def test_form_parameters(text: str, expected: list[tuple[str, str]]) -> None:
     """``;`` separates nothing, and what was decoded is not decoded again."""
     assert form_parameters(text) == expected
-    assert Target(("x",), text).parameters() == expected
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def create_ehr(
     app.router.add_post("/authorize/consent", authorization.consent)
     app.router.add_post("/introspect", introspection.introspect)
     app.router.add_get("/logout", logout.end_session, allow_head=False)
-    others = f"{{type:{'|'.join(OTHER_TYPES)}}}"
+    others = "|".join(OTHER_TYPES)
     _add_for_browsers(
         app,
         ("GET", "/fhir/.well-known/smart-configuration", _document(smart)),
@@ -84,9 +84,8 @@ def create_ehr(
         ("GET", "/jwks", _document(id_tokens.jwks)),
         ("GET", "/fhir/metadata", fhir.metadata),
         ("GET", "/fhir/Patient", fhir.search),
-        ("GET", "/fhir/Patient/{id}", fhir.patient),
-        ("GET", f"/fhir/{others}", fhir.search_others),
-        ("GET", f"/fhir/{others}/{{id}}", fhir.read_others),
+        ("GET", f"/fhir/{{type:{others}}}", fhir.search_others),
+        ("GET", f"/fhir/{{type:Patient|{others}}}/{{id}}", fhir.read),
         ("POST", "/token", TokenEndpoint(store, backend, id_tokens).token),
         ("POST", "/revoke", logout.revoke),
     )

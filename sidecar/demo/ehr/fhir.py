@@ -57,7 +57,7 @@ def patient_resource(patient: DemoPatient) -> dict[str, Any]:
 
 
 class FhirServer:
-    """Handlers of ``Patient/<id>``, ``Patient?identifier=…``, ``metadata`` and other types.
+    """Handlers of ``<type>/<id>``, ``Patient?identifier=…``, ``<type>?patient=…`` and ``metadata``.
 
     ``smart`` is the smart-configuration.
     """
@@ -78,8 +78,7 @@ class FhirServer:
         if isinstance(token, web.Response):
             return token
         if token.authorization.patient is not None or "system/Patient.rs" not in token.scopes:
-            text = "The access token does not cover this search."
-            return _refusal(403, "forbidden", text, "insufficient_scope")
+            return _uncovered()
         wanted = request.query.get("identifier", "").split(",")
         entries = [
             {"resource": patient_resource(patient), "search": {"mode": "match"}}
@@ -89,19 +88,19 @@ class FhirServer:
         bundle = {"resourceType": "Bundle", "type": "searchset", "total": len(entries)}
         return json_response(bundle | ({"entry": entries} if entries else {}))
 
-    async def patient(self, request: web.Request) -> web.Response:
-        """Answer ``GET /fhir/Patient/{id}``, which needs a bearer token."""
+    async def read(self, request: web.Request) -> web.Response:
+        """Answer ``GET /fhir/<type>/<id>``, which needs a token. There are patients alone."""
         token = self._token(request)
         if isinstance(token, web.Response):
             return token
-        patient = request.match_info["id"]
-        if not _permits(token, "Patient", "r", patient):
-            # A patient who does not exist gets the same answer.
-            text = "The access token does not cover this patient."
-            return _refusal(403, "forbidden", text, "insufficient_scope")
-        if patient not in self._patients:
-            return _refusal(404, "not-found", "There is no such patient.")
-        return json_response(patient_resource(self._patients[patient]))
+        kind, patient = request.match_info["type"], token.authorization.patient
+        if kind == "Patient":
+            patient = request.match_info["id"]
+        if not _permits(token, kind, "r", patient):
+            return _uncovered()  # A patient who does not exist gets the same answer.
+        if kind == "Patient" and patient in self._patients:
+            return json_response(patient_resource(self._patients[patient]))
+        return _refusal(404, "not-found", "There is no such resource.")
 
     async def search_others(self, request: web.Request) -> web.Response:
         """Answer ``GET /fhir/<type>?…`` with an empty Bundle, where the token covers the search."""
@@ -112,22 +111,10 @@ class FhirServer:
         asked = [*request.query.getall("patient", []), *request.query.getall("subject", [])]
         own = (patient, f"Patient/{patient}", f"{self._fhir_url}/Patient/{patient}")
         if patient is None or not set(asked) <= set(own) or not _permits(token, kind, "s", patient):
-            text = "The access token does not cover this search."
-            return _refusal(403, "forbidden", text, "insufficient_scope")
+            return _uncovered()
         link = {"relation": "self", "url": f"{self._fhir_url}/{kind}?patient={patient}"}
         bundle = {"resourceType": "Bundle", "type": "searchset", "total": 0, "link": [link]}
         return json_response(bundle)
-
-    async def read_others(self, request: web.Request) -> web.Response:
-        """Answer ``GET /fhir/<type>/<id>``: there is none."""
-        token = self._token(request)
-        if isinstance(token, web.Response):
-            return token
-        patient = token.authorization.patient
-        if not _permits(token, request.match_info["type"], "r", patient):
-            text = "The access token does not cover this resource."
-            return _refusal(403, "forbidden", text, "insufficient_scope")
-        return _refusal(404, "not-found", "There is no such resource.")
 
     def _token(self, request: web.Request) -> AccessToken | web.Response:
         try:
@@ -161,6 +148,11 @@ def _refusal(status: int, code: str, text: str, error: str | None = None) -> web
     return json_response(operation_outcome(code, text), status=status, headers=headers)
 
 
+def _uncovered() -> web.Response:
+    text = "The access token does not cover this."
+    return _refusal(403, "forbidden", text, "insufficient_scope")
+
+
 def _capability_statement(fhir_url: str, smart: dict[str, Any]) -> dict[str, Any]:
     service = {
         "system": "http://terminology.hl7.org/CodeSystem/restful-security-service",
@@ -183,7 +175,7 @@ def _capability_statement(fhir_url: str, smart: dict[str, Any]) -> dict[str, Any
         "date": RELEASED,
         "kind": "instance",
         "software": {"name": "SMART Imaging Access sidecar, demo EHR", "version": __version__},
-        "implementation": {"description": "Three invented patients", "url": fhir_url},
+        "implementation": {"description": "Invented patients", "url": fhir_url},
         "fhirVersion": "4.0.1",
         "format": ["application/fhir+json"],
         "rest": [

@@ -1,11 +1,10 @@
 """What the demo's archive has, for the page: the studies of the phantoms and what each shows."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sidecar.demo.archive.index import Index, Series, Study
-from sidecar.demo.people import PATIENTS
 from sidecar.demo.phantoms.studies import RESEARCH, PhantomStudy, phantom_studies
 from sidecar.dicom.json_model import text
 
@@ -22,7 +21,8 @@ class DemoGuide:
         self, index: Index | None, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
         self._clock = clock
-        stored = {text(study.attributes, "StudyInstanceUID"): study for study in _studies(index)}
+        studies = () if index is None else index.studies
+        stored = {text(study.attributes, "StudyInstanceUID"): study for study in studies}
         self._phantoms = [
             (phantom, stored[phantom.facts.uid])
             for phantom in phantom_studies(clock())
@@ -33,32 +33,13 @@ class DemoGuide:
         """Return the guide as JSON."""
         return {
             "now": _instant(self._clock()),
-            "patients": [
-                {
-                    "id": patient.id,
-                    "name": f"{patient.given} {patient.family}",
-                    "gender": patient.gender,
-                    "birth_date": patient.birth_date,
-                }
-                for patient in PATIENTS
-            ],
             "studies": [_entry(phantom, study) for phantom, study in self._phantoms],
         }
 
     def of_another(self, patient: str) -> dict[str, Any] | None:
         """Return the entry of a study that is not the patient's, ``None`` if there is none."""
-        return next(
-            (
-                _entry(phantom, study)
-                for phantom, study in self._phantoms
-                if phantom.facts.patient.id != patient
-            ),
-            None,
-        )
-
-
-def _studies(index: Index | None) -> Sequence[Study]:
-    return () if index is None else index.studies
+        entries = (_entry(*one) for one in self._phantoms if one[0].facts.patient.id != patient)
+        return next(entries, None)
 
 
 def _entry(phantom: PhantomStudy, study: Study) -> dict[str, Any]:
@@ -82,19 +63,11 @@ def _entry(phantom: PhantomStudy, study: Study) -> dict[str, Any]:
 
 
 def _series(series: Series) -> dict[str, Any]:
-    named = {
-        name: text(series.attributes, keyword)
-        for name, keyword in (
-            ("series", "SeriesInstanceUID"),
-            ("modality", "Modality"),
-            ("description", "SeriesDescription"),
-        )
-    }
     return {
-        **named,
+        "series": text(series.attributes, "SeriesInstanceUID"),
         "instances": len(series.instances),
         "first": series.instances[0].part.instance,
-        "hidden": named["description"] == RESEARCH,
+        "hidden": text(series.attributes, "SeriesDescription") == RESEARCH,
     }
 
 

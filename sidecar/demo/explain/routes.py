@@ -1,5 +1,6 @@
 """The demo's own routes below ``/demo``, on the page's origin. They want no token."""
 
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -8,6 +9,7 @@ from sidecar.authorization.capability_urls import CapabilityUrls
 from sidecar.demo.ehr.tokens import TokenStore
 from sidecar.demo.explain.decisions import OWN_ROUTES, Decisions
 from sidecar.demo.explain.guide import DemoGuide
+from sidecar.demo.own_names import by_own_names
 from sidecar.demo.people import PATIENTS
 from sidecar.web.errors import json_response
 
@@ -22,8 +24,10 @@ def add_explanations(
     guide: DemoGuide,
     tokens: TokenStore,
     capabilities: CapabilityUrls | None,
+    *,
+    host: str,
 ) -> None:
-    """Add the routes to the sidecar's public application.
+    """Add the routes to the sidecar's public application, which listens on ``host``.
 
     ``tokens`` are those of the demo EHR. With what ``/demo/attacks`` gives, the page tries what
     must not work.
@@ -49,7 +53,8 @@ def add_explanations(
         ("guide", "/demo/guide", whole_guide),
         ("attacks", "/demo/attacks", attacks),
     ):
-        app.router.add_get(path, handler, name=OWN_ROUTES + name)
+        named = partial(by_own_names(host), handler=handler)
+        app.router.add_get(path, named, name=OWN_ROUTES + name)
 
 
 def _json(body: dict[str, Any], *, status: int = 200) -> web.Response:
@@ -60,31 +65,26 @@ def _attacks(
     patient: str, guide: DemoGuide, tokens: TokenStore, capabilities: CapabilityUrls | None
 ) -> dict[str, Any]:
     """Return what an attacker might have: UIDs of another patient, tokens, an old address."""
-    foreign = guide.of_another(patient)
-    other = foreign["patient"] if foreign else next(one.id for one in PATIENTS if one.id != patient)
+    foreign = guide.of_another(patient) or {}
+    first = foreign["series"][0] if foreign else {}
+    other = foreign.get("patient") or next(one.id for one in PATIENTS if one.id != patient)
+    old = None
+    if foreign and capabilities is not None:
+        old = capabilities.issue("", tokens.clock() - 1, patient, foreign["study"]).root
 
     def token(of: str | None, scope: str = _SCOPE, seconds: int = _TOKEN_SECONDS) -> str:
         return tokens.issue(patient=of, scope=scope, lifetime_seconds=seconds)
 
-    given: dict[str, Any] = {
+    return {
         "other_patient": other,
-        "other_study": None,
-        "other_series": None,
-        "other_instance": None,
+        "other_study": foreign.get("study"),
+        "other_series": first.get("series"),
+        "other_instance": first.get("first"),
         "tokens": {
             "other_patient": token(other),
             "expired": token(patient, seconds=-1),
             "search_only": token(patient, "patient/ImagingStudy.s"),
             "no_patient": token(None),
         },
-        "expired_capability": None,
+        "expired_capability": old,
     }
-    if foreign:
-        first = foreign["series"][0]
-        given["other_study"] = foreign["study"]
-        given["other_series"], given["other_instance"] = first["series"], first["first"]
-        if capabilities is not None:
-            ended = tokens.clock() - 1
-            old = capabilities.issue("", ended, patient, foreign["study"])
-            given["expired_capability"] = old.root
-    return given

@@ -3,7 +3,7 @@
 It uses standards alone: discovery at the EHR, FHIR, DICOMweb and a bearer token.
 """
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from html import escape
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -19,24 +19,18 @@ _TYPES = {".js": "text/javascript", ".css": "text/css"}
 
 def add_page(app: web.Application, *, ehr_fhir_url: str) -> None:
     """Add the page at ``GET /`` and its files to the sidecar's public application."""
-    html = (
-        _read("index.html")
-        .replace("{ehr_fhir_url}", escape(ehr_fhir_url))
-        .replace("{client_id}", CLIENT_ID)
-    )
-    headers = {"Content-Security-Policy": _policy(ehr_fhir_url)}
-
-    async def page(request: web.Request) -> web.Response:
-        return web.Response(text=html, content_type="text/html", headers=headers)
+    html = files(__name__).joinpath("index.html").read_text("utf-8")
+    html = html.replace("{ehr_fhir_url}", escape(ehr_fhir_url)).replace("{client_id}", CLIENT_ID)
+    policy = {"Content-Security-Policy": _policy(ehr_fhir_url)}
 
     async def icon(request: web.Request) -> web.Response:
         return web.Response(status=204)
 
-    app.router.add_get("/", page, name="page")
+    app.router.add_get("/", _answer(html, "text/html", policy), name="page")
     app.router.add_get("/favicon.ico", icon, name="page-icon")
     for path, file in assets():
         content_type = _TYPES[path[path.rindex(".") :]]
-        app.router.add_get(f"{PREFIX}/{path}", _asset(file.read_text("utf-8"), content_type))
+        app.router.add_get(f"{PREFIX}/{path}", _answer(file.read_text("utf-8"), content_type))
 
 
 def assets() -> Iterator[tuple[str, Traversable]]:
@@ -63,17 +57,15 @@ def _policy(ehr_fhir_url: str) -> str:
     ehr = urlsplit(ehr_fhir_url)
     return (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' "
-        f"{ehr.scheme}://{ehr.netloc}; img-src 'self' blob:; base-uri 'none'; form-action 'none'; "
+        f"{ehr.scheme}://{ehr.netloc}; img-src blob:; base-uri 'none'; form-action 'none'; "
         "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
     )
 
 
-def _asset(text: str, content_type: str) -> Callable[[web.Request], Awaitable[web.Response]]:
-    async def asset(request: web.Request) -> web.Response:
-        return web.Response(text=text, content_type=content_type)
+def _answer(
+    text: str, content_type: str, headers: Mapping[str, str] | None = None
+) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(text=text, content_type=content_type, headers=headers)
 
-    return asset
-
-
-def _read(name: str) -> str:
-    return files(__name__).joinpath(name).read_text(encoding="utf-8")
+    return answer

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator
 
 import pytest
 
@@ -13,21 +12,11 @@ REQUESTS = logging.getLogger("sidecar.request")
 
 
 @pytest.fixture
-def written() -> Iterator[list[logging.LogRecord]]:
+def written(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     """What the log writes elsewhere, which is warnings alone, as without ``--verbose``."""
-    records: list[logging.LogRecord] = []
-
-    class Kept(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            records.append(record)
-
-    root, handler = logging.getLogger(), Kept()
-    level = root.level
-    root.addHandler(handler)
-    root.setLevel("WARNING")
-    yield records
-    root.setLevel(level)
-    root.removeHandler(handler)
+    caplog.set_level("WARNING")
+    caplog.handler.setLevel("NOTSET")
+    return caplog
 
 
 def answer(request_id: str, status: int = 200, route: str = "wado-rs", **more: str) -> None:
@@ -43,7 +32,7 @@ def answer(request_id: str, status: int = 200, route: str = "wado-rs", **more: s
     log_request(level, fields | more)
 
 
-async def test_a_request_is_explained(written: list[logging.LogRecord]) -> None:
+async def test_a_request_is_explained(written: pytest.LogCaptureFixture) -> None:
     decisions = Decisions()
     with decisions.follow():
         answer("a", 403, reason="other_patient")
@@ -62,7 +51,7 @@ async def test_a_request_is_explained(written: list[logging.LogRecord]) -> None:
             {"id": "SIA-22", "text": "another patient is 403"},
         ],
     }
-    assert written == []
+    assert written.records == []
 
 
 @pytest.mark.parametrize(
@@ -83,7 +72,7 @@ async def test_outcomes(status: int, reason: str | None, outcome: str) -> None:
     assert (found["outcome"], found["reason"]) == (outcome, reason)
 
 
-async def test_the_log_stays_as_it_was(written: list[logging.LogRecord]) -> None:
+async def test_the_log_stays_as_it_was(written: pytest.LogCaptureFixture) -> None:
     level = REQUESTS.level
     decisions = Decisions()
     with decisions.follow():
@@ -92,13 +81,9 @@ async def test_the_log_stays_as_it_was(written: list[logging.LogRecord]) -> None
         REQUESTS.error("internal error", extra={"request_id": "c"})
     answer("d")
     assert REQUESTS.level == level
-    assert [vars(record).get("request_id") for record in written] == ["b", "c"]
-    assert [await decisions.find(name, seconds=0) is None for name in "abcd"] == [
-        False,
-        False,
-        True,
-        True,
-    ]
+    assert [vars(record).get("request_id") for record in written.records] == ["b", "c"]
+    found = [name for name in "abcd" if await decisions.find(name, seconds=0)]
+    assert found == ["a", "b"]
 
 
 async def test_a_request_that_is_still_running_is_waited_for() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from sidecar.access.reasons import STATUS, Reason
 from sidecar.demo.explain.requirements import PERMITS, REFUSALS, REQUIREMENTS, explain
+from tests.capability_keys import token_bound
 from tests.fakes.archive import ScriptedPacs
 from tests.fakes.ehr import ScriptedEhr
 from tests.fakes.retrievals import GOOD
@@ -39,12 +40,11 @@ def test_each_reason_has_a_sentence_and_a_requirement(reason: Reason) -> None:
 
 
 async def test_each_route_is_explained(tmp_path: Path) -> None:
-    (keys := tmp_path / "keys").write_text(f"one {'1' * 64}\n")
     async with sidecar_between(
         ScriptedEhr(),
         ScriptedPacs(GOOD["chunked"]),
         server={"wado_uri": True},
-        capabilities={"mode": "token_bound", "keys_file": str(keys)},
+        capabilities=token_bound(tmp_path),
     ) as (_, sidecar):
         names = {resource.name for resource in sidecar.public.router.resources()}
     assert names - WITHOUT <= PERMITS.keys()

@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 
 from sidecar.demo.people import WITH_TEST_FILES
 from sidecar.demo.samples import fill
+from tests.capability_keys import token_bound
 from tests.dicom_instances import dataset, encoded
 from tests.journey.world import World, make_world
 
@@ -50,14 +51,13 @@ def write_documents(scratch: Path, folder: Path) -> None:
     (images / "whole.dcm").write_bytes(whole)
     trail = scratch / "audit.jsonl"
     audit = {"audit": {"sink": "file", "file": str(trail), "site": "Example Hospital"}}
-    (keys := scratch / "capability-keys").write_text(f"one {'1' * 64}\n")
     kinds: dict[str, Json] = {
         "plain": {"fhir": {"detail": "instance", "timezone": "Europe/Vienna"}} | audit,
         "contained": {
             "fhir": {"contained_endpoint": True},
             "compat": {"requires_access_token": True},
         },
-        "capabilities": {"capabilities": {"mode": "token_bound", "keys_file": str(keys)}},
+        "capabilities": {"capabilities": token_bound(scratch)},
     }
     for kind, changes in kinds.items():
         (directory := scratch / kind).mkdir()

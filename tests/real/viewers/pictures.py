@@ -16,7 +16,8 @@ Grey = NDArray[np.float64]
 def as_shown(file: Path) -> Grey:
     """Return a file's frame by its rescaling and its window (PS3.3 C.11.2.1.2)."""
     one = pydicom.dcmread(file)
-    values = one.pixel_array * float(one.RescaleSlope) + float(one.RescaleIntercept)
+    slope, intercept = one.get("RescaleSlope", 1), one.get("RescaleIntercept", 0)
+    values = one.pixel_array * float(slope) + float(intercept)
     low = float(one.WindowCenter) - 0.5 - (float(one.WindowWidth) - 1) / 2
     shown: Grey = np.clip((values - low) / (float(one.WindowWidth) - 1), 0, 1)
     return shown

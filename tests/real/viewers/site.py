@@ -1,8 +1,6 @@
 """What viewers look at: the demo, or a real Orthanc behind the sidecar, with the same images."""
 
 import contextlib
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,19 +10,19 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import UID
 
 from sidecar.demo.people import PATIENTS
+from tests.demo.demo_process import running_demo
 from tests.journey.world import make_world
 from tests.real.orthanc import Orthanc
-from tests.real.processes import end
-from tests.sidecar_process import free_ports_in_a_row
-from tests.waiting import wait_until
 
 OWNER, OTHER = PATIENTS[0], PATIENTS[-1]
+COMPRESSED = "compressed"
+"""Name of the compressed file (RLE), which is ``OWNER``'s, too."""
 SCOPE = "launch/patient patient/ImagingStudy.rs"
 
 
 @dataclass(frozen=True)
 class Site:
-    """Addresses, a token of ``OWNER``, and the files by patient."""
+    """Addresses, a token of ``OWNER``, and the files by the patient's id or by name."""
 
     name: str
     sidecar: str
@@ -32,24 +30,28 @@ class Site:
     token: str
     files: dict[str, Path]
 
-    def study(self, patient: str) -> str:
-        """Return the UID of a patient's one study."""
-        return str(pydicom.dcmread(self.files[patient], stop_before_pixels=True).StudyInstanceUID)
+    def study(self, name: str) -> str:
+        """Return the UID of a file's study."""
+        return str(pydicom.dcmread(self.files[name], stop_before_pixels=True).StudyInstanceUID)
 
 
 def write_files(folder: Path) -> dict[str, Path]:
-    """Write an uncompressed CT for each of the two patients, with a window."""
+    """Write a study of one image for each patient, and a compressed one of ``OWNER``."""
     folder.mkdir()
-    found = {}
-    for number, patient in enumerate((OWNER, OTHER), start=1):
-        one = pydicom.dcmread(str(get_testdata_file("CT_small.dcm", download=False)))
+    found: dict[str, Path] = {}
+    for name, patient, source, center, width in (
+        (OWNER.id, OWNER, "CT_small.dcm", 50, 1000),
+        (OTHER.id, OTHER, "CT_small.dcm", 50, 1000),
+        (COMPRESSED, OWNER, "MR_small_RLE.dcm", 600, 1600),
+    ):
+        one = pydicom.dcmread(str(get_testdata_file(source, download=False)))
         one.PatientID, one.PatientName = patient.mrns[0], f"{patient.family}^{patient.given}"
-        uid = UID(f"1.2.826.0.1.3680043.8.498.19.{number}")
+        uid = UID(f"1.2.826.0.1.3680043.8.498.19.{len(found) + 1}")
         one.StudyInstanceUID, one.SeriesInstanceUID = uid, UID(f"{uid}.1")
         one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = UID(f"{uid}.1.1")
-        one.WindowCenter, one.WindowWidth = 50, 1000
-        found[patient.id] = folder / f"{patient.id}.dcm"
-        one.save_as(found[patient.id])
+        one.WindowCenter, one.WindowWidth = center, width
+        found[name] = folder / f"{name}.dcm"
+        one.save_as(found[name])
     return found
 
 
@@ -57,25 +59,8 @@ def write_files(folder: Path) -> dict[str, Path]:
 def demo_site(folder: Path) -> Iterator[Site]:
     """Run ``smart-imaging-sidecar demo`` over the files."""
     files = write_files(folder / "files")
-    port = free_ports_in_a_row(4)
-    command = [sys.executable, "-m", "sidecar", "demo", "--port", str(port)]
-    log = folder / "log.txt"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*command, "--data", str(folder / "files")], stdout=output, stderr=subprocess.STDOUT
-        )
-    try:
-
-        def said() -> str:
-            assert process.poll() is None, log.read_text()
-            return log.read_text()
-
-        text = wait_until("the demo's last line", said, lambda text: "Ctrl-C" in text)
-        lines = [line.strip() for line in text.splitlines()]
-        token = lines[next(n for n, one in enumerate(lines) if "An access token" in one) + 1]
-        yield Site("demo", f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port + 1}", token, files)
-    finally:
-        end(process)
+    with running_demo("--data", str(folder / "files")) as demo:
+        yield Site("demo", demo.base, demo.ehr, demo.token, files)
 
 
 @contextlib.contextmanager

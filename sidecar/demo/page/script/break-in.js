@@ -10,11 +10,18 @@ import { studies } from "./studies.js";
 
 const outcomes = new Map();
 
+/** Return what the attempts are made of. */
 async function context() {
-  const target = await readAttacks(session.patient);
+  const { patient, token, imaging } = session;
+  const given = await readAttacks(patient);
+  const studiesOf = (one) => `${imaging}/Patient/${one}/$wado-rs/studies`;
+  const own = studies.list[0];
   return {
-    target, own: studies.list[0], patient: session.patient, imaging: session.imaging,
-    token: session.token,
+    patient, token, own, isCapability: own.root.includes("/capability/"),
+    search: `${imaging}/ImagingStudy?patient=`, mine: studiesOf(patient),
+    theirs: studiesOf(given.other_patient), other: given.other_patient, study: given.other_study,
+    series: given.other_series, instance: given.other_instance, keys: given.tokens,
+    ended: given.expired_capability,
   };
 }
 
@@ -24,50 +31,47 @@ function judge(status) {
   return status < 400 ? "leak" : "unclear";
 }
 
-const SAID = {
-  refused: "Refused, as it should be", leak: "A leak: the server answered",
-  unclear: "No clear answer",
+const VERDICTS = {
+  refused: ["good", "Refused, as it should be"], leak: ["bad", "A leak: the server answered"],
+  unclear: ["wait", "No clear answer"],
 };
 
-async function run(attack, place, given) {
-  const asked = attack.ask(given);
-  if (!asked || asked.token === undefined && "token" in asked) {
+async function run({ title, ask, place }, given) {
+  const asked = ask(given);
+  if (!asked) {
     place.dataset.outcome = "skipped";
     place.querySelector(".result").replaceChildren(el("p", {}, "Not possible with this server."));
     return;
   }
-  const token = asked.token === undefined ? session.token : asked.token;
-  const { response, exchange } = await send(asked.url, {
-    method: asked.method, token, headers: { Accept: asked.accept },
-  });
+  const { url, accept, method, token = session.token } = asked;
+  const { response, exchange } = await send(url, { method, token, headers: { Accept: accept } });
   const isText = /json/.test(response.headers.get("Content-Type") ?? "");
   const outcome = isText ? await readJson(response, exchange) : null;
   if (!isText) await response.body?.cancel();
   const verdict = judge(response.status);
-  outcomes.set(attack, verdict);
+  const [kind, said] = VERDICTS[verdict];
+  outcomes.set(title, verdict);
   place.dataset.outcome = verdict;
   place.querySelector(".result").replaceChildren(
-    el("p", {}, badge(response.status), ` ${SAID[verdict]}. `,
+    el("p", {}, badge(response.status, kind), ` ${said}. `,
       el("span", { class: "quiet" }, outcome?.issue?.[0]?.diagnostics ?? "")),
     why(exchange), exchangeView(exchange));
 }
 
-function card(attack) {
-  const place = el("li", { class: "attack" });
-  const start = async () => run(attack, place, await context());
-  place.append(
-    el("h2", {}, attack.title), el("p", {}, attack.text),
-    button("Try it", start, { class: "small", aria: { label: `Try it: ${attack.title}` } }),
+function card([title, text, ask]) {
+  const made = { title, ask, place: el("li", { class: "attack" }) };
+  made.place.append(
+    el("h2", {}, title), el("p", {}, text),
+    button("Try it", async () => run(made, await context()),
+      { class: "small", aria: { label: `Try it: ${title}` } }),
     el("div", { class: "result" }));
-  return { attack, place };
+  return made;
 }
 
 /** Show first that what the attacks ask for exists: its owner's key opens it. */
-async function control({ target, imaging }) {
-  const root = `${imaging}/Patient/${target.other_patient}/$wado-rs`;
-  const url = `${root}/studies/${target.other_study}/series?limit=1`;
-  const { response, exchange } = await send(url, {
-    token: target.tokens.other_patient, headers: { Accept: "application/dicom+json" },
+async function control({ theirs, study, keys }) {
+  const { response, exchange } = await send(`${theirs}/${study}/series?limit=1`, {
+    token: keys.other_patient, headers: { Accept: "application/dicom+json" },
   });
   await readJson(response, exchange);
   byId("control").replaceChildren(el("p", {}, badge(response.status), response.ok
@@ -78,7 +82,7 @@ async function control({ target, imaging }) {
 async function tryAll(cards) {
   const given = await context();
   await control(given);
-  for (const { attack, place } of cards) await attempt(() => run(attack, place, given));
+  for (const one of cards) await attempt(() => run(one, given));
   const count = (verdict) => [...outcomes.values()].filter((one) => one === verdict).length;
   say(`${count("refused")} attempts were refused, ${count("leak")} leaked, ${
     count("unclear")} had no clear answer.`, count("leak") > 0);

@@ -8,7 +8,6 @@ import { writeZip } from "./zip.js";
 const KEEP_URL_MS = 60_000;
 
 let transfer = null;
-let chosen = null;
 let folder = null;
 
 const canSaveFiles = () => "showDirectoryPicker" in window;
@@ -33,18 +32,19 @@ async function writeFiles(files) {
   }
 }
 
-const formOf = () => document.querySelector("input[name=form]:checked").value;
-
 /** Begin anew, or resume. */
 async function start() {
-  if (transfer === null || transfer.isDone || transfer.study !== chosen) {
-    folder = formOf() === "files" ? await window.showDirectoryPicker({ mode: "readwrite" }) : null;
-    transfer = new Transfer(chosen, drawProgress, folder && writeFiles);
+  if (transfer.isDone || !transfer.isBegun) {
+    const form = document.querySelector("input[name=form]:checked").value;
+    folder = form === "files" ? await window.showDirectoryPicker({ mode: "readwrite" }) : null;
+    transfer = new Transfer(transfer.study, drawProgress, folder && writeFiles);
   }
   const running = transfer;
   say("The download has begun.");
   await running.run();
-  if (folder === null) save(writeZip(running.files), `study-${chosen.started?.slice(0, 10)}.zip`);
+  if (transfer !== running) return;
+  const { files, study } = running;
+  if (folder === null) save(writeZip(files), `study-${study.started?.slice(0, 10)}.zip`);
   say(`Saved: ${running.verified} files, ${bytes(running.bytes)}, all verified.`);
 }
 
@@ -54,7 +54,7 @@ async function startOrSay() {
 }
 
 function cancel() {
-  transfer?.cancel();
+  transfer.cancel();
   say("Cancelled. Resume goes on with the series that are missing.");
 }
 
@@ -70,26 +70,23 @@ function row({ series, state, bytes: received, verified }) {
 }
 
 function drawProgress() {
-  const current = transfer?.study === chosen ? transfer : null;
-  const parts = current?.parts ?? chosen.series.map((series) =>
-    ({ series, state: "waiting", bytes: 0, verified: 0 }));
-  const expected = parts.reduce((sum, { series }) => sum + (series.count ?? 0), 0);
-  const verified = current?.verified ?? 0;
+  if (transfer === null) return;  // Somebody has logged out.
+  const { parts, expected, verified, bytes: received, isRunning } = transfer;
   byId("progress").max = Math.max(1, expected);
   byId("progress").value = verified;
   byId("progress-text").textContent =
-    `${bytes(current?.bytes ?? 0)}, ${verified} of ${expected} instances verified`;
+    `${bytes(received)}, ${verified} of ${expected} instances verified`;
   byId("download-rows").replaceChildren(...parts.map(row));
-  const isRunning = current?.isRunning ?? false;
-  const isBegun = current !== null && !current.isDone && verified + current.bytes > 0;
-  byId("start").textContent = isBegun ? "Resume" : "Download";
+  const isPartial = !transfer.isDone && verified + received > 0;
+  byId("start").textContent = isPartial ? "Resume" : "Download";
   byId("start").disabled = isRunning;
   byId("cancel").disabled = !isRunning;
 }
 
 function choice() {
   const select = el("select", { id: "download-study", onchange: () => choose(select.value) },
-    studies.list.map((study) => el("option", { value: study.uid, selected: study === chosen },
+    studies.list.map((study) => el("option",
+      { value: study.uid, selected: study.uid === transfer.study.uid },
       `${study.description}, ${day(study.started)}`)));
   return el("label", { class: "field" }, el("span", {}, "Study"), select);
 }
@@ -104,17 +101,22 @@ function forms() {
     radio("files", "DICOM files in a folder", { disabled: !canSaveFiles() })), hint];
 }
 
+/** Take another study, or the first one where that is not listed. */
 function choose(uid) {
-  transfer?.cancel();
-  chosen = studies.list.find((study) => study.uid === uid) ?? null;
-  drawProgress();
+  const study = studies.list.find((one) => one.uid === uid) ?? studies.list[0];
+  if (transfer?.study.uid !== study?.uid) {
+    transfer?.cancel();
+    transfer = study ? new Transfer(study, drawProgress) : null;
+  }
+  if (byId("progress")) drawProgress();
 }
 
 /** Show the page, with a study chosen. */
-export function showDownload(study = chosen) {
-  chosen = studies.list.find(({ uid }) => uid === study?.uid) ?? studies.list[0] ?? null;
-  if (chosen === null) {
-    byId("download").replaceChildren(el("p", {}, "There is no study to download."));
+export function showDownload(study = transfer?.study) {
+  byId("download").replaceChildren();
+  choose(study?.uid);
+  if (transfer === null) {
+    byId("download").append(el("p", {}, "There is no study to download."));
     return;
   }
   byId("download").replaceChildren(
@@ -135,6 +137,6 @@ export function showDownload(study = chosen) {
 /** Stop, and forget what has come. */
 export function clearDownload() {
   transfer?.cancel();
-  transfer = chosen = folder = null;
+  transfer = folder = null;
   byId("download").replaceChildren();
 }

@@ -6,11 +6,12 @@ import { asCurl } from "./journal.js";
 
 const time = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
 
+const kindOf = (status) =>
+  (status === 503 ? "wait" : status === "visited" || status < 400 ? "good" : "refused");
+
 /** Return a badge for a status. */
-export function badge(status) {
-  const kind = status === 503 ? "wait" : status === "visited" || status < 400 ? "good" : "refused";
-  return el("span", { class: `badge ${kind}` }, String(status));
-}
+export const badge = (status, kind = kindOf(status)) =>
+  el("span", { class: `badge ${kind}` }, String(status));
 
 function path(exchange) {
   const url = new URL(exchange.url, location.href);

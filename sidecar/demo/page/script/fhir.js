@@ -49,16 +49,15 @@ function studyOf(resource, endpoints) {
     .replace("urn:oid:", "");
   const modalities = (resource.modality ?? []).map(({ code }) => code);
   return {
-    uid, id: resource.id, started: resource.started,
+    uid, started: resource.started,
     description: resource.description ?? (modalities.map(modalityName).join(", ") || "Study"),
     modalities,
     seriesCount: resource.numberOfSeries ?? resource.series?.length ?? 0,
     instanceCount: resource.numberOfInstances ?? 0,
     root: `${addressOf(resource, endpoints)}/studies/${uid}`,
     series: (resource.series ?? []).map((series) => ({
-      uid: series.uid, number: series.number ?? null, modality: series.modality.code,
-      description: series.description ?? "", count: series.numberOfInstances ?? null,
-      bodyPart: series.bodySite?.display ?? series.bodySite?.code ?? "",
+      uid: series.uid, modality: series.modality.code, description: series.description ?? "",
+      count: series.numberOfInstances ?? null,
     })),
   };
 }

@@ -7,11 +7,8 @@ async function ask(path) {
   return response.ok ? response.json() : null;
 }
 
-/** Return what is where in the archive; nothing is known of another archive than the demo's. */
-export async function readGuide() {
-  const guide = await ask("/demo/guide") ?? {};
-  return { patients: guide.patients ?? [], studies: guide.studies ?? [] };
-}
+/** Return the demo's studies in the archive: none is known of another archive. */
+export const readGuide = async () => (await ask("/demo/guide"))?.studies ?? [];
 
 /** Return whose images to ask for, and with which tokens. */
 export async function readAttacks(patient) {

@@ -1,6 +1,6 @@
 // Requests: each is recorded, none is cached, none has a referrer.
 
-import { mask, maskUrl, preview, previewForm, record } from "./journal.js";
+import { mask, maskUrl, preview, previewForm, record, withoutSecrets } from "./journal.js";
 import { session } from "./session.js";
 
 const SHOWN_HEADERS = [
@@ -17,7 +17,8 @@ export class Problem extends Error {
   }
 }
 
-function began(url, { method = "GET", headers = {}, body = null, step = null, token = null,
+/** Return the exchange of a request that has no answer yet. */
+export function began(url, { method = "GET", headers = {}, body = null, step = null, token = null,
   group = null }) {
   const shown = { ...headers };
   const isOurs = new URL(url, location.href).origin === location.origin;
@@ -26,7 +27,7 @@ function began(url, { method = "GET", headers = {}, body = null, step = null, to
     at: Date.now(), ms: null, step, method, url: maskUrl(url), headers: shown,
     form: body && previewForm(body), isOwnToken: token !== null && token === session.token,
     status: null, answerHeaders: {}, preview: null, isBinary: false, requestId: null, group,
-    count: 1, isOurs, curlUrl: isOurs ? new URL(url, location.href).href : maskUrl(url),
+    count: 1, isOurs, curlUrl: withoutSecrets(url),
   };
 }
 

@@ -4,21 +4,27 @@ const SECRETS = new Set([
   "access_token", "refresh_token", "id_token", "code", "code_verifier", "client_secret",
 ]);
 const PREVIEW_CHARACTERS = 6_000;
-const MAXIMUM_EXCHANGES = 300;
+export const MAXIMUM_EXCHANGES = 300;
 
 export const journal = new EventTarget();
 export const exchanges = [];
 
 export const mask = (secret) => `••••• (${String(secret).length} characters)`;
 
-/** Return a URL as a person may see it: a capability in its path is a secret, and so is a code. */
-export function maskUrl(text) {
+/** Return a URL whose parameters have no secret. */
+export function withoutSecrets(text) {
   const url = new URL(text, location.href);
-  url.pathname = url.pathname.replace(/^\/capability\/([^/]{6})[^/]*/, "/capability/$1…");
   for (const key of url.searchParams.keys()) {
     if (SECRETS.has(key)) url.searchParams.set(key, "•••••");
   }
-  return decodeURI(url.href).replaceAll("%E2%80%A6", "…").replaceAll("%E2%80%A2", "•");
+  return url.href;
+}
+
+/** Return a URL as a person may see it: a capability in its path is a secret, too. */
+export function maskUrl(text) {
+  const url = new URL(withoutSecrets(text));
+  url.pathname = url.pathname.replace(/^\/capability\/([^/]{6})[^/]*/, "/capability/$1…");
+  return url.href.replaceAll("%E2%80%A6", "…").replaceAll("%E2%80%A2", "•");
 }
 
 const masked = (key, value) =>
@@ -75,5 +81,5 @@ export function asCurl(exchange) {
     parts.push(`--data-urlencode ${quoted(line)}`);
   }
   if (exchange.isBinary) parts.push("-o answer");
-  return [...parts, quoted(exchange.curlUrl ?? exchange.url)].join(" \\\n  ");
+  return [...parts, quoted(exchange.curlUrl)].join(" \\\n  ");
 }

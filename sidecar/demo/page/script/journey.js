@@ -2,7 +2,7 @@
 
 import { button, byId, el, say } from "./dom.js";
 import { copy, exchangeView } from "./exchanges.js";
-import { exchanges, journal } from "./journal.js";
+import { exchanges, journal, MAXIMUM_EXCHANGES } from "./journal.js";
 import { logIn } from "./login.js";
 import { EHR, forget, session, sessions } from "./session.js";
 
@@ -81,6 +81,11 @@ function addToTimeline(exchange) {
     before.replaceWith(item);
   } else byId("timeline").prepend(item);
   shown.set(exchange, item);
+  if (shown.size > MAXIMUM_EXCHANGES) {
+    const [oldest, last] = shown.entries().next().value;
+    last.remove();
+    shown.delete(oldest);
+  }
   byId("timeline-empty").hidden = true;
 }
 

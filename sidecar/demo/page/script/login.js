@@ -1,7 +1,7 @@
 // SMART App Launch 2.2, standalone, with PKCE: find the EHR, log in, be allowed, get a token.
 
-import { json, Problem } from "./http.js";
-import { exchanges, maskUrl, record, restore } from "./journal.js";
+import { began, json, Problem } from "./http.js";
+import { exchanges, record, restore } from "./journal.js";
 import { CLIENT_ID, EHR, REDIRECT_URI, session, update } from "./session.js";
 import { sha256 } from "./sha256.js";
 
@@ -20,7 +20,7 @@ async function challengeOf(verifier) {
 }
 
 /** Step 1: ask the EHR where to log in and where the images are. */
-export async function discover() {
+async function discover() {
   const smart = await json(`${EHR}/.well-known/smart-configuration`,
     { step: 1, headers: { Accept: "application/json" } });
   const imaging = (smart.associated_endpoints ?? [])
@@ -49,11 +49,7 @@ export async function logIn() {
 
 /** Return an exchange that the browser had by itself: it went somewhere. */
 function visit(step, url, preview) {
-  return {
-    at: Date.now(), ms: null, step, method: "GET", url: maskUrl(url), headers: {}, form: null,
-    isOwnToken: false, status: "visited", answerHeaders: {}, preview, isBinary: false,
-    requestId: null, isOurs: false, group: null, count: 1,
-  };
+  return { ...began(url, { step }), status: "visited", preview, isOurs: false };
 }
 
 /** Steps 3 and 4, when the browser comes back from the EHR. Returns whether somebody logged in. */

@@ -52,6 +52,7 @@ function draw() {
 /** Go to a page; the keyboard's focus follows. */
 function navigate() {
   say("");
+  viewer?.pause();
   draw();
   byId(`${chosenPage()}-title`).focus({ preventScroll: true });
   scrollTo(0, 0);

@@ -9,7 +9,7 @@ import { isPictured, picture } from "./thumbnails.js";
 const AGAIN_SECONDS = 5;
 
 /** What the other pages work with. */
-export const studies = { list: [], guide: { patients: [], studies: [] } };
+export const studies = { list: [], guide: [] };
 
 let timers = [];
 let open = () => {};
@@ -36,13 +36,13 @@ export async function loadStudies() {
   clearStudies();
   Object.assign(studies, { list, guide });
   const found = new Set(list.map(({ uid }) => uid));
-  const later = guide.studies.filter(({ patient, study, opens_at: opensAt }) =>
+  const later = guide.filter(({ patient, study, opens_at: opensAt }) =>
     patient === session.patient && opensAt && !found.has(study));
   byId("cards").replaceChildren(...list.map(card), ...later.map(closedCard));
   say(`${plural(list.length, "study", "studies")} of ${session.name || session.patient}.`);
 }
 
-const guided = ({ uid }) => studies.guide.studies.find(({ study }) => study === uid);
+const guided = ({ uid }) => studies.guide.find(({ study }) => study === uid);
 
 function hiddenNote(study) {
   const known = guided(study)?.series ?? [];
@@ -69,7 +69,8 @@ function card(study) {
   }).then(() => {
     if (wait.hidden) return;
     wait.textContent = "Now it is there.";
-    say(`${study.description} has come from the archive.`);
+    // Elsewhere the line is about what is done there: a download that was saved, a refusal.
+    if (!byId("page-studies").hidden) say(`${study.description} has come from the archive.`);
   }).catch((problem) => {
     wait.hidden = problem.exchange?.status === 406;  // It has no image, which is no fault.
     wait.textContent = problem.message;

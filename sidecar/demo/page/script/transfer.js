@@ -19,20 +19,28 @@ export class Transfer {
     return this._abort !== null;
   }
 
+  get isBegun() {
+    return this.parts.some(({ state }) => state !== "waiting");
+  }
+
   get isDone() {
     return this.parts.every(({ state }) => state === "done");
   }
 
   get bytes() {
-    return this.parts.reduce((sum, part) => sum + part.bytes, 0);
+    return this._sum((part) => part.bytes);
   }
 
   get verified() {
-    return this.parts.reduce((sum, part) => sum + part.verified, 0);
+    return this._sum((part) => part.verified);
   }
 
   get expected() {
-    return this.parts.reduce((sum, { series }) => sum + (series.count ?? 0), 0);
+    return this._sum(({ series }) => series.count ?? 0);
+  }
+
+  _sum(count) {
+    return this.parts.reduce((sum, part) => sum + count(part), 0);
   }
 
   /** Return the files of all series. */

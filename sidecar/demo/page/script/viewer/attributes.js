@@ -6,7 +6,7 @@ const TAGS = {
   InstanceNumber: "00200013", MediaType: "00420012", NumberOfFrames: "00280008",
   Photometric: "00280004", PixelRepresentation: "00280103", PixelSpacing: "00280030",
   PlanarConfiguration: "00280006", RescaleIntercept: "00281052", RescaleSlope: "00281053",
-  RescaleType: "00281054", Rows: "00280010", SOPInstanceUID: "00080018",
+  Rows: "00280010", SOPInstanceUID: "00080018",
   SamplesPerPixel: "00280002", SliceLocation: "00201041", Title: "00420010",
   WindowCenter: "00281050", WindowExplanation: "00281055", WindowWidth: "00281051",
 };
@@ -40,7 +40,7 @@ function pixelsOf(read) {
     stored: read.number("BitsStored", bits), isSigned: read.number("PixelRepresentation", 0) === 1,
     isPlanar: read.number("PlanarConfiguration", 0) === 1,
     photometric: read.text("Photometric"), slope: read.number("RescaleSlope", 1) || 1,
-    intercept: read.number("RescaleIntercept", 0), unit: read.text("RescaleType"),
+    intercept: read.number("RescaleIntercept", 0),
     windows: windowsOf(read), aspect: aspectOf(read.values("PixelSpacing").map(Number)),
   };
 }

@@ -3,7 +3,7 @@
 import { whenReady, withToken } from "../http.js";
 import { onePart } from "../multipart.js";
 import { describe, isDrawable } from "./attributes.js";
-import { valuesOf } from "./pixels.js";
+import { frameLength, valuesOf } from "./pixels.js";
 
 const RAW = 'multipart/related; type="application/octet-stream"';
 const DRAWN = "image/jpeg, image/png";
@@ -38,11 +38,6 @@ export class Frames {
     return this.list.length;
   }
 
-  /** Return the number of frames that need no request. */
-  get kept() {
-    return this._kept.size;
-  }
-
   /** Return a frame that is kept, or undefined. */
   peek(index) {
     return this._kept.get(index)?.value;
@@ -65,8 +60,7 @@ export class Frames {
   }
 
   _size(index) {
-    const { rows, columns, samples, bits } = this.list[index].image;
-    return (rows * columns * samples * bits) / 8;
+    return frameLength(this.list[index].image);
   }
 
   _ask(index, enqueue) {
@@ -80,6 +74,11 @@ export class Frames {
   }
 
   _next() {
+    if (this._signal.aborted) {
+      const left = this._waiting.splice(0);
+      left.forEach(({ reject }) => reject(new DOMException("cancelled", "AbortError")));
+      return;
+    }
     if (this._flying.size >= AT_ONCE || this._waiting.length === 0) return;
     const { index, resolve, reject } = this._waiting.shift();
     const begun = this.peek(index) ?? this._flying.get(index) ?? this._begin(index);

@@ -27,18 +27,26 @@ function listenToKeys(canvas, actions) {
   });
 }
 
-function listenToWheel(canvas, actions) {
+/** Return a function that scrolls when parts of a step, which it gets, are a whole one. */
+function scroller(actions) {
   let rest = 0;
+  return (part) => {
+    rest += part;
+    const steps = Math.trunc(rest);
+    rest -= steps;
+    if (steps) actions.scroll(steps);
+  };
+}
+
+function listenToWheel(canvas, actions) {
+  const scroll = scroller(actions);
   canvas.addEventListener("wheel", (event) => {
     event.preventDefault();
     if (event.ctrlKey) {
       actions.zoom(Math.exp(-event.deltaY / 300), event.offsetX, event.offsetY);
       return;
     }
-    rest += event.deltaMode === 0 ? event.deltaY / WHEEL_A_STEP : event.deltaY;
-    const steps = Math.trunc(rest);
-    rest -= steps;
-    if (steps) actions.scroll(steps);
+    scroll(event.deltaMode === 0 ? event.deltaY / WHEEL_A_STEP : event.deltaY);
   }, { passive: false });
 }
 
@@ -56,22 +64,16 @@ function pinch(points, event, canvas, actions) {
 
 function listenToPointers(canvas, actions, toolOf) {
   const points = new Map();
-  let rest = 0;
+  let scroll = scroller(actions);
   const drag = (event, dx, dy) => {
     const tool = event.shiftKey || event.buttons > 1 ? "move" : toolOf();
-    if (tool !== "scroll") {
-      actions[tool](dx, dy);
-      return;
-    }
-    rest += dy / PIXELS_A_STEP;
-    const steps = Math.trunc(rest);
-    rest -= steps;
-    if (steps) actions.scroll(steps);
+    if (tool === "scroll") scroll(dy / PIXELS_A_STEP);
+    else actions[tool](dx, dy);
   };
   canvas.addEventListener("pointerdown", (event) => {
     canvas.setPointerCapture(event.pointerId);
     points.set(event.pointerId, { x: event.clientX, y: event.clientY });
-    rest = 0;
+    scroll = scroller(actions);
   });
   canvas.addEventListener("pointermove", (event) => {
     const before = points.get(event.pointerId);

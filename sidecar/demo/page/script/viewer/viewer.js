@@ -13,8 +13,8 @@ import { Screen } from "./screen.js";
 const DEFAULT_RATE = 12;
 const REDRAW_MS = 150;
 
-const HINT = "Wheel or arrow keys scroll. Drag changes the brightness; with Shift it moves the "
-  + "image. Plus and minus zoom, 0 resets, the space bar plays.";
+const HINT = "Drag does what is chosen above. Wheel and arrow keys scroll; with Shift a drag moves. "
+  + "Two fingers zoom, as do plus and minus; 0 resets, the space bar plays.";
 
 export class Viewer {
   constructor(place) {
@@ -69,6 +69,11 @@ export class Viewer {
     this._strip.replaceChildren();
     this._document.hidden = this._work.hidden = true;
     this._heading.replaceChildren(el("a", { href: "#studies" }, "Choose a study"), " first.");
+  }
+
+  /** Stop playing. */
+  pause() {
+    this._play(false);
   }
 
   /** Open a study at one of its series. */
