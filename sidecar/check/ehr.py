@@ -35,7 +35,12 @@ async def discovery(settings: Settings, sidecar: Sidecar) -> CheckOutcome:
             if sidecar.discovery.is_absent and settings.ehr.issuer is None:
                 hint += _ISSUER_UNKNOWN
             return warning(problem.for_operators(), hint)
-        hint = f"Is ehr.fhir_url right ({url}), and reachable from here? ehr.ca_file trusted?"
+        hint = (
+            f"Is ehr.fhir_url right ({url}), and reachable from here? ehr.ca_file trusted?"
+            if problem.reason == "discovery_unreachable"
+            else f"It does not answer {url}/.well-known/smart-configuration as an EHR does: "
+            "is ehr.fhir_url its FHIR base?"
+        )
         return failure_of(problem, _DISCOVERY_HINTS.get(problem.reason, hint))
     if configuration.introspection_endpoint is None and "introspection_endpoint" in needed:
         return failure(f"{url} names no introspection_endpoint", "Set tokens.introspection.url.")

@@ -56,7 +56,10 @@ def _reason(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return ": the name does not resolve (dns)"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return ": its certificate is not trusted here (tls_untrusted)"
+        return (
+            ": its certificate is not trusted here (tls_untrusted); "
+            "SSL_CERT_FILE names the file of a CA of your own"
+        )
     if isinstance(error, aiohttp.ClientSSLError):
         return ": TLS failed (tls)"
     if isinstance(error, aiohttp.ServerDisconnectedError):

@@ -54,6 +54,8 @@ class Dialect:
     """Whether rarer attributes are in its database. Orthanc reads a file for them."""
     uid_list: int = 1_600
     """Limit of characters in a list of UIDs. Some servers take query strings of 2,048 at most."""
+    series_show_owners: bool = False
+    """Whether it makes each study of instances, so that none is without series."""
     converts_text: bool = False
     """Whether it converts the texts of a row to one character set, and drops what that lacks.
 
@@ -163,6 +165,7 @@ DIALECTS: dict[str, Dialect] = {
             decodes_queries=False,
             keeps_details=False,
             uid_list=6_000,
+            series_show_owners=True,
             converts_text=True,
             one_media_range=True,
             answers_head=False,

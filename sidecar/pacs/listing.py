@@ -7,11 +7,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sidecar.access.decision import decide_owners
-from sidecar.access.facts import KnownAs
+from sidecar.access.decision import decide_owners, is_own_row
+from sidecar.access.facts import KnownAs, PatientIdentifier
+from sidecar.access.permits import SearchPermit
 from sidecar.access.reasons import Reason
 from sidecar.common.slices import in_slices
 from sidecar.dicom.json_model import CompactRow, Row, RowsByUid, number, packed, text
+from sidecar.dicom.owner import owner_of
+from sidecar.dicomweb.paths import Query
+from sidecar.dicomweb.query import includefield
+from sidecar.pacs.client import PacsClient
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +124,50 @@ class Listing:
                     self._derived[kind] = await make()
         found: T = self._derived[kind]
         return found
+
+
+def include(client: PacsClient, always: Iterable[str], more: Iterable[str] = ()) -> tuple[str, str]:
+    """Return ``includefield`` for ``always``, and ``more`` where the archive has it at hand."""
+    return includefield(*always, *(more if client.dialect.keeps_details else ()))
+
+
+async def rows_of(
+    client: PacsClient,
+    permit: SearchPermit,
+    identifier: PatientIdentifier,
+    level: str,
+    fields: tuple[str, str],
+) -> list[Row]:
+    """Return what the PACS answers to a query for this patient; not all of it need be theirs.
+
+    Raises what ``PacsClient.search`` raises.
+    """
+    issuer = [("IssuerOfPatientID", identifier.issuer)] if identifier.issuer else []
+    parameters = [("PatientID", identifier.patient_id), *issuer, fields]
+    return await client.search(Query(level), parameters, permit=permit)
+
+
+async def own_rows(
+    rows: list[Row], identifier: PatientIdentifier, keyword: str, drop: Callable[[], None]
+) -> list[tuple[str, Row]]:
+    """Return StudyInstanceUID and row of those that have the ``keyword`` and are the patient's.
+
+    The others are logged, and ``drop()`` is called for each row of somebody else.
+    """
+    alone = frozenset({identifier})
+
+    def is_own(row: Row) -> bool:
+        own = is_own_row(owner_of(row), alone, unnamed=False)
+        if not own:
+            drop()
+        return own
+
+    own = await in_slices(
+        (text(row, "StudyInstanceUID") or "", row) if text(row, keyword) and is_own(row) else None
+        for row in rows
+    )
+    log_dropped(len(rows) - len(own))
+    return own
 
 
 async def join_listings(

@@ -41,8 +41,8 @@ SEARCH_BYTES = 64 * 2**20
 """Limit in bytes of all rows of a search."""
 SEARCH_VALUES = 5_000_000
 """Limit of JSON values in all rows of a search: each takes memory."""
-SMALL_BYTES = 32_768
-"""An answer up to this size is parsed at once, in a millisecond, unless it has many values."""
+SMALL_BYTES = 65_536
+"""An answer up to this size is parsed at once, in a few milliseconds, unless it has many values."""
 _PIECE_BYTES = 8_192
 
 Identity = tuple[str | None, ...]

@@ -20,9 +20,9 @@ from sidecar.dicom.json_model import Row, RowsByUid, packed, text, values
 from sidecar.dicom.owner import is_row_of
 from sidecar.dicomweb.paths import Query
 from sidecar.pacs.client import PacsClient
-from sidecar.pacs.listing import Listing, log_dropped
+from sidecar.pacs.listing import Listing, include, log_dropped
 from sidecar.pacs.ownership import Ownership
-from sidecar.pacs.study_lists import ASKED_SECONDS, StudyLists, include
+from sidecar.pacs.study_lists import ASKED_SECONDS, StudyLists
 from sidecar.pacs.study_owners import StudyOwners
 
 DETAILS_OF_ONE = 4

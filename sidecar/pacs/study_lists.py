@@ -7,36 +7,32 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
 
-from sidecar.access.decision import decide_owners, is_own_row
+from sidecar.access.decision import decide_owners
 from sidecar.access.facts import PatientIdentifier
 from sidecar.access.permits import SearchPermit
-from sidecar.common.errors import BadGateway
 from sidecar.common.invalidation import FRESH_SECONDS, Invalidation
 from sidecar.common.loading_cache import LoadingCache
 from sidecar.common.slices import in_slices
-from sidecar.dicom.json_model import Row, RowsByUid, packed, text
-from sidecar.dicom.owner import owner_of
-from sidecar.dicomweb.paths import Query
-from sidecar.dicomweb.query import includefield
-from sidecar.dicomweb.upstream_errors import QueryRefused, ResourceNotOffered
+from sidecar.dicom.json_model import Row, RowsByUid, text
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.listing import (
-    MORE_SERIES_FIELDS,
     MORE_STUDY_FIELDS,
-    SERIES_FIELDS,
     STUDY_FIELDS,
     Listing,
     count_series,
+    include,
     join_listings,
-    log_dropped,
+    own_rows,
+    rows_of,
     size_of,
 )
+from sidecar.pacs.series_lists import SeriesLists
 from sidecar.pacs.study_owners import Owners, StudyOwners
 
 log = logging.getLogger(__name__)
@@ -45,26 +41,21 @@ LISTS_BYTES = 128 * 2**20
 """Limit in bytes of cached lists, with what is derived from them; and of those that are joined."""
 ARRIVED_SECONDS = 60
 """Time in seconds for which the half of a list that has come is cached (SIA-23)."""
-NOT_SUPPORTED_SECONDS = 3_600
-"""Time in seconds after which a PACS that cannot list a patient's series is asked again."""
-
 ASKED_SECONDS = 3_600
 """Time in seconds for which the first time of a query that goes on is cached (SIA-23)."""
-
-_TOO_MUCH = ("query_too_many_results", "query_too_large")
-"""Failures that mean more series than the PACS lists at once: then study by study."""
-
-
-def include(client: PacsClient, always: Iterable[str], more: Iterable[str] = ()) -> tuple[str, str]:
-    """Return ``includefield`` for ``always``, and ``more`` where the archive has it at hand."""
-    return includefield(*always, *(more if client.dialect.keeps_details else ()))
 
 
 @dataclass(slots=True)
 class _Arrived:
-    """The part of one identifier's list that has come; a repeated request asks for the rest."""
+    """The part of one identifier's list that has come; a repeated request asks for the rest.
 
-    studies: list[Row] | None = None
+    ``counts``: as in ``Listing``. ``below``: answers of ``SeriesLists.of_studies``, ``None`` when
+    that is done.
+    """
+
+    studies: list[tuple[str, Row]] | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+    below: dict[str, list[Row]] | None = field(default_factory=dict)
     series: RowsByUid | None = None
     owners: dict[str, Owners] = field(default_factory=dict)
 
@@ -94,13 +85,12 @@ class StudyLists:
     ) -> None:
         self._client = client
         self._owners = owners
+        self._series = SeriesLists(client, owners, fields=series_fields, drop=drop, clock=clock)
         self._with_series = with_series
+        self.series_fields = self._series.fields
         self._study_fields = tuple(dict.fromkeys((*STUDY_FIELDS, *study_fields)))
-        self._series_fields = tuple(dict.fromkeys((*SERIES_FIELDS, *series_fields)))
         self._drop = drop
         self._now = now
-        self._clock = clock
-        self._no_series_until = float("-inf")
         self._listings: LoadingCache[PatientIdentifier, Listing] = LoadingCache(
             invalidation,
             _patient_ids,
@@ -160,7 +150,8 @@ class StudyLists:
         asked = self._asked.setdefault(identifier, self._now())
         arrived = self._arrived.peek(identifier) or _Arrived()
         self._arrived.put(identifier, arrived, self._arrived.stamp(identifier))
-        # Owners are asked for while the series still come.
+        await self._ask_below(permit, identifier, arrived)
+        # Owners are asked for while the series still come, unless both are known already.
         (rows, copies, owners), series = await asyncio.gather(
             self._ask_studies(permit, identifier, arrived),
             self._ask_series(permit, identifier, arrived),
@@ -173,21 +164,51 @@ class StudyLists:
             series,
             copies,
             owners,
-            counts=await count_series(rows),
+            counts=arrived.counts,
             row_bytes=await size_of(every_row),
         )
         if self._arrived.peek(identifier) is arrived:
             self._arrived.discard(identifier)
         return listing
 
+    async def _list_studies(
+        self, permit: SearchPermit, identifier: PatientIdentifier, arrived: _Arrived
+    ) -> list[tuple[str, Row]]:
+        """Return StudyInstanceUID and row of each study that is the patient's."""
+        if arrived.studies is None:
+            fields = include(self._client, self._study_fields, MORE_STUDY_FIELDS)
+            rows = await rows_of(self._client, permit, identifier, "studies", fields)
+            arrived.studies = await own_rows(
+                rows, identifier, "StudyInstanceUID", lambda: self._drop("study_row")
+            )
+            arrived.counts = await count_series(row for _, row in arrived.studies)
+        return arrived.studies
+
+    async def _ask_below(
+        self, permit: SearchPermit, identifier: PatientIdentifier, arrived: _Arrived
+    ) -> None:
+        """Let series arrive that show whose their studies are, from a PACS that has these."""
+        if arrived.below is None or not (self._with_series and self._series.show_owners):
+            return
+        await self._list_studies(permit, identifier, arrived)
+        found = await self._series.of_studies(permit, identifier, arrived.counts, arrived.below)
+        arrived.below = None
+        if found is not None:
+            arrived.series, owners = found
+            arrived.owners |= owners
+
+    async def _ask_series(
+        self, permit: SearchPermit, identifier: PatientIdentifier, arrived: _Arrived
+    ) -> RowsByUid | None:
+        if arrived.series is None and self._with_series:
+            arrived.series = await self._series.of_patient(permit, identifier)
+        return arrived.series
+
     async def _ask_studies(
         self, permit: SearchPermit, identifier: PatientIdentifier, arrived: _Arrived
     ) -> tuple[list[Row], list[Row], dict[str, Owners]]:
         """Return a row for each UID, its copies, and the owners where others have it, too."""
-        if arrived.studies is None:
-            fields = include(self._client, self._study_fields, MORE_STUDY_FIELDS)
-            arrived.studies = await self._search(permit, identifier, "studies", fields)
-        own = await self._own(arrived.studies, identifier, "StudyInstanceUID", "study_row")
+        own = await self._list_studies(permit, identifier, arrived)
         by_uid = dict(own)
         # An UNAVAILABLE study was rejected, or is gone.
         listed = await in_slices(
@@ -201,85 +222,6 @@ class StudyLists:
         )
         copies = await in_slices(row if row != by_uid[uid] else None for uid, row in own)
         return listed, copies, dict(others)
-
-    async def _ask_series(
-        self, permit: SearchPermit, identifier: PatientIdentifier, arrived: _Arrived
-    ) -> RowsByUid | None:
-        if arrived.series is not None:
-            return arrived.series
-        if not self._with_series or self._clock() < self._no_series_until:
-            return None
-        try:
-            rows = await self._search(permit, identifier, "series", self.series_fields())
-        except ResourceNotOffered:
-            self._without_series()
-            return None
-        except QueryRefused:
-            return None
-        except BadGateway as problem:
-            if problem.reason not in _TOO_MUCH:
-                raise
-            return None
-        named = await in_slices(row if text(row, "PatientID") else None for row in rows)
-        if len(named) < len(rows):
-            # Some of the others may be this patient's: queries study by study show which. Where no
-            # row names a patient, the PACS never does at this level.
-            if not named:
-                self._without_series()
-            return None
-        by_study: dict[str, list[Row]] = {}
-        for study, row in await self._own(rows, identifier, "SeriesInstanceUID", "series_row"):
-            by_study.setdefault(study, []).append(row)
-        arrived.series = RowsByUid(
-            dict(await in_slices((study, packed(below)) for study, below in by_study.items()))
-        )
-        return arrived.series
-
-    async def _search(
-        self,
-        permit: SearchPermit,
-        identifier: PatientIdentifier,
-        level: str,
-        fields: tuple[str, str],
-    ) -> list[Row]:
-        issuer = [("IssuerOfPatientID", identifier.issuer)] if identifier.issuer else []
-        parameters = [("PatientID", identifier.patient_id), *issuer, fields]
-        return await self._client.search(Query(level), parameters, permit=permit)
-
-    async def _own(
-        self, rows: list[Row], identifier: PatientIdentifier, keyword: str, what: str
-    ) -> list[tuple[str, Row]]:
-        """Return StudyInstanceUID and row of those that have the ``keyword`` and are the patient's.
-
-        The others are logged, and ``drop(what)`` is called for those of somebody else.
-        """
-        alone = frozenset({identifier})
-
-        def is_own(row: Row) -> bool:
-            own = is_own_row(owner_of(row), alone, unnamed=False)
-            if not own:
-                self._drop(what)
-            return own
-
-        own = await in_slices(
-            (text(row, "StudyInstanceUID") or "", row)
-            if text(row, keyword) and is_own(row)
-            else None
-            for row in rows
-        )
-        log_dropped(len(rows) - len(own))
-        return own
-
-    def series_fields(self) -> tuple[str, str]:
-        """Return the ``includefield`` parameter of queries for series."""
-        return include(self._client, self._series_fields, MORE_SERIES_FIELDS)
-
-    def _without_series(self) -> None:
-        log.warning(
-            "the PACS does not list a patient's series with their patient: "
-            "they are asked for by study"
-        )
-        self._no_series_until = self._clock() + NOT_SUPPORTED_SECONDS
 
     def forget_listed(self, study: str, known_as: frozenset[PatientIdentifier]) -> None:
         """Forget this patient's lists that show ``study``: its UID is somebody else's, too."""

@@ -7,7 +7,7 @@ A PACS may hold one StudyInstanceUID for two patients. So the query has a list o
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
 from sidecar.access.decision import decide_owners
 from sidecar.access.facts import KnownAs, PatientIdentifier
@@ -54,6 +54,34 @@ class StudyOwners:
         self._no_lists_until = float("-inf")
         self._all = asyncio.Semaphore(AT_ONCE_FOR_ALL)
 
+    @property
+    def takes_lists(self) -> bool:
+        """Whether the PACS takes lists of UIDs, as far as is known."""
+        return self._clock() >= self._no_lists_until
+
+    async def in_lists(
+        self, uids: Iterable[str], ask: Callable[[Sequence[str]], Awaitable[None]]
+    ) -> None:
+        """Call ``ask`` with lists of those of the UIDs that can be asked for, some at a time.
+
+        Raises what it raises, at once.
+        """
+        list_queries = asyncio.Semaphore(AT_ONCE)
+
+        async def ask_one(batch: Sequence[str]) -> None:
+            async with list_queries, self._all:
+                await ask(batch)
+
+        tasks = [
+            asyncio.ensure_future(ask_one(batch))
+            for batch in _batches(filter(is_uid, uids), self._client.dialect.uid_list)
+        ]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:  # After a failure the PACS is not asked the rest.
+                task.cancel()
+
     async def of(
         self, studies: Iterable[str], known_as: KnownAs, arrived: dict[str, Owners] | None = None
     ) -> dict[str, Owners]:
@@ -71,22 +99,11 @@ class StudyOwners:
                 "the PACS lists studies under UIDs that it cannot be asked for",
                 extra={"studies": odd},
             )
-        list_queries = asyncio.Semaphore(AT_ONCE)
 
         async def ask(batch: Sequence[str]) -> None:
-            async with list_queries, self._all:
-                known.update(await self._ask(batch, known_as))
+            known.update(await self._ask(batch, known_as))
 
-        unknown = (uid for uid in wanted if uid not in known and is_uid(uid))
-        tasks = [
-            asyncio.ensure_future(ask(batch))
-            for batch in _batches(unknown, self._client.dialect.uid_list)
-        ]
-        try:
-            await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:  # After a failure the PACS is not asked the rest.
-                task.cancel()
+        await self.in_lists((uid for uid in wanted if uid not in known), ask)
         owners = {uid: known.get(uid, frozenset()) for uid in wanted}
         for uid in await in_slices(
             uid if decide_owners(found_owners, known_as) is not None else None
@@ -96,7 +113,7 @@ class StudyOwners:
         return owners
 
     async def _ask(self, batch: Sequence[str], known_as: KnownAs) -> Mapping[str, Owners]:
-        if len(batch) > 1 and self._clock() < self._no_lists_until:
+        if len(batch) > 1 and not self.takes_lists:
             return await self._one_by_one(batch, known_as)
         owners: Mapping[str, Owners] = {}
         try:

@@ -13,6 +13,7 @@ from sidecar.conformance.finding import Finding, State
 from sidecar.settings.tokens import IntrospectionSettings
 from tests.check.scripted_site import Pacs, found, served
 from tests.fakes.ehr import ScriptedEhr
+from tests.sidecar_process import free_port
 
 
 async def test_an_introspection_that_says_yes_to_everything(ehr: ScriptedEhr, pacs: Pacs) -> None:
@@ -60,7 +61,15 @@ async def test_no_discovery(ehr: ScriptedEhr, pacs: Pacs) -> None:
     ehr.configuration_status = 500
     finding = (await found(ehr, pacs))["ehr.smart_configuration"]
     assert (finding.state, finding.text) == (State.FAIL, "discovery_unexpected_status (status 500)")
-    assert "ehr.fhir_url" in str(finding.hint)
+    assert "/fhir/.well-known/smart-configuration" in str(finding.hint)
+    assert "ca_file" not in str(finding.hint), "it was reached"
+
+
+async def test_an_ehr_that_is_not_reached(ehr: ScriptedEhr, pacs: Pacs) -> None:
+    url = f"http://127.0.0.1:{free_port()}/fhir"
+    finding = (await found(ehr, pacs, ehr={"fhir_url": url}))["ehr.smart_configuration"]
+    assert (finding.state, finding.text) == (State.FAIL, "discovery_unreachable (ECONNREFUSED)")
+    assert "reachable from here? ehr.ca_file" in str(finding.hint)
 
 
 async def test_a_patient_record_that_refuses_us(ehr: ScriptedEhr, pacs: Pacs) -> None:

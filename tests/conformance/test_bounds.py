@@ -2,9 +2,11 @@
 nothing.
 """
 
+import asyncio
 import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from sidecar.conformance.finding import Finding, State, as_json, has_failed, tab
 from sidecar.conformance.levels import Violated
 from sidecar.conformance.whole_run import ELSE
 from sidecar.server.listener import listen
+from tests.certificates import certificate, server_context
 from tests.conformance.looking import (
     LIMITS,
     bundles,
@@ -76,6 +79,19 @@ async def test_a_server_without_tls() -> None:
     async with listen(SmallServer().app(), "127.0.0.1", 0) as port:
         assert_all_say(
             await looked(f"https://127.0.0.1:{port}/fhir"), "no answer: TLS failed (tls)"
+        )
+
+
+async def test_a_certificate_of_an_unknown_ca(tmp_path: Path) -> None:
+    context = server_context(certificate(tmp_path, "server"))
+    async with await asyncio.start_server(
+        lambda reader, writer: None, "127.0.0.1", 0, ssl=context
+    ) as server:
+        port = server.sockets[0].getsockname()[1]
+        assert_all_say(
+            await looked(f"https://localhost:{port}/fhir"),
+            "no answer: its certificate is not trusted here (tls_untrusted); "
+            "SSL_CERT_FILE names the file of a CA of your own",
         )
 
 

@@ -27,6 +27,12 @@ def test_each_page_is_in_the_navigation_once() -> None:
             assert (ROOT / name.removeprefix("project/")).exists(), name
 
 
+def test_the_examples_are_all_listed() -> None:
+    listed = (ROOT / "config/README.md").read_text()
+    names = {file.name for file in (ROOT / "config").iterdir()} - {"README.md"}
+    assert {name for name in names if not re.search(rf"[\[`]{name}\b", listed)} == set()
+
+
 def test_the_site_is_strict_and_loads_nothing_from_elsewhere() -> None:
     assert "\nstrict: true\n" in SITE
     assert "\n  font: false" in SITE

@@ -23,10 +23,10 @@ from tests.permits import ASKED
 SECRET = "http://pacs.internal/secret"
 UNUSABLE: dict[str, tuple[Reply, type[Problem], str]] = {
     "not JSON": (Reply(f"<html>{SECRET}"), BadGateway, "query_not_json"),
-    "much that is not JSON": (Reply(f"<html>{SECRET * 2_000}"), BadGateway, "query_wrong_shape"),
-    "much of an object": (Reply({"error": SECRET * 2_000}), BadGateway, "query_wrong_shape"),
+    "much that is not JSON": (Reply(f"<html>{SECRET * 3_000}"), BadGateway, "query_wrong_shape"),
+    "much of an object": (Reply({"error": SECRET * 3_000}), BadGateway, "query_wrong_shape"),
     "much, broken off": (
-        Reply('[{"00100020": "' + SECRET * 2_000 + '"}, {'),
+        Reply('[{"00100020": "' + SECRET * 3_000 + '"}, {'),
         BadGateway,
         "query_not_json",
     ),

@@ -73,3 +73,13 @@ def test_a_leak_would_be_red(page: Explorer, status: int, outcome: str) -> None:
     assert {row[1] for row in page.js(OUTCOMES)} == {outcome}
     is_problem = "problem" in str(page.wait("#status").get_attribute("class"))
     assert is_problem is (outcome == "leak")
+
+
+def test_the_journal_hides_a_login_code_and_shows_a_refusals_code(page: Explorer) -> None:
+    shown = page.driver.execute_async_script("""
+        const done = arguments[arguments.length - 1];
+        import("/page/script/journal.js").then(({ maskUrl, preview, previewForm }) => done([
+          maskUrl("/callback?code=abc"), previewForm(new URLSearchParams("code=abc")),
+          preview({ access_token: "abc" }), preview({ issue: [{ code: "forbidden" }] })]));""")
+    assert [("abc" in text, "•••" in text) for text in shown[:3]] == [(False, True)] * 3
+    assert '"code": "forbidden"' in shown[3]

@@ -103,6 +103,7 @@ def test_logging_out_while_something_is_fetched(page: Explorer) -> None:
         lambda: page.js("return document.querySelectorAll('#download *, #viewer *').length"),
         lambda count: count == 0,
     )
+    assert page.all("#timeline > *") == []
     assert [text for text in page.console() if "Failed to load resource" not in text] == []
 
 
@@ -126,6 +127,9 @@ def test_logging_out_forgets_everything(page: Explorer) -> None:
     page.log_in("ada")
     page.wait("#log-out").click()
     page.status("token is forgotten")
+    journal = "return import('/page/script/journal.js').then(({ exchanges }) => exchanges)"
+    assert page.js(journal) == []
+    assert page.all("#timeline > *") == []
     page.go("studies")
     assert page.wait(".invitation button")
     assert page.all(".card") == []

@@ -9,7 +9,7 @@ from sidecar.common.invalidation import NEGATIVE_SECONDS
 from sidecar.ehr.discovery import Discovery
 from sidecar.pacs.deferred_requests import DeferredRequests
 from sidecar.pacs.ownership import Ownership
-from sidecar.pacs.study_lists import NOT_SUPPORTED_SECONDS
+from sidecar.pacs.series_lists import NOT_SUPPORTED_SECONDS
 from sidecar.pacs.study_owners import NO_LISTS_SECONDS
 from sidecar.settings.limits import LimitSettings
 from sidecar.tokens.cache import TokenCache

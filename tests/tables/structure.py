@@ -22,6 +22,7 @@ SERVES_ELSEWHERE = {
     "compose/test_journey.py test_with_keycloak_and_a_token_as_the_readme_has_it": REAL,
     "conformance/small_server.py SmallServer": "a sidecar, whose client the kit is",
     "conformance/test_bounds.py _answered": "a sidecar, whose client the kit is",
+    "conformance/test_bounds.py test_a_certificate_of_an_unknown_ca": RAW,
     "conformance/test_bounds.py elsewhere": "a sidecar, whose client the kit is",
     "conformance/test_faults.py test_a_junk_token_that_opens_everything": "a sidecar, whose client the kit is",
     "dcm4chee/archive.py create_dcm4chee": "dcm4chee as it was measured: an emulation with tests of its own",

@@ -2,7 +2,7 @@
 
 import { button, byId, el, say } from "./dom.js";
 import { copy, exchangeView } from "./exchanges.js";
-import { exchanges, journal, MAXIMUM_EXCHANGES } from "./journal.js";
+import { clearJournal, exchanges, journal, MAXIMUM_EXCHANGES } from "./journal.js";
 import { logIn } from "./login.js";
 import { EHR, forget, session, sessions } from "./session.js";
 
@@ -89,12 +89,20 @@ function addToTimeline(exchange) {
   byId("timeline-empty").hidden = true;
 }
 
+function drawTimeline() {
+  shown.clear();
+  byId("timeline").replaceChildren();
+  byId("timeline-empty").hidden = false;
+  exchanges.forEach(addToTimeline);
+}
+
 function draw() {
   byId("steps").replaceChildren(...STEPS.map(stepView));
 }
 
 function logOut() {
   forget();
+  clearJournal();
   say("The token is forgotten.");
 }
 
@@ -113,7 +121,7 @@ export function startJourney() {
   draw();
   drawPerson();
   journal.addEventListener("change", ({ detail }) => {
-    if (detail === null) exchanges.forEach(addToTimeline);
+    if (detail === null) drawTimeline();
     else addToTimeline(detail);
     if (detail === null || detail.step !== null) draw();
   });

@@ -23,8 +23,8 @@ export async function documentView(document) {
   return el("div", { class: "document" },
     el("p", {}, el("strong", {}, document.title)),
     el("p", { class: "quiet" }, `PDF, ${Math.ceil(content.length / 1_000)} kB`),
-    el("p", {},
+    el("p", { class: "buttons" },
       el("a", { class: "button primary", href: url, target: "_blank", rel: "noopener" },
-        "Open the document"), " ",
+        "Open the document"),
       el("a", { class: "button", href: url, download: "document.pdf" }, "Save it")));
 }
