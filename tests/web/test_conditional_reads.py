@@ -8,6 +8,7 @@ import pytest
 
 from sidecar.bootstrap import build
 from sidecar.fhir.catalog.catalog import Catalog
+from tests.common.peer import Clock
 from tests.fakes.archive import RowArchive
 from tests.fakes.ehr import ScriptedEhr
 from tests.fakes.site import HEADERS, sidecar_between
@@ -20,18 +21,9 @@ BEGIN = 1_709_198_100.4
 """Within the second of ``FIRST``."""
 
 
-class Clock:
-    """What the catalog reads; ``now`` is in seconds since 1970."""
-
-    now = BEGIN
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
+    clock = Clock(BEGIN)
     monkeypatch.setattr(build, "Catalog", partial(Catalog, clock=clock))
     return clock
 
