@@ -41,7 +41,7 @@ def decide_patient(
 ) -> PatientPermit | Deny:
     """Permit ``interaction`` on the imaging of ``patient`` (FHIR id, ``None``: the token's own)."""
     policy = facts.policy
-    if token.has_expired(facts.now):
+    if not facts.now < token.expires_at:  # Not ">=": an expiry of NaN must not permit for ever.
         return Deny(Reason.EXPIRED_TOKEN)
     covering = [grant for grant in token.grants if grant.covers(interaction is Interaction.SEARCH)]
     usable = [grant for grant in covering if grant.constraint in (None, *facts.understood)]

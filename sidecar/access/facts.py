@@ -195,10 +195,6 @@ class Token:
         """Who asks."""
         return Caller(self.client_id, self.subject, self.issuer)
 
-    def has_expired(self, now: float) -> bool:
-        """Return whether it is not good any more at ``now``."""
-        return not now < self.expires_at  # Not ">=": an expiry of NaN must not permit for ever.
-
 
 class Part(NamedTuple):
     """A study of the archive, or a series or an instance in it."""

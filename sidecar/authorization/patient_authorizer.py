@@ -205,7 +205,7 @@ class PatientAuthorizer:
 
         A body, or a place, may have been waited for.
         """
-        if token.has_expired(self._clock()):
+        if not self._clock() < token.expires_at:  # As in ``decide_patient``.
             raise self.decisions.denied(record, Deny(Reason.EXPIRED_TOKEN))
 
     def _unless_denied(self, record: AccessRecord, decision: T | Deny) -> T:
